@@ -1,0 +1,22 @@
+"""Train an age model on a labels file: python scripts/train.py --labels DIR/labels.csv --output DIR."""
+
+import argparse
+from dataclasses import fields
+
+from ssrnet_hub.training import Recipe, train
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--labels", required=True, help="labels.csv with the columns file, age, split")
+    parser.add_argument("--output", required=True, help="folder for the weights, their config and the log")
+    parser.add_argument("--device", default="cpu")
+    for field in fields(Recipe):
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=field.type, default=field.default)
+    args = vars(parser.parse_args())
+    labels, output, device = args.pop("labels"), args.pop("output"), args.pop("device")
+    print(train(labels, output, Recipe(**args), device))
+
+
+if __name__ == "__main__":
+    main()

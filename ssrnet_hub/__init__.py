@@ -1,0 +1,1 @@
+from .ssrnet import SSRNet

@@ -1,0 +1,69 @@
+"""What can go wrong, said to the person who meets it: what happened and what to do."""
+
+__all__ = [
+    "ArchitectureError",
+    "ConfigError",
+    "ConversionError",
+    "CorruptWeightsError",
+    "HubError",
+    "LabelsError",
+    "PhotoError",
+    "PhotoTooLargeError",
+    "PickleOnlyError",
+    "SSRNetHubError",
+    "UnknownModelError",
+    "WeightsNotFoundError",
+    "WrongShapeError",
+]
+
+
+class SSRNetHubError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class UnknownModelError(SSRNetHubError, ValueError):
+    """The name is neither of the zoo nor a folder nor of the form ``owner/repo``."""
+
+
+class HubError(SSRNetHubError):
+    """The Hugging Face Hub did not hand out the files: unreachable, refused, or no such repository or revision."""
+
+
+class WeightsNotFoundError(SSRNetHubError, FileNotFoundError):
+    """A folder or repository lacks ``config.json`` or ``model.safetensors``."""
+
+
+class PickleOnlyError(WeightsNotFoundError):
+    """The weights are there only as a pickle, which is never loaded."""
+
+
+class CorruptWeightsError(SSRNetHubError):
+    """The weights file is truncated or damaged."""
+
+
+class WrongShapeError(SSRNetHubError):
+    """Tensors of the weights file do not fit the architecture that its config names."""
+
+
+class ConfigError(SSRNetHubError, ValueError):
+    """``config.json`` is not what this package or timm understands."""
+
+
+class ArchitectureError(ConfigError):
+    """``config.json`` is of a model that is not an age model of this package."""
+
+
+class ConversionError(SSRNetHubError):
+    """The file to convert is not what the converter was told it is."""
+
+
+class LabelsError(SSRNetHubError, ValueError):
+    """A labels file lacks what it must have."""
+
+
+class PhotoError(SSRNetHubError):
+    """The input cannot be read as a picture."""
+
+
+class PhotoTooLargeError(PhotoError):
+    """The picture has more pixels than allowed."""

@@ -1,0 +1,121 @@
+"""How a face is cut out for the weights that look at it. The framing belongs to the weights and travels with them."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Optional, Union
+
+import numpy as np
+from PIL import Image
+
+from .errors import ConfigError
+
+__all__ = ["Box", "Framing", "Landmarks"]
+
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels of the upright picture."""
+
+Landmarks = tuple[tuple[float, float], ...]
+"""Left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them; x, y in pixels."""
+
+# where MTCNN finds the five landmarks on UTKFace's aligned chips, in fractions of the side
+_UTKFACE_TEMPLATE = ((0.299, 0.292), (0.693, 0.292), (0.494, 0.527), (0.319, 0.690), (0.673, 0.693))
+
+
+@dataclass(frozen=True)
+class Framing:
+    """The frame that weights expect a face in.
+
+    With a ``template`` the face is aligned: a similarity transform (turn, scale, shift) brings its five landmarks to
+    the template. Without, its box is widened by ``margin``, cut at the picture's edge and stretched to a square.
+
+    Attributes:
+        size: Side of the crop, pixels.
+        template: Five landmarks (x, y) in fractions of the side, or None.
+        margin: Share of the box's size to add on each side, used without a template.
+    """
+
+    size: int = 128
+    template: Optional[Landmarks] = _UTKFACE_TEMPLATE
+    margin: float = 0.0
+
+    @classmethod
+    def from_dict(cls, config: Any) -> "Framing":
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ConfigError: Something is missing, unknown or out of bounds.
+        """
+        try:
+            template = config["template"]
+            if template is not None:
+                template = tuple((float(x), float(y)) for x, y in template)
+            framing = cls(size=int(config["size"]), template=template, margin=float(config["margin"]))
+        except (KeyError, TypeError, ValueError, OverflowError) as e:
+            raise ConfigError(f"The framing in config.json is not understood ({e!r}): {config!r:.200}") from e
+        numbers = [framing.margin, *(v for point in framing.template or () for v in point)]
+        if (
+            not 16 <= framing.size <= 1024
+            or not all(-1 <= v <= 2 for v in numbers)
+            or (framing.template is not None and (len(framing.template) != 5 or len(set(framing.template)) < 2))
+        ):
+            raise ConfigError(f"The framing in config.json is out of bounds: {config!r:.200}")
+        return framing
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def crop(self, image: Image.Image, box: Box, landmarks: Optional[Landmarks]) -> Image.Image:
+        """Cut a face out of an RGB picture.
+
+        Args:
+            image: The upright picture.
+            box: The detector's box.
+            landmarks: Its five landmarks; needed with a template.
+
+        Returns:
+            A picture of ``size`` x ``size``; black where the frame reaches over the edge.
+        """
+        if self.template is None:
+            return _crop_box(image, box, self.margin, self.size)
+        if landmarks is None:
+            raise ValueError("This framing aligns faces by their landmarks, and there are none.")
+        return _align(image, np.array(landmarks), np.array(self.template) * self.size, self.size)
+
+
+def _crop_box(image: Image.Image, box: Box, margin: float, size: int) -> Image.Image:
+    x1, y1, x2, y2 = box
+    dx, dy = margin * (x2 - x1), margin * (y2 - y1)
+    x1, y1 = max(x1 - dx, 0), max(y1 - dy, 0)
+    x2, y2 = min(x2 + dx, image.width), min(y2 + dy, image.height)
+    return _resize(image, (size, size), (x1, y1, x2, y2))
+
+
+def _resize(image: Image.Image, size: tuple[int, int], box: Union[Box, tuple[int, ...]]) -> Image.Image:
+    return image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+
+
+def _align(image: Image.Image, landmarks: np.ndarray, template: np.ndarray, size: int) -> Image.Image:
+    """Least squares similarity, as complex numbers: landmark = turn * template + shift."""
+    source, target = landmarks @ (1, 1j), template @ (1, 1j)
+    centred = target - target.mean()
+    turn = np.vdot(centred, source - source.mean()) / np.vdot(centred, centred).real
+    scale = max(abs(turn), 1e-3)
+    shift = source.mean() - turn * target.mean()
+
+    # the warp reads single pixels: to shrink without aliasing, first resize the part that it reads
+    corners = turn * np.array([0, size, size * 1j, size * (1 + 1j)]) + shift
+    reach = 3 * scale
+    x1, y1 = (max(math.floor(v.min() - reach), 0) for v in (corners.real, corners.imag))
+    x2 = min(math.ceil(corners.real.max() + reach), image.width)
+    y2 = min(math.ceil(corners.imag.max() + reach), image.height)
+    if x2 <= x1 or y2 <= y1:
+        return Image.new(image.mode, (size, size))
+    shrink = max(scale, 1.0)
+    part_size = max(round((x2 - x1) / shrink), 1), max(round((y2 - y1) / shrink), 1)
+    part = _resize(image, part_size, (x1, y1, x2, y2))
+    fx, fy = part_size[0] / (x2 - x1), part_size[1] / (y2 - y1)
+    matrix = (
+        *(turn.real * fx, -turn.imag * fx, (shift.real - x1) * fx),
+        *(turn.imag * fy, turn.real * fy, (shift.imag - y1) * fy),
+    )
+    return part.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)

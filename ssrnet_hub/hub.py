@@ -1,0 +1,255 @@
+"""Weights in and out: from the wheel, a folder or the Hugging Face Hub to a model, and from a model to a folder."""
+
+import copy
+import json
+import os
+import re
+import tempfile
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import safetensors.torch
+import timm
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError, safe_open
+from timm.models import save_for_hf
+from torch import nn
+
+from . import zoo
+from .errors import (
+    ArchitectureError,
+    ConfigError,
+    CorruptWeightsError,
+    HubError,
+    PickleOnlyError,
+    UnknownModelError,
+    WeightsNotFoundError,
+    WrongShapeError,
+)
+
+__all__ = ["from_pretrained", "get_extras", "save_pretrained"]
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+EXTRAS_KEY = "ssrnet_hub"
+"""Top level key of config.json under which everything stands that timm's schema has no place for."""
+
+_PICKLES = ("*.bin", "*.pth", "*.pt", "*.pth.tar", "*.ckpt", "*.pkl")
+_REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@\s]+))?")
+
+
+def from_pretrained(
+    name: Union[str, os.PathLike, None] = None,
+    *,
+    revision: Optional[str] = None,
+    token: Union[str, bool, None] = None,
+    cache_dir: Union[str, os.PathLike, None] = None,
+    local_files_only: bool = False,
+    device: Union[str, torch.device, None] = None,
+    **model_args: Any,
+) -> nn.Module:
+    """Load a model with its weights, in eval mode.
+
+    Its preprocessing is ``model.pretrained_cfg``, for `timm.data.resolve_model_data_config`; what the weights' config
+    says beyond timm's schema, like the framing of the faces, is `get_extras` of the model.
+
+    Args:
+        name: Nothing for the embedded default; a name of the zoo (``"ssrnet.utkface"``); a folder that
+            `save_pretrained` wrote; or ``"owner/repo"`` or ``"owner/repo@revision"`` on the Hub. They are tried in this
+            order; the first two never touch the network.
+        revision: Branch, tag or commit on the Hub.
+        token: Token for the Hub, or False for none; by default that of the environment or of the login.
+        cache_dir: Where downloads are kept.
+        local_files_only: Only what has been downloaded before.
+        device: Where to put the model.
+        **model_args: Constructor arguments of the model, as for `timm.create_model`.
+
+    Raises:
+        UnknownModelError: No such name, folder or form of a name.
+        HubError: The Hub did not hand out the files.
+        WeightsNotFoundError: There is no config or no weights; `PickleOnlyError` where there is only a pickle.
+        ConfigError: The config is damaged; `ArchitectureError` where it is of another kind of model.
+        CorruptWeightsError: The weights are damaged.
+        WrongShapeError: The weights do not fit the architecture.
+    """
+    folder = _find(name, revision, token, cache_dir, local_files_only)
+    extras = _check_folder(folder)
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True, **model_args).eval()
+    model.ssrnet_hub_extras = extras
+    return model if device is None else model.to(device)
+
+
+def save_pretrained(model: nn.Module, directory: Union[str, os.PathLike], **extras: Any) -> Path:
+    """Write ``model.safetensors`` and ``config.json``, for `from_pretrained` and for timm's ``local-dir:``.
+
+    Args:
+        model: A model of this package; its device, precision and memory layout do not matter.
+        directory: Where to; made where missing. Either file is replaced as a whole.
+        **extras: Keys to set or replace, JSON values, in what `get_extras` answers for the model.
+
+    Returns:
+        The directory.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    extras = {**get_extras(model), **extras}
+    model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
+    with tempfile.TemporaryDirectory(prefix=".save-", dir=directory) as temporary:
+        save_for_hf(model, temporary, model_config={EXTRAS_KEY: extras} if extras else None, safe_serialization=True)
+        for name in (WEIGHTS_FILE, CONFIG_FILE):
+            os.replace(Path(temporary, name), directory / name)
+    return directory
+
+
+def get_extras(model: nn.Module) -> dict[str, Any]:
+    """What the config of the model's weights says beyond timm's schema, such as ``framing`` and ``training``.
+
+    Empty for a model that `from_pretrained` did not load.
+    """
+    return dict(getattr(model, "ssrnet_hub_extras", {}))
+
+
+def _find(
+    name: Union[str, os.PathLike, None],
+    revision: Optional[str],
+    token: Union[str, bool, None],
+    cache_dir: Union[str, os.PathLike, None],
+    local_files_only: bool,
+) -> Path:
+    name = zoo.DEFAULT if name is None else name
+    folder = zoo.embedded_folder(name) if isinstance(name, str) else None
+    if folder is not None:
+        return folder
+    if Path(name).is_dir():
+        return Path(name)
+    match = _REPO.fullmatch(name) if isinstance(name, str) else None
+    if not match:
+        near = get_close_matches(str(name), zoo.list_models(), n=3, cutoff=0.5)
+        raise UnknownModelError(
+            f"{str(name)!r} is no folder, no name of the zoo and no owner/repo on the Hugging Face Hub. "
+            + (f"Did you mean {' or '.join(near)}? " if near else "")
+            + f"The zoo has: {', '.join(zoo.list_models())}."
+        )
+    if revision and match["revision"] and revision != match["revision"]:
+        raise UnknownModelError(f"{name!r} names a revision of its own, and revision={revision!r} another: give one.")
+    return _download(match["repo"], revision or match["revision"], token, cache_dir, local_files_only)
+
+
+def _download(
+    repo: str,
+    revision: Optional[str],
+    token: Union[str, bool, None],
+    cache_dir: Union[str, os.PathLike, None],
+    local_files_only: bool,
+) -> Path:
+    where = f"{repo} at revision {revision}" if revision else repo
+    try:
+        folder = snapshot_download(
+            repo,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            allow_patterns=[CONFIG_FILE, WEIGHTS_FILE],
+        )
+    except GatedRepoError as e:
+        raise HubError(
+            f"{repo} is gated: accept its terms on its page on the Hub, then pass token= or set HF_TOKEN."
+        ) from e
+    except RevisionNotFoundError as e:
+        raise HubError(f"{repo} has no revision {revision!r}: name a branch, tag or commit it has.") from e
+    except RepositoryNotFoundError as e:
+        raise HubError(
+            f"{repo} is not on the Hub, or it is private: check the name, or pass token= or set HF_TOKEN."
+        ) from e
+    except HFValidationError as e:
+        raise UnknownModelError(f"{where} cannot be a name on the Hub: {e}") from e
+    except LocalEntryNotFoundError as e:
+        raise HubError(
+            f"{where} has not been downloaded to this cache, and the Hub is out of reach or was not to be asked. "
+            "Try again with a network, or download it elsewhere and pass the folder."
+        ) from e
+    except (HfHubHTTPError, OSError) as e:
+        raise HubError(f"Downloading {where} failed: {e}") from e
+    return Path(folder)
+
+
+def _check_folder(folder: Path) -> dict[str, Any]:
+    """Check that a folder holds whole weights of a known architecture, and answer the config's extras."""
+    config = _read_config(folder)
+    architecture = config.get("architecture")
+    if architecture not in zoo.list_architectures():
+        raise ArchitectureError(
+            f"{folder / CONFIG_FILE} is of the architecture {architecture!r}, not of an age model. "
+            f"Known ones: {', '.join(zoo.list_architectures())}."
+        )
+    weights = folder / WEIGHTS_FILE
+    if not weights.is_file():
+        raise _missing_weights(folder)
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(
+                architecture, num_classes=config.get("num_classes"), **dict(config.get("model_args") or {})
+            )
+    except (TypeError, ValueError, RuntimeError) as e:
+        raise ConfigError(f"{folder / CONFIG_FILE} has model_args that {architecture} does not take: {e}") from e
+    expected = {k: list(v.shape) for k, v in model.state_dict().items()}
+    try:
+        with safe_open(weights, framework="pt") as file:
+            found = {k: file.get_slice(k).get_shape() for k in file.keys()}
+    except (SafetensorError, OSError) as e:
+        raise CorruptWeightsError(
+            f"{weights} is truncated or damaged ({e}). Delete it and download or convert it again."
+        ) from e
+    wrong = [
+        f"{k}: {_shape(found.get(k))} in the file, {_shape(expected.get(k))} in the model"
+        for k in sorted(expected.keys() | found.keys())
+        if found.get(k) != expected.get(k)
+    ]
+    if wrong:
+        more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise WrongShapeError(f"{weights} does not fit {architecture}. {'; '.join(wrong[:5])}{more}.")
+    extras = config.get(EXTRAS_KEY) or {}
+    if not isinstance(extras, dict):
+        raise ConfigError(f"{folder / CONFIG_FILE}: {EXTRAS_KEY!r} is not an object.")
+    return extras
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG_FILE
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as e:
+        raise WeightsNotFoundError(
+            f"{folder} has no {CONFIG_FILE}. A folder with weights, as save_pretrained writes it, "
+            f"holds {CONFIG_FILE} and {WEIGHTS_FILE}."
+        ) from e
+    except (OSError, ValueError, RecursionError) as e:
+        raise ConfigError(f"{path} is not readable as JSON: {e}") from e
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path} is not a JSON object.")
+    return config
+
+
+def _missing_weights(folder: Path) -> WeightsNotFoundError:
+    pickles = sorted(path for pattern in _PICKLES for path in folder.glob(pattern))
+    if not pickles:
+        return WeightsNotFoundError(f"{folder} has no {WEIGHTS_FILE}.")
+    return PickleOnlyError(
+        f"{folder} has its weights only as a pickle ({pickles[0].name}), which could run code when loaded. "
+        f"Convert it once: python scripts/convert_weights.py --from torch {pickles[0]} OUT_DIR, then load OUT_DIR."
+    )
+
+
+def _shape(shape: Optional[list[int]]) -> str:
+    return "nothing" if shape is None else "x".join(map(str, shape)) or "a number"

@@ -1,0 +1,162 @@
+"""Anything a person may call a photo to an upright RGB picture. Pictures are untrusted: size, format and content."""
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from .errors import PhotoError, PhotoTooLargeError
+
+__all__ = ["FORMATS", "MAX_PIXELS", "SUFFIXES", "Photo", "load_photo"]
+
+Photo = Union[str, os.PathLike, bytes, Image.Image, np.ndarray, torch.Tensor]
+
+MAX_PIXELS = 120_000_000
+"""Default limit on the size of a picture, width x height."""
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF", "PPM", "TGA", "ICO")
+"""Formats that are opened, by Pillow's names. Those that run another program, like EPS, are left out."""
+
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jp2")
+    + (".avif", ".ppm", ".pgm", ".pbm", ".tga", ".ico")
+)
+"""File name endings, in lower case, that mark a picture in a folder."""
+
+
+def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Read a photo into an upright RGB picture.
+
+    The first frame counts of an animation. Transparency is laid over white; 16 bits are scaled to 8; EXIF rotation is
+    applied.
+
+    Args:
+        photo: A path; an encoded file as bytes; a PIL image of any mode; an array ``(H, W)`` or ``(H, W, C)`` or a
+            tensor ``(H, W)`` or ``(C, H, W)``, with C = 1, 3 (RGB) or 4 (RGBA), uint8 or a float in [0, 1].
+        max_pixels: Largest width x height that is decoded.
+
+    Raises:
+        PhotoTooLargeError: The picture has more than ``max_pixels``; it was not decoded.
+        PhotoError: Not a picture, or a damaged one, or no such file.
+    """
+    if isinstance(photo, (np.ndarray, torch.Tensor)):
+        image = _from_array(photo)
+    elif isinstance(photo, Image.Image):
+        image = photo
+    elif isinstance(photo, bytes):
+        if not photo:
+            raise PhotoError("The photo is empty: 0 bytes.")
+        image = _open(io.BytesIO(photo), "the given bytes")
+    elif isinstance(photo, (str, os.PathLike)):
+        path = Path(photo)
+        if path.is_dir():
+            raise PhotoError(f"{path} is a folder, not a picture.")
+        try:
+            if not path.stat().st_size:
+                raise PhotoError(f"{path} is empty: 0 bytes.")
+        except OSError as e:
+            raise PhotoError(f"{path} cannot be read: {e.strerror or e}.") from e
+        except ValueError as e:
+            raise PhotoError(f"{path!s:.200} is no path of a file: {e}.") from e
+        image = _open(path, str(path))
+    else:
+        raise PhotoError(
+            f"A photo is a path, bytes, a PIL image, an array (H, W, 3) or a tensor (3, H, W), not {type(photo).__name__}."
+        )
+    width, height = image.size
+    if not width or not height:
+        raise PhotoError(f"The picture has no pixels: {width}x{height}.")
+    if width * height > max_pixels:
+        raise PhotoTooLargeError(
+            f"The picture has {width}x{height} = {width * height / 1e6:.1f} megapixels, more than the limit of "
+            f"{max_pixels / 1e6:.1f}. Reduce it, or raise the limit with max_pixels."
+        )
+    try:
+        # also loads the pixels
+        return _to_rgb(_upright(image))
+    except Exception as e:  # decoders raise anything on damaged or hostile files
+        raise PhotoError(f"The picture is damaged: {e}.") from e
+    finally:
+        if image is not photo:
+            image.close()
+
+
+def _open(file: Union[Path, io.BytesIO], name: str) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            # the limit is ours, checked before the pixels are decoded
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(file, formats=FORMATS)
+    except Image.DecompressionBombError as e:
+        raise PhotoTooLargeError(
+            f"{name}: {e} To allow it all the same, raise PIL.Image.MAX_IMAGE_PIXELS as well as max_pixels."
+        ) from e
+    except Image.UnidentifiedImageError as e:
+        raise PhotoError(f"{name} is not a picture of a known format ({', '.join(FORMATS)}).") from e
+    except Exception as e:  # decoders raise anything on damaged or hostile files
+        raise PhotoError(f"{name} cannot be read as a picture: {e}.") from e
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except (SyntaxError, ValueError, TypeError, KeyError, OverflowError, ZeroDivisionError):
+        # damaged EXIF says nothing about the pixels, which are decoded next
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        image = Image.fromarray(_to_uint8(np.asarray(image)))
+    if image.mode in ("La", "RGBa"):
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_uint8(values: np.ndarray) -> np.ndarray:
+    """Grey values of more than 8 bits to 0 .. 255, by their type or else by the range they are in."""
+    top = float(values.max())
+    if values.dtype == np.uint16 or (values.dtype.kind == "i" and 255 < top <= 65535):
+        top = 65535.0
+    elif values.dtype.kind == "f" and top <= 1:
+        top = 1.0
+    else:
+        top = max(top, 255.0)
+    return np.nan_to_num(values * (255 / top)).clip(0, 255).round().astype(np.uint8)
+
+
+def _from_array(array: Union[np.ndarray, torch.Tensor]) -> Image.Image:
+    if isinstance(array, torch.Tensor):
+        array = array.detach().cpu()
+        if array.is_floating_point():
+            array = array.float()
+        if array.ndim == 3:
+            array = array.permute(1, 2, 0)
+        array = array.numpy()
+        expected = "a tensor (H, W) or (C, H, W) with C = 1, 3 or 4"
+    else:
+        expected = "an array (H, W) or (H, W, C) with C = 1, 3 or 4"
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise PhotoError(f"As a photo {expected} is taken, not one of shape {tuple(array.shape)}.")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if not array.size:
+        raise PhotoError(f"The picture has no pixels: shape {tuple(array.shape)}.")
+    if array.dtype.kind == "f":
+        low, high = float(array.min()), float(array.max())
+        if not (0 <= low and high <= 1):
+            raise PhotoError(f"Float pixels must be in [0, 1], these are in [{low:.3g}, {high:.3g}].")
+        array = (array * 255).round().astype(np.uint8)
+    elif array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    elif array.dtype != np.uint8:
+        raise PhotoError(f"Pixels must be uint8, or floats in [0, 1], not {array.dtype}.")
+    return Image.fromarray(np.ascontiguousarray(array))

@@ -1,0 +1,523 @@
+"""SSR-Net: soft stagewise regression of an age, coarse to fine.
+
+Paper: `SSR-Net: A Compact Soft Stagewise Regression Network for Age Estimation`
+    - https://www.ijcai.org/proceedings/2018/0150.pdf
+Code of the authors (Keras, Apache-2.0): https://github.com/shamangary/SSR-Net
+
+Two streams of 3x3 convolutions look at the face, one with ReLU and average pooling, one with tanh and max pooling.
+Their taps at three depths feed three prediction stages: the deepest tap the coarse first stage, the shallowest the
+fine last one. Each stage answers a distribution over a few bins of age and bends the grid these bins stand on.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple, Optional, Union
+
+import torch
+from timm.layers import to_2tuple
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+__all__ = ["SSRNet", "StageOutput", "StagewiseOutput"]
+
+
+class StageOutput(NamedTuple):
+    """What one stage answers for a batch of B faces.
+
+    With ``num_classes=n`` > 1 the shapes are ``(B, n, s_k)`` and ``(B, n)``.
+
+    Attributes:
+        p: Weight of each bin, ``(B, s_k)``, >= 0; need not sum to 1.
+        eta: Shift of each bin's index, ``(B, s_k)``, in (-1, 1).
+        delta: Change of the number of bins, ``(B, 1)``, in (-1, 1).
+        width: Width of a bin, ``(B, 1)``, years.
+        contribution: What the stage adds to the age, ``(B, 1)``, years.
+    """
+
+    p: Tensor
+    eta: Tensor
+    delta: Tensor
+    width: Tensor
+    contribution: Tensor
+
+
+class StagewiseOutput(NamedTuple):
+    """An age and the stages that led to it.
+
+    Attributes:
+        age: Sum of the stages' contributions, ``(B, num_classes)``, years, not clamped.
+        stages: One `StageOutput` a stage, coarse to fine.
+    """
+
+    age: Tensor
+    stages: list[StageOutput]
+
+
+def regress_stages(
+    p: list[Tensor],
+    eta: list[Tensor],
+    delta: list[Tensor],
+    index: list[Tensor],
+    V: float,
+    lambda_local: float,
+    lambda_d: float,
+) -> list[StageOutput]:
+    """Soft stagewise regression (equations 3 to 7 of the paper), all lists coarse to fine.
+
+        i_bar = i + lambda_local * eta_i        s_bar_k = s_k * (1 + lambda_d * delta_k)
+        width_k = V / prod_{j<=k} s_bar_j       contribution_k = sum_i p_i * i_bar * width_k
+
+    As a delta nears -1 the widths from its stage on grow without bound, and the age with them.
+
+    Args:
+        p: Bin weights, ``(B, n, s_k)``.
+        eta: Index shifts, ``(B, n, s_k)``.
+        delta: Bin count changes, ``(B, n)``.
+        index: Bin indices 0 .. s_k - 1, ``(s_k,)``.
+        V: Range of the answer, years.
+        lambda_local: Reach of the index shift.
+        lambda_d: Reach of the bin count change.
+    """
+    outputs: list[StageOutput] = []
+    width = torch.full_like(delta[0], V)
+    for k in range(len(p)):
+        width = width / (index[k].shape[0] * (1 + lambda_d * delta[k]))
+        contribution = (p[k] * (index[k] + lambda_local * eta[k])).sum(-1) * width
+        outputs.append(StageOutput(p[k].squeeze(1), eta[k].squeeze(1), delta[k], width, contribution))
+    return outputs
+
+
+class ConvNormAct(nn.Sequential):
+    """Unpadded 3x3 convolution, batch normalisation, activation."""
+
+    def __init__(self, in_chs: int, out_chs: int, act_layer: type[nn.Module], **dd: Any):
+        super().__init__()
+        self.conv = nn.Conv2d(in_chs, out_chs, 3, **dd)
+        # Keras' defaults, which the released weights were trained with
+        self.bn = nn.BatchNorm2d(out_chs, eps=1e-3, momentum=0.01, **dd)
+        self.act = act_layer()
+
+
+def make_stream(
+    in_chs: int, chs: int, act_layer: type[nn.Module], pool_layer: type[nn.Module], **dd: Any
+) -> nn.Sequential:
+    """One stream, as three levels: the output of each level is a tap. The fourth block is not pooled."""
+    return nn.Sequential(
+        nn.Sequential(ConvNormAct(in_chs, chs, act_layer, **dd), pool_layer(2)),
+        nn.Sequential(ConvNormAct(chs, chs, act_layer, **dd), pool_layer(2)),
+        nn.Sequential(ConvNormAct(chs, chs, act_layer, **dd), pool_layer(2), ConvNormAct(chs, chs, act_layer, **dd)),
+    )
+
+
+def tap_sizes(size: int) -> list[int]:
+    """Side of the three taps, in cells, for an input of ``size`` pixels: 64 -> [31, 14, 4]."""
+    first = (size - 2) // 2
+    second = (first - 2) // 2
+    return [first, second, (second - 2) // 2 - 2]
+
+
+class Fusion(nn.Module):
+    """Compact the taps of both streams at one depth into one flat vector (the paper's fusion block, up to its product).
+
+    Args:
+        chs: Channels of the tap in stream 1 and in stream 2.
+        out_chs: Channels of each after the 1x1 convolution.
+        pool_size: Window of the pooling that follows, average for stream 1 and max for stream 2.
+    """
+
+    def __init__(self, chs: tuple[int, int], out_chs: int, pool_size: int, **dd: Any):
+        super().__init__()
+        self.conv1 = nn.Conv2d(chs[0], out_chs, 1, **dd)
+        self.conv2 = nn.Conv2d(chs[1], out_chs, 1, **dd)
+        self.pool1 = nn.AvgPool2d(pool_size) if pool_size > 1 else nn.Identity()
+        self.pool2 = nn.MaxPool2d(pool_size) if pool_size > 1 else nn.Identity()
+
+    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
+        x1 = self.pool1(self.conv1(x1).relu()).flatten(1)
+        x2 = self.pool2(self.conv2(x2).relu()).flatten(1)
+        return torch.cat([x1, x2], 1)
+
+
+class Stage(nn.Module):
+    """Prediction block of one stage: the two streams' features to p, eta and delta.
+
+    Args:
+        num_features: Features of each stream.
+        num_bins: Bins of the stage, s_k.
+        num_classes: Outputs; each has its own p, eta and delta.
+        drop_rate: Dropout on the features that p and eta read.
+        dynamic_range: Whether the bins move at all; without, eta and delta are 0.
+    """
+
+    def __init__(
+        self, num_features: int, num_bins: int, num_classes: int, drop_rate: float, dynamic_range: bool, **dd: Any
+    ):
+        super().__init__()
+        self.num_bins = num_bins
+        self.num_classes = num_classes
+        self.drop = nn.Dropout(drop_rate)
+        self.fc1 = nn.Linear(num_features, num_bins, **dd)
+        self.fc2 = nn.Linear(num_features, num_bins, **dd)
+        self.fc = nn.Linear(num_bins, 2 * num_bins, **dd)
+        self.p = nn.Linear(2 * num_bins, num_classes * num_bins, **dd)
+        self.eta = nn.Linear(2 * num_bins, num_classes * num_bins, **dd) if dynamic_range else None
+        self.delta = nn.Linear(num_features, num_classes, **dd) if dynamic_range else None
+        self.register_buffer("index", torch.empty(num_bins, **dd), persistent=False)
+        self.init_weights()
+
+    @torch.jit.ignore
+    def init_weights(self) -> None:
+        """Start on the fixed grid (eta = delta = 0) with every ReLU alive and p uniform over the bins."""
+        nn.init.constant_(self.fc1.bias, 0.5)
+        nn.init.constant_(self.fc2.bias, 0.5)
+        nn.init.constant_(self.fc.bias, 0.1)
+        nn.init.constant_(self.p.bias, 1 / self.num_bins)
+        if self.eta is not None and self.delta is not None:
+            for layer in (self.eta, self.delta):
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            self.index.copy_(torch.arange(self.num_bins))
+
+    def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        h = self.fc1(self.drop(x1)).relu() * self.fc2(self.drop(x2)).relu()
+        h = self.fc(h).relu()
+        # under autocast the layers answer in half precision; the regression runs in that of the weights
+        p = self.p(h).relu().to(self.p.weight.dtype).view(-1, self.num_classes, self.num_bins)
+        if self.eta is not None and self.delta is not None:
+            eta = self.eta(h).tanh().to(p.dtype).view(-1, self.num_classes, self.num_bins)
+            delta = self.delta(x1 * x2).tanh().to(p.dtype)
+        else:
+            eta, delta = torch.zeros_like(p), torch.zeros_like(p[:, :, 0])
+        return p, eta, delta
+
+
+class SSRNet(nn.Module):
+    """SSR-Net as released by the paper's authors: 40,531 parameters, 64x64 pixels in, years out.
+
+    Args:
+        stage_bins: Bins of each of the three stages, s_k, coarse to fine.
+        V: Range of the answer: the fixed grid covers [0, V) years.
+        lambda_local: How far eta may shift a bin, in bins.
+        lambda_d: How far delta may change the number of bins, as a share of it.
+        dynamic_range: Whether the bins move; without, they stay on the fixed grid and have no weights for moving.
+        num_classes: Number of outputs; 0 leaves the flat features of the six taps.
+        in_chans: Channels of the input.
+        img_size: Side of the input, pixels; or (height, width).
+        drop_rate: Dropout before the prediction stages.
+    """
+
+    def __init__(
+        self,
+        stage_bins: tuple[int, int, int] = (3, 3, 3),
+        V: float = 101.0,
+        lambda_local: float = 1.0,
+        lambda_d: float = 1.0,
+        dynamic_range: bool = True,
+        num_classes: int = 1,
+        in_chans: int = 3,
+        img_size: Union[int, tuple[int, int]] = 64,
+        drop_rate: float = 0.2,
+        device: Optional[torch.device] = None,
+        dtype: Optional[torch.dtype] = None,
+    ):
+        super().__init__()
+        dd = {"device": device, "dtype": dtype}
+        self.stage_bins = tuple(stage_bins)
+        self.V = float(V)
+        self.lambda_local = float(lambda_local)
+        self.lambda_d = float(lambda_d)
+        self.dynamic_range = dynamic_range
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.img_size = to_2tuple(img_size)
+        self.drop_rate = drop_rate
+        self.grad_checkpointing = False
+        if len(self.stage_bins) != 3:
+            raise ValueError(f"SSR-Net has three stages, stage_bins names {len(self.stage_bins)}: {self.stage_bins}")
+
+        chs = (32, 16)
+        self.stream1 = make_stream(in_chans, chs[0], nn.ReLU, nn.AvgPool2d, **dd)
+        self.stream2 = make_stream(in_chans, chs[1], nn.Tanh, nn.MaxPool2d, **dd)
+        # one level of the features is one tap of stream 1; hooks and FX can reach it as a module
+        self.feature_info = [
+            {"num_chs": chs[0], "reduction": 2 ** (i + 1), "module": f"stream1.{i}"} for i in range(len(self.stream1))
+        ]
+
+        fused_chs, pool_sizes = 10, (1, 4, 8)
+        taps = list(zip(tap_sizes(self.img_size[0]), tap_sizes(self.img_size[1]), strict=True))
+        if min(taps[-1]) < 1:
+            raise ValueError(f"img_size {self.img_size} is too small: the deepest tap of SSR-Net would be empty")
+        self.fusions = nn.ModuleList([Fusion(chs, fused_chs, size, **dd) for size in pool_sizes])
+        # both streams of a stage together
+        self.fused_sizes = [
+            2 * fused_chs * (h // size) * (w // size) for (h, w), size in zip(reversed(taps), pool_sizes, strict=True)
+        ]
+        self.num_features = self.head_hidden_size = sum(self.fused_sizes)
+        self.stages = nn.ModuleList()
+        self.init_weights()
+        self.reset_classifier(num_classes)
+
+    @torch.jit.ignore
+    def init_weights(self) -> None:
+        """Initialise the layers as Keras does: Glorot uniform, zero biases; each stage as `Stage.init_weights` says."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, Stage):
+                module.init_weights()
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        return {
+            "stem": r"^stream[12]\.0",
+            "blocks": [
+                (r"^stream[12]\.(\d+)" if coarse else r"^stream[12]\.(\d+)\.(\d+)", None),
+                (r"^fusions|^stages", (99999,)),
+            ],
+        }
+
+    @torch.jit.ignore
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute the streams' levels in the backward pass; batch statistics are still updated once a step."""
+        self.grad_checkpointing = enable
+
+    @torch.jit.ignore
+    def get_classifier(self) -> nn.Module:
+        """The prediction stages."""
+        return self.stages
+
+    @torch.jit.ignore
+    def reset_classifier(self, num_classes: int, global_pool: Optional[str] = None) -> None:
+        """Replace the prediction stages by fresh ones.
+
+        Args:
+            num_classes: Number of outputs; 0 for none, then the model answers its flat features.
+            global_pool: For timm's sake; the features are flat, there is nothing to pool.
+
+        Raises:
+            ValueError: A pooling was asked for.
+        """
+        if global_pool:
+            raise ValueError(f"SSR-Net has no global pooling to replace, got global_pool={global_pool!r}")
+        self.num_classes = num_classes
+        like = next(self.parameters())
+        self.stages = nn.ModuleList(
+            Stage(
+                size // 2,
+                num_bins,
+                num_classes,
+                self.drop_rate,
+                self.dynamic_range,
+                device=like.device,
+                dtype=like.dtype,
+            )
+            for size, num_bins in zip(self.fused_sizes, self.stage_bins, strict=True)
+            if num_classes > 0
+        ).train(self.training)
+
+    def forward_taps(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The three taps of stream 1 and of stream 2, shallow to deep: 31x31, 14x14 and 4x4 cells."""
+        height, width = self.img_size
+        torch._assert(x.shape[2] == height, f"SSR-Net takes inputs {height} pixels high here, not {x.shape[2]}")
+        torch._assert(x.shape[3] == width, f"SSR-Net takes inputs {width} pixels wide here, not {x.shape[3]}")
+        x1, x2 = x, x
+        taps1: list[Tensor] = []
+        taps2: list[Tensor] = []
+        for level1, level2 in zip(self.stream1, self.stream2):  # noqa: B905  TorchScript knows no strict=
+            if self.grad_checkpointing and not torch.jit.is_scripting():
+                x1, x2 = checkpoint_level(level1, x1), checkpoint_level(level2, x2)
+            else:
+                x1, x2 = level1(x1), level2(x2)
+            taps1.append(x1)
+            taps2.append(x2)
+        return taps1, taps2
+
+    def fuse_taps(self, taps1: list[Tensor], taps2: list[Tensor]) -> Tensor:
+        """The six compacted taps as one vector, ``(B, num_features)``, in the order of the stages."""
+        fused: list[Tensor] = []
+        for k, fusion in enumerate(self.fusions):
+            fused.append(fusion(taps1[2 - k], taps2[2 - k]))
+        return torch.cat(fused, 1)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: Optional[Union[int, list[int]]] = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> Union[list[Tensor], tuple[Tensor, list[Tensor]]]:
+        """Features together with the taps of stream 1 that they come from.
+
+        Args:
+            x: Faces, ``(B, in_chans, H, W)``.
+            indices: The last n levels if an int, all if None, else the levels with these indices, shallow to deep.
+            norm: For timm's sake; no level has a norm of its own.
+            stop_early: Stop after the deepest level asked for; needs ``intermediates_only``.
+            output_fmt: ``"NCHW"``.
+            intermediates_only: Answer the taps alone, without running stream 2.
+        """
+        if output_fmt != "NCHW":
+            raise ValueError(f"Output format of SSR-Net's features is NCHW, not {output_fmt}")
+        take = self._take_indices(indices)
+        if not intermediates_only:
+            taps1, taps2 = self.forward_taps(x)
+            return self.fuse_taps(taps1, taps2), [taps1[i] for i in take]
+        intermediates = []
+        for i, level in enumerate(self.stream1):
+            if stop_early and i > max(take):
+                break
+            x = checkpoint_level(level, x) if self.grad_checkpointing else level(x)
+            if i in take:
+                intermediates.append(x)
+        return intermediates
+
+    def prune_intermediate_layers(
+        self, indices: Union[int, list[int]] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop what the taps at ``indices`` do not need; afterwards only ``intermediates_only`` can run."""
+        take = self._take_indices(indices)
+        self.stream1 = self.stream1[: max(take) + 1]
+        if prune_head:
+            self.stream2 = nn.Sequential()
+            self.fusions = nn.ModuleList()
+            self.reset_classifier(0)
+        return take
+
+    def _take_indices(self, indices: Optional[Union[int, list[int]]]) -> list[int]:
+        levels = list(range(len(self.feature_info)))
+        if indices is None:
+            return levels
+        if isinstance(indices, int):
+            if not 0 < indices <= len(levels):
+                raise ValueError(f"SSR-Net has {len(levels)} feature levels, cannot take the last {indices}")
+            return levels[-indices:]
+        return sorted(levels[i] for i in indices)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The six compacted taps, ``(B, num_features)``; 680 features at 64x64."""
+        taps1, taps2 = self.forward_taps(x)
+        return self.fuse_taps(taps1, taps2)
+
+    def _forward_stages(self, x: Tensor) -> list[StageOutput]:
+        features = x.split(self.fused_sizes, 1)
+        ps: list[Tensor] = []
+        etas: list[Tensor] = []
+        deltas: list[Tensor] = []
+        index: list[Tensor] = []
+        for k, stage in enumerate(self.stages):
+            x1, x2 = features[k].chunk(2, 1)
+            p, eta, delta = stage(x1, x2)
+            ps.append(p)
+            etas.append(eta)
+            deltas.append(delta)
+            index.append(stage.index)
+        return regress_stages(ps, etas, deltas, index, self.V, self.lambda_local, self.lambda_d)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Features ``(B, num_features)`` to ages ``(B, num_classes)``, or unchanged with ``pre_logits``."""
+        if pre_logits or self.num_classes == 0:
+            return x
+        return sum_contributions(self._forward_stages(x))
+
+    @torch.jit.export
+    def forward_stages(self, x: Tensor) -> StagewiseOutput:
+        """The age and how the stages came to it.
+
+        Args:
+            x: Faces, ``(B, in_chans, H, W)``, normalised as ``pretrained_cfg`` says.
+
+        Returns:
+            ``age``, ``(B, num_classes)``, the same as ``forward(x)``, and the stages, whose contributions add up to it.
+        """
+        stages = self._forward_stages(self.forward_features(x))
+        return StagewiseOutput(sum_contributions(stages), stages)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Faces ``(B, in_chans, H, W)`` to ages ``(B, num_classes)``, years; not clamped to [0, V]."""
+        return self.forward_head(self.forward_features(x))
+
+
+def sum_contributions(stages: list[StageOutput]) -> Tensor:
+    """The age, ``(B, num_classes)``: equation 3 of the paper."""
+    age = stages[0].contribution
+    for stage in stages[1:]:
+        age = age + stage.contribution
+    return age
+
+
+@contextmanager
+def _without_batch_statistics(module: nn.Module) -> Iterator[None]:
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+def checkpoint_level(level: nn.Module, x: Tensor) -> Tensor:
+    """Run ``level`` under gradient checkpointing; its recomputation does not count in the running statistics."""
+    return checkpoint(
+        level, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _without_batch_statistics(level))
+    )
+
+
+def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Drop the prediction stages where the model has none."""
+    if not len(model.stages):
+        state_dict = {k: v for k, v in state_dict.items() if not k.startswith("stages.")}
+    return state_dict
+
+
+def _cfg(**kwargs: Any) -> dict[str, Any]:
+    return {
+        "num_classes": 1,
+        "input_size": (3, 64, 64),
+        "fixed_input_size": True,
+        "pool_size": None,
+        "crop_pct": 1.0,
+        "interpolation": "bilinear",
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+        "first_conv": ("stream1.0.0.conv", "stream2.0.0.conv"),
+        "classifier": tuple(f"stages.{k}.{name}" for k in range(3) for name in ("p", "eta", "delta")),
+        "paper_name": "SSR-Net: A Compact Soft Stagewise Regression Network for Age Estimation",
+        "origin_url": "https://github.com/shamangary/SSR-Net",
+        **kwargs,
+    }
+
+
+def _embedded(name: str) -> str:
+    return str(Path(__file__).parent / "weights" / name / "model.safetensors")
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        "ssrnet.utkface": _cfg(file=_embedded("ssrnet.utkface"), license="other"),
+    }
+)
+
+
+def _create_ssrnet(variant: str, pretrained: bool = False, **kwargs: Any) -> SSRNet:
+    return build_model_with_cfg(
+        SSRNet,
+        variant,
+        pretrained,
+        pretrained_filter_fn=checkpoint_filter_fn,
+        feature_cfg={"out_indices": (0, 1, 2), "feature_cls": "getter"},
+        **kwargs,
+    )
+
+
+@register_model
+def ssrnet(pretrained: bool = False, **kwargs: Any) -> SSRNet:
+    """SSR-Net of the paper's authors."""
+    return _create_ssrnet("ssrnet", pretrained=pretrained, **kwargs)
