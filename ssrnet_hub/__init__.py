@@ -1,1 +1,23 @@
+"""SSR-Net, the age of a face in 40,531 parameters: models for timm, their weights, and photo to age."""
+
+__version__ = "0.1.0"
+
+from .errors import SSRNetHubError
+from .estimator import AgeEstimator, Face
+from .framing import Framing
+from .hub import from_pretrained, save_pretrained
 from .ssrnet import SSRNet
+from .stages import Stage
+from .zoo import list_models
+
+__all__ = [
+    "AgeEstimator",
+    "Face",
+    "Framing",
+    "SSRNet",
+    "SSRNetHubError",
+    "Stage",
+    "from_pretrained",
+    "list_models",
+    "save_pretrained",
+]

@@ -5,14 +5,14 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Optional, Union
 
-import safetensors.torch
 import timm
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import list_repo_files, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -44,7 +44,7 @@ WEIGHTS_FILE = "model.safetensors"
 EXTRAS_KEY = "ssrnet_hub"
 """Top level key of config.json under which everything stands that timm's schema has no place for."""
 
-_PICKLES = ("*.bin", "*.pth", "*.pt", "*.pth.tar", "*.ckpt", "*.pkl")
+_PICKLES = (".bin", ".pth", ".pt", ".pth.tar", ".ckpt", ".pkl")
 _REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@\s]+))?")
 
 
@@ -107,7 +107,7 @@ def save_pretrained(model: nn.Module, directory: Union[str, os.PathLike], **extr
     with tempfile.TemporaryDirectory(prefix=".save-", dir=directory) as temporary:
         save_for_hf(model, temporary, model_config={EXTRAS_KEY: extras} if extras else None, safe_serialization=True)
         for name in (WEIGHTS_FILE, CONFIG_FILE):
-            os.replace(Path(temporary, name), directory / name)
+            Path(temporary, name).replace(directory / name)
     return directory
 
 
@@ -181,32 +181,50 @@ def _download(
         ) from e
     except (HfHubHTTPError, OSError) as e:
         raise HubError(f"Downloading {where} failed: {e}") from e
-    return Path(folder)
+    folder = Path(folder)
+    if not (folder / WEIGHTS_FILE).is_file() and not local_files_only:
+        try:
+            names = list_repo_files(repo, revision=revision, token=token)
+        except (HfHubHTTPError, OSError):
+            names = []
+        raise _missing_weights(where, names)
+    return folder
 
 
-def _check_folder(folder: Path) -> dict[str, Any]:
-    """Check that a folder holds whole weights of a known architecture, and answer the config's extras."""
-    config = _read_config(folder)
+def read_model_config(folder: Union[str, os.PathLike]) -> tuple[nn.Module, dict[str, Any]]:
+    """The model that a folder's config describes, without its weights, and the config's extras.
+
+    Raises:
+        WeightsNotFoundError: There is no config.
+        ConfigError: The config is damaged; `ArchitectureError` where it is of another kind of model.
+    """
+    path = Path(folder) / CONFIG_FILE
+    config = _read_config(Path(folder))
     architecture = config.get("architecture")
     if architecture not in zoo.list_architectures():
         raise ArchitectureError(
-            f"{folder / CONFIG_FILE} is of the architecture {architecture!r}, not of an age model. "
+            f"{path} is of the architecture {architecture!r}, not of an age model. "
             f"Known ones: {', '.join(zoo.list_architectures())}."
         )
+    extras = config.get(EXTRAS_KEY, {})
+    if not isinstance(extras, dict):
+        raise ConfigError(f"{path}: {EXTRAS_KEY!r} is not an object.")
+    try:
+        return timm.create_model(f"local-dir:{folder}"), extras
+    except Exception as e:  # whatever a config from outside makes timm or the constructor do
+        raise ConfigError(f"{path} does not describe a model that can be built: {e!r}") from e
+
+
+def _check_folder(folder: Path) -> dict[str, Any]:
+    """Check that a folder holds whole weights that fit its config, and answer the config's extras."""
+    model, extras = read_model_config(folder)
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
-        raise _missing_weights(folder)
-    try:
-        with torch.device("meta"):
-            model = timm.create_model(
-                architecture, num_classes=config.get("num_classes"), **dict(config.get("model_args") or {})
-            )
-    except (TypeError, ValueError, RuntimeError) as e:
-        raise ConfigError(f"{folder / CONFIG_FILE} has model_args that {architecture} does not take: {e}") from e
+        raise _missing_weights(str(folder), [path.name for path in folder.iterdir()])
     expected = {k: list(v.shape) for k, v in model.state_dict().items()}
     try:
         with safe_open(weights, framework="pt") as file:
-            found = {k: file.get_slice(k).get_shape() for k in file.keys()}
+            found = {k: file.get_slice(k).get_shape() for k in file.keys()}  # noqa: SIM118  the file is no dict
     except (SafetensorError, OSError) as e:
         raise CorruptWeightsError(
             f"{weights} is truncated or damaged ({e}). Delete it and download or convert it again."
@@ -218,10 +236,7 @@ def _check_folder(folder: Path) -> dict[str, Any]:
     ]
     if wrong:
         more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise WrongShapeError(f"{weights} does not fit {architecture}. {'; '.join(wrong[:5])}{more}.")
-    extras = config.get(EXTRAS_KEY) or {}
-    if not isinstance(extras, dict):
-        raise ConfigError(f"{folder / CONFIG_FILE}: {EXTRAS_KEY!r} is not an object.")
+        raise WrongShapeError(f"{weights} does not fit its config. {'; '.join(wrong[:5])}{more}.")
     return extras
 
 
@@ -241,13 +256,13 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _missing_weights(folder: Path) -> WeightsNotFoundError:
-    pickles = sorted(path for pattern in _PICKLES for path in folder.glob(pattern))
+def _missing_weights(where: str, names: Iterable[str]) -> WeightsNotFoundError:
+    pickles = sorted(name for name in names if name.endswith(_PICKLES))
     if not pickles:
-        return WeightsNotFoundError(f"{folder} has no {WEIGHTS_FILE}.")
+        return WeightsNotFoundError(f"{where} has no {WEIGHTS_FILE}.")
     return PickleOnlyError(
-        f"{folder} has its weights only as a pickle ({pickles[0].name}), which could run code when loaded. "
-        f"Convert it once: python scripts/convert_weights.py --from torch {pickles[0]} OUT_DIR, then load OUT_DIR."
+        f"{where} has its weights only as a pickle ({pickles[0]}), which could run code when loaded. Convert it once, "
+        f"with its {CONFIG_FILE} beside it: python scripts/convert_weights.py --from torch {pickles[0]} OUT_DIR"
     )
 
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from .errors import PhotoError, PhotoTooLargeError
 
-__all__ = ["FORMATS", "MAX_PIXELS", "SUFFIXES", "Photo", "load_photo"]
+__all__ = ["FORMATS", "MAX_PIXELS", "Photo", "load_photo", "picture_suffixes"]
 
 Photo = Union[str, os.PathLike, bytes, Image.Image, np.ndarray, torch.Tensor]
 
@@ -22,11 +22,10 @@ MAX_PIXELS = 120_000_000
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF", "PPM", "TGA", "ICO")
 """Formats that are opened, by Pillow's names. Those that run another program, like EPS, are left out."""
 
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jp2")
-    + (".avif", ".ppm", ".pgm", ".pbm", ".tga", ".ico")
-)
-"""File name endings, in lower case, that mark a picture in a folder."""
+
+def picture_suffixes() -> set[str]:
+    """File name endings, in lower case with the dot, of the formats that are opened."""
+    return {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
 
 
 def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -44,53 +43,54 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
         PhotoTooLargeError: The picture has more than ``max_pixels``; it was not decoded.
         PhotoError: Not a picture, or a damaged one, or no such file.
     """
+    name = "The picture"
     if isinstance(photo, (np.ndarray, torch.Tensor)):
         image = _from_array(photo)
     elif isinstance(photo, Image.Image):
         image = photo
     elif isinstance(photo, bytes):
-        if not photo:
-            raise PhotoError("The photo is empty: 0 bytes.")
-        image = _open(io.BytesIO(photo), "the given bytes")
+        image = _open(io.BytesIO(photo), len(photo), name)
     elif isinstance(photo, (str, os.PathLike)):
-        path = Path(photo)
-        if path.is_dir():
-            raise PhotoError(f"{path} is a folder, not a picture.")
+        name = os.fspath(photo)
         try:
-            if not path.stat().st_size:
-                raise PhotoError(f"{path} is empty: 0 bytes.")
-        except OSError as e:
-            raise PhotoError(f"{path} cannot be read: {e.strerror or e}.") from e
-        except ValueError as e:
-            raise PhotoError(f"{path!s:.200} is no path of a file: {e}.") from e
-        image = _open(path, str(path))
+            size = Path(photo).stat().st_size
+        except (OSError, ValueError) as e:
+            raise PhotoError(f"{name:.300} cannot be read: {getattr(e, 'strerror', None) or e}.") from e
+        if Path(photo).is_dir():
+            raise PhotoError(f"{name} is a folder, not a picture.")
+        image = _open(Path(photo), size, name)
     else:
         raise PhotoError(
-            f"A photo is a path, bytes, a PIL image, an array (H, W, 3) or a tensor (3, H, W), not {type(photo).__name__}."
-        )
-    width, height = image.size
-    if not width or not height:
-        raise PhotoError(f"The picture has no pixels: {width}x{height}.")
-    if width * height > max_pixels:
-        raise PhotoTooLargeError(
-            f"The picture has {width}x{height} = {width * height / 1e6:.1f} megapixels, more than the limit of "
-            f"{max_pixels / 1e6:.1f}. Reduce it, or raise the limit with max_pixels."
+            "A photo is a path, bytes, a PIL image, an array (H, W, 3) or a tensor (3, H, W), "
+            f"not {type(photo).__name__}."
         )
     try:
-        # also loads the pixels
+        width, height = image.size
+        if not width or not height:
+            raise PhotoError(f"{name} has no pixels: {width}x{height}.")
+        if width * height > max_pixels:
+            raise PhotoTooLargeError(
+                f"{name} has {width}x{height} = {width * height / 1e6:.1f} megapixels, more than the limit of "
+                f"{max_pixels / 1e6:.1f}. Reduce it, or raise the limit with max_pixels."
+            )
         return _to_rgb(_upright(image))
+    except PhotoError:
+        raise
     except Exception as e:  # decoders raise anything on damaged or hostile files
-        raise PhotoError(f"The picture is damaged: {e}.") from e
+        raise PhotoError(f"{name} is damaged: {e}.") from e
     finally:
         if image is not photo:
             image.close()
 
 
-def _open(file: Union[Path, io.BytesIO], name: str) -> Image.Image:
+def _open(file: Union[Path, io.BytesIO], size: int, name: str) -> Image.Image:
+    if not size:
+        raise PhotoError(f"{name} is empty: 0 bytes.")
     try:
         with warnings.catch_warnings():
             # the limit is ours, checked before the pixels are decoded
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            Image.init()  # open knows the formats it is given only once their plugins are loaded
             return Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as e:
         raise PhotoTooLargeError(
@@ -152,7 +152,7 @@ def _from_array(array: Union[np.ndarray, torch.Tensor]) -> Image.Image:
         raise PhotoError(f"The picture has no pixels: shape {tuple(array.shape)}.")
     if array.dtype.kind == "f":
         low, high = float(array.min()), float(array.max())
-        if not (0 <= low and high <= 1):
+        if not (low >= 0 and high <= 1):
             raise PhotoError(f"Float pixels must be in [0, 1], these are in [{low:.3g}, {high:.3g}].")
         array = (array * 255).round().astype(np.uint8)
     elif array.dtype == np.bool_:

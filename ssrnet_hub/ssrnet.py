@@ -338,6 +338,8 @@ class SSRNet(nn.Module):
 
     def fuse_taps(self, taps1: list[Tensor], taps2: list[Tensor]) -> Tensor:
         """The six compacted taps as one vector, ``(B, num_features)``, in the order of the stages."""
+        if len(self.fusions) == 0:
+            return taps1[-1]
         fused: list[Tensor] = []
         for k, fusion in enumerate(self.fusions):
             fused.append(fusion(taps1[2 - k], taps2[2 - k]))
@@ -358,33 +360,29 @@ class SSRNet(nn.Module):
             x: Faces, ``(B, in_chans, H, W)``.
             indices: The last n levels if an int, all if None, else the levels with these indices, shallow to deep.
             norm: For timm's sake; no level has a norm of its own.
-            stop_early: Stop after the deepest level asked for; needs ``intermediates_only``.
+            stop_early: For timm's sake; `prune_intermediate_layers` drops what is not needed.
             output_fmt: ``"NCHW"``.
-            intermediates_only: Answer the taps alone, without running stream 2.
+            intermediates_only: Answer the taps alone.
         """
         if output_fmt != "NCHW":
             raise ValueError(f"Output format of SSR-Net's features is NCHW, not {output_fmt}")
         take = self._take_indices(indices)
-        if not intermediates_only:
-            taps1, taps2 = self.forward_taps(x)
-            return self.fuse_taps(taps1, taps2), [taps1[i] for i in take]
-        intermediates = []
-        for i, level in enumerate(self.stream1):
-            if stop_early and i > max(take):
-                break
-            x = checkpoint_level(level, x) if self.grad_checkpointing else level(x)
-            if i in take:
-                intermediates.append(x)
-        return intermediates
+        taps1, taps2 = self.forward_taps(x)
+        intermediates = [taps1[i] for i in take]
+        return intermediates if intermediates_only else (self.fuse_taps(taps1, taps2), intermediates)
 
     def prune_intermediate_layers(
         self, indices: Union[int, list[int]] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop what the taps at ``indices`` do not need; afterwards only ``intermediates_only`` can run."""
+        """Drop the levels that the taps at ``indices`` do not need, and with ``prune_head`` all but stream 1.
+
+        Features then end at the deepest tap that is left.
+        """
         take = self._take_indices(indices)
         self.stream1 = self.stream1[: max(take) + 1]
+        self.stream2 = self.stream2[: max(take) + 1]
         if prune_head:
-            self.stream2 = nn.Sequential()
+            self.stream2 = nn.Sequential(*(nn.Identity() for _ in self.stream1))
             self.fusions = nn.ModuleList()
             self.reset_classifier(0)
         return take

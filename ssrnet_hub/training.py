@@ -109,7 +109,7 @@ def train(
                 nn.utils.clip_grad_norm_(model.parameters(), 10.0)
                 optimizer.step()
                 schedule.step()
-                ema.update(model)
+                ema.update(model, schedule.last_epoch)
                 losses.append(loss.item())
             line = {
                 "epoch": epoch,

@@ -1,0 +1,71 @@
+"""Set up and run the project with nothing but Python and git.
+
+python3 scripts/dev.py predict [PHOTO ...]   the age of every face in a photo (scikit-image's astronaut by default)
+python3 scripts/dev.py test [ARGUMENT ...]   the tests and the linter; arguments go to pytest
+
+Each makes the virtual environment .venv and installs into it what it needs; later runs start at once.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
+
+
+def install(extra: str) -> None:
+    """Install the project with an extra, unless that was done since pyproject.toml last changed."""
+    stamp = VENV / f"installed-{extra}"
+    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
+        return
+    if not PYTHON.exists():
+        print(f"Making {VENV}", file=sys.stderr)
+        venv.create(VENV, with_pip=True, clear=True)
+    print("Installing what is needed; PyTorch is large, this takes some minutes the first time", file=sys.stderr)
+    run([PYTHON, "-m", "pip", "install", "--quiet", "--editable", f".[{extra}]"])
+    stamp.write_text(wanted)
+
+
+def run(command: list) -> None:
+    """Run a command in the project's folder; end with its exit code where it fails."""
+    code = subprocess.run([str(part) for part in command], cwd=ROOT).returncode
+    if code:
+        sys.exit(code)
+
+
+def predict(arguments: list) -> None:
+    install("examples")
+    if not arguments:
+        photo = VENV / "astronaut.png"
+        save = "import sys, skimage.data, skimage.io; skimage.io.imsave(sys.argv[1], skimage.data.astronaut())"
+        run([PYTHON, "-c", save, photo])
+        arguments = ["--explain", photo]
+    # photos are named from where the person is, not from the project's folder
+    sys.exit(subprocess.run([str(BIN / "ssrnet-hub"), "predict", *map(str, arguments)]).returncode)
+
+
+def test(arguments: list) -> None:
+    install("dev")
+    run([PYTHON, "-m", "ruff", "check", "."])
+    run([PYTHON, "-m", "ruff", "format", "--check", "."])
+    run([PYTHON, "-m", "pytest", *arguments])
+
+
+def main() -> None:
+    commands = {"predict": predict, "test": test}
+    if len(sys.argv) < 2 or sys.argv[1] not in commands:
+        sys.exit(__doc__)
+    if sys.version_info < (3, 10):  # noqa: UP036  run by whatever Python the machine has
+        sys.exit(f"Python 3.10 or later is needed, this is {sys.version.split()[0]}.")
+    commands[sys.argv[1]](sys.argv[2:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Measure weights on labelled faces: python scripts/evaluate.py --weights W --labels DIR/labels.csv --split val."""
+
+import argparse
+import json
+import sys
+
+from tqdm import tqdm
+
+from ssrnet_hub import AgeEstimator, SSRNetHubError
+from ssrnet_hub.data import Label, read_labels
+from ssrnet_hub.hub import get_extras
+from ssrnet_hub.metrics import age_metrics
+
+UTKFACE_MEDIAN_AGE = 29.0
+
+
+def answer_missing(estimator: AgeEstimator) -> float:
+    """The age that stands for a face that was not found: the median of the training ages, years.
+
+    Weights that do not state theirs get that of UTKFace's train split.
+    """
+    return float(get_extras(estimator.model).get("training", {}).get("median_age", UTKFACE_MEDIAN_AGE))
+
+
+def predict(estimator: AgeEstimator, labels: list[Label], detect: bool) -> list[float | None]:
+    """Ages in the order of the labels, years; None where no face was found. The largest face of a photo counts."""
+    paths = [label.path for label in labels]
+    ages: list[float | None] = []
+    step = 1 if detect else estimator.batch_size
+    with tqdm(total=len(paths), unit="photo", disable=not sys.stderr.isatty()) as progress:
+        for start in range(0, len(paths), step):
+            part = paths[start : start + step]
+            if detect:
+                ages += [faces[0].age if faces else None for faces in estimator.batch(part)]
+            else:
+                ages += [face.age for face in estimator.crops(part)]
+            progress.update(len(part))
+    return ages
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", help="zoo name, folder or owner/repo; the embedded default without")
+    parser.add_argument("--labels", required=True, help="labels.csv with the columns file, age and perhaps split")
+    parser.add_argument("--split", help="only the rows of this split; all rows without")
+    parser.add_argument(
+        "--detect", action="store_true", help="the pictures are photos, of which the largest face counts"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    try:
+        labels = read_labels(args.labels, args.split)
+        if any(label.split == "train" for label in labels):
+            print("warning: the split train is among these rows; weights trained on it look too good", file=sys.stderr)
+        estimator = AgeEstimator(args.weights, device=args.device)
+        found = predict(estimator, labels, args.detect)
+    except SSRNetHubError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 1
+    ages = [answer_missing(estimator) if age is None else age for age in found]
+    result = {
+        **age_metrics(ages, [label.age for label in labels]),
+        "missed": found.count(None),
+        "split": args.split,
+        "weights": args.weights or "default",
+    }
+    result.update({k: round(result[k], 4) for k in ("mae", "cs5", "bias")})
+    if args.json:
+        print(json.dumps(result))
+    else:
+        print("\n".join(f"{k:8} {v}" for k, v in result.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""The command ``ssrnet-hub``."""
+
+import argparse
+import csv
+import glob
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+import timm
+from PIL import Image
+from tqdm import tqdm
+
+from . import __version__
+from .errors import SSRNetHubError
+from .estimator import AgeEstimator, Face
+from .files import replace_file
+from .photos import load_photo, picture_suffixes
+from .plots import annotate
+from .zoo import DEFAULT, embedded_folder, list_models
+
+__all__ = ["main"]
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command; answers the exit code: 0, or 1 where something failed, or 2 where the call is wrong."""
+    parser = argparse.ArgumentParser("ssrnet-hub", description="The age of every face in a photo, with SSR-Net.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    predict = commands.add_parser(
+        "predict",
+        help="find the faces in photos and tell their ages",
+        description="Find the faces in photos and tell their ages. Results go to stdout, the rest to stderr. "
+        "Exit code 1 if a photo could not be read.",
+    )
+    predict.add_argument(
+        "paths", nargs="+", metavar="PATH", help="photo, folder (searched with its subfolders) or glob"
+    )
+    predict.add_argument(
+        "--weights", help="name from 'ssrnet-hub models', folder or owner/repo on the Hugging Face Hub"
+    )
+    output = predict.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print a JSON list with one object a photo")
+    output.add_argument("--csv", action="store_true", help="print CSV with one row a face")
+    predict.add_argument("--annotate", metavar="DIR", help="write a copy of each photo with boxes and ages to DIR")
+    predict.add_argument("--explain", action="store_true", help="tell how the stages of the network got to each age")
+    predict.add_argument("--device", help="where to compute, such as cuda; the CPU without")
+    predict.set_defaults(run=run_predict)
+
+    models = commands.add_parser("models", help="list the weights that have a name")
+    models.set_defaults(run=run_models)
+
+    args = parser.parse_args(argv)
+    if not args.command:
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        return args.run(args)
+    except SSRNetHubError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 1
+
+
+def run_models(args: argparse.Namespace) -> int:
+    rows = []
+    for name in list_models():
+        parameters = sum(p.numel() for p in timm.create_model(name).parameters())
+        notes = [note for note, holds in (("default", name == DEFAULT), ("embedded", embedded_folder(name))) if holds]
+        rows.append((name, f"{parameters:,}", ", ".join(notes)))
+    print(table(("name", "parameters", ""), rows))
+    return 0
+
+
+def run_predict(args: argparse.Namespace) -> int:
+    photos = find_photos(args.paths)
+    estimator = AgeEstimator(args.weights, device=args.device)
+    names = unique_names([path for path, _ in photos])
+    results = []
+    for path, error in tqdm(photos, unit="photo", file=sys.stderr, disable=len(photos) < 2, leave=False):
+        faces: list[Face] = []
+        if error is None:
+            try:
+                image = load_photo(path)
+                faces = estimator(image)
+                if args.annotate:
+                    save_picture(annotate(image, faces), Path(args.annotate, names[path]))
+            except (SSRNetHubError, OSError) as e:
+                error = str(e)
+        results.append((str(path), faces, error))
+
+    writer = print_json if args.json else print_csv if args.csv else print_table
+    writer(results, args.explain)
+    broken = [(file, error) for file, _, error in results if error]
+    for file, error in broken:
+        print(f"error: {error if error.startswith(file) else f'{file}: {error}'}", file=sys.stderr)
+    if len(broken) > 1:
+        print(f"error: {len(broken)} of {len(results)} failed", file=sys.stderr)
+    return 1 if broken else 0
+
+
+Result = tuple[str, list[Face], Optional[str]]
+"""File, its faces, and what went wrong."""
+
+
+def find_photos(patterns: Sequence[str]) -> list[tuple[Path, Optional[str]]]:
+    """Files, what is in folders and what matches globs, each once; with an error where there is nothing."""
+    suffixes = picture_suffixes()
+    found: dict[Path, Optional[str]] = {}
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            files = sorted(f for f in path.rglob("*") if f.suffix.lower() in suffixes and f.is_file())
+            error = "no picture in this folder"
+        elif path.exists():
+            files, error = [path], ""
+        else:
+            files = sorted(Path(f) for f in glob.glob(pattern, recursive=True) if Path(f).is_file())
+            error = "no such file or folder, and nothing matches it as a glob"
+        found.update(dict.fromkeys(files) if files else {path: error})
+    return list(found.items())
+
+
+def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """A name for the annotated copy of each photo: its own, numbered where two photos of different folders share it."""
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for path in paths:
+        # formats that cannot be written, or would lose by it, become PNG
+        suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp") else ".png"
+        name, number = f"{path.stem}{suffix}", 2
+        while name.lower() in taken:
+            name, number = f"{path.stem}-{number}{suffix}", number + 1
+        taken.add(name.lower())
+        names[path] = name
+    return names
+
+
+def save_picture(image: Image.Image, path: Path) -> None:
+    with replace_file(path) as temporary:
+        image.save(temporary, quality=92)
+
+
+def print_json(results: Sequence[Result], explain: bool) -> None:
+    def face_dict(face: Face) -> dict[str, Any]:
+        return {**face.to_dict(), "explanation": face.explain()} if explain else face.to_dict()
+
+    rows = [{"file": file, "faces": list(map(face_dict, faces)), "error": error} for file, faces, error in results]
+    print(json.dumps(rows, indent=2))
+
+
+def print_csv(results: Sequence[Result], explain: bool) -> None:
+    columns = ["file", "face", "age", "raw_age", "in_range", "x1", "y1", "x2", "y2", "score", "error"]
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow([*columns, *["explanation"] * explain])
+    for file, faces, error in results:
+        for number, face in enumerate(faces, start=1):
+            values = [round(v, 3) for v in (face.age, face.raw_age)] + [face.in_range]
+            values += [round(v, 1) for v in face.box] + [round(face.score, 4), None]
+            writer.writerow([file, number, *values] + [face.explain()] * explain)
+        if not faces:
+            writer.writerow([file] + [None] * (len(columns) - 2) + [error] + [None] * explain)
+
+
+def print_table(results: Sequence[Result], explain: bool) -> None:
+    rows = []
+    for file, faces, error in results:
+        for number, face in enumerate(faces, start=1):
+            box = " ".join(f"{v:.0f}" for v in face.box)
+            rows.append((file, number, f"{face.age:.1f}", f"{face.score:.2f}", box, face.explain() if explain else ""))
+        if not faces:
+            rows.append((file, "", "", "", "not read" if error else "no face found", ""))
+    print(table(("file", "face", "age", "score", "box (x1 y1 x2 y2)", "stages" if explain else ""), rows))
+
+
+def table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
+    """Columns as wide as their widest cell."""
+    lines = [[str(cell) for cell in line] for line in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""Weights that others released, to weights of this package."""
+
+import os
+import pickle
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+import timm
+import torch
+from torch import Tensor, nn
+
+from .errors import ConversionError
+from .framing import Framing
+from .hub import CONFIG_FILE, read_model_config, save_pretrained
+
+__all__ = ["convert_keras", "convert_torch"]
+
+
+def convert_keras(path: Union[str, os.PathLike], directory: Union[str, os.PathLike]) -> Path:
+    """Convert a weights file of the paper's authors (Keras 2, HDF5) and write it as `save_pretrained` does.
+
+    The authors' network reads blue, green, red in 0 .. 255 and the detector's box widened by 0.4 of its size on each
+    side. The result reads red, green, blue, and its config says the rest.
+
+    Args:
+        path: One of their age weights: ``imdb.h5``, ``wiki.h5``, ``morph2.h5`` or ``megaage_asian.h5``.
+        directory: Where to; nothing is written there unless the conversion succeeds.
+
+    Returns:
+        The directory.
+
+    Raises:
+        ConversionError: Not such a file, or a damaged one.
+    """
+    model = _create("ssrnet", mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255), license="apache-2.0")
+    layers = _read_keras(path)
+    state = {}
+    for key, layer, convert in _keras_layout():
+        kernel = layers.pop(layer, None)
+        if kernel is None:
+            raise ConversionError(f"{path} has no {layer}: it is not an age weights file of the SSR-Net authors.")
+        state[key] = torch.from_numpy(np.ascontiguousarray(convert(kernel) if kernel.ndim > 1 else kernel))
+    if layers:
+        raise ConversionError(f"{path} has layers that SSR-Net has not: {', '.join(sorted(layers)[:5])}.")
+    for stream in (1, 2):
+        key = f"stream{stream}.0.0.conv.weight"
+        if state[key].ndim == 4:
+            state[key] = state[key].flip(1).contiguous()
+    _load(model, state, path)
+    return save_pretrained(model, directory, framing=Framing(size=64, template=None, margin=0.4).to_dict())
+
+
+def convert_torch(path: Union[str, os.PathLike], directory: Union[str, os.PathLike]) -> Path:
+    """Convert a pickled state dict of a model of this package to safetensors.
+
+    The pickle is read with ``weights_only=True``: one with code in it is refused. A ``config.json`` beside it says
+    which model it is of; without one, it is taken for an ``ssrnet`` with the default preprocessing.
+
+    Args:
+        path: The file, such as ``pytorch_model.bin``.
+        directory: Where to; nothing is written there unless the conversion succeeds.
+
+    Returns:
+        The directory.
+
+    Raises:
+        ConversionError: Not such a file, or a damaged one.
+        ConfigError: The config beside it is damaged or of another kind of model.
+    """
+    path = Path(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as e:
+        raise ConversionError(f"{path} cannot be read as a pickled state dict of tensors: {e!s:.300}") from e
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ConversionError(f"{path} holds no state dict.")
+    has_config = (path.parent / CONFIG_FILE).is_file()
+    model, extras = read_model_config(path.parent) if has_config else (_create("ssrnet"), {})
+    _load(model, state, path)
+    return save_pretrained(model, directory, **extras)
+
+
+def _create(architecture: str, **pretrained_cfg: object) -> nn.Module:
+    """A model whose config names no origin but what is given."""
+    overlay = {"tag": None, "license": None, **pretrained_cfg}
+    return timm.create_model(architecture, pretrained_cfg_overlay=overlay).eval()
+
+
+def _load(model: nn.Module, state: dict[str, Tensor], path: Union[str, os.PathLike]) -> None:
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as e:
+        raise ConversionError(f"{path} does not fit the architecture: {e}") from e
+
+
+def _read_keras(path: Union[str, os.PathLike]) -> dict[str, np.ndarray]:
+    import h5py
+
+    layers: dict[str, np.ndarray] = {}
+
+    def collect(name: str, item: Union[h5py.Group, h5py.Dataset]) -> None:
+        if isinstance(item, h5py.Dataset):
+            if item.size > 1_000_000:
+                raise ConversionError(f"{path} holds an array of shape {item.shape}: it is no SSR-Net.")
+            group, weight = name.split("/")[0], name.split("/")[-1].removesuffix(":0")
+            layers[f"{group}/{weight}"] = np.asarray(item, dtype=np.float32)
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(collect)
+    except ConversionError:
+        raise
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as e:
+        raise ConversionError(f"{path} cannot be read as a Keras weights file: {e}") from e
+    return layers
+
+
+_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+
+
+def _keras_layout() -> Iterator[tuple[str, str, object]]:
+    """Key of our state dict, name in the authors' file, and how to bring an array with axes to our order."""
+
+    def conv(kernel: np.ndarray) -> np.ndarray:  # HWIO -> OIHW
+        return kernel.transpose(3, 2, 0, 1) if kernel.ndim == 4 else kernel
+
+    def dense(kernel: np.ndarray) -> np.ndarray:
+        return kernel.T
+
+    def dense_of_map(kernel: np.ndarray) -> np.ndarray:  # its input was flattened as height, width, channels
+        side = round((len(kernel) / 10) ** 0.5)
+        if kernel.ndim != 2 or len(kernel) != side * side * 10:
+            return kernel
+        return kernel.reshape(side, side, 10, -1).transpose(3, 2, 0, 1).reshape(kernel.shape[1], -1)
+
+    def layer(ours: str, theirs: str, convert: object) -> Iterator[tuple[str, str, object]]:
+        yield f"{ours}.weight", f"{theirs}/kernel", convert
+        yield f"{ours}.bias", f"{theirs}/bias", convert
+
+    blocks = ("0.0", "1.0", "2.0", "2.2")
+    for stream in (1, 2):
+        for i, block in enumerate(blocks, start=1 + 4 * (stream - 1)):
+            yield from layer(f"stream{stream}.{block}.conv", f"conv2d_{i}", conv)
+            for ours, theirs in _NORM.items():
+                yield f"stream{stream}.{block}.bn.{ours}", f"batch_normalization_{i}/{theirs}", conv
+    for k in range(3):
+        yield from layer(f"fusions.{k}.conv1", f"conv2d_{10 + 2 * k}", conv)
+        yield from layer(f"fusions.{k}.conv2", f"conv2d_{9 + 2 * k}", conv)
+        yield from layer(f"stages.{k}.fc1", f"dense_{3 * k + 2}", dense_of_map)
+        yield from layer(f"stages.{k}.fc2", f"dense_{3 * k + 1}", dense_of_map)
+        yield from layer(f"stages.{k}.fc", f"dense_{3 * k + 3}", dense)
+        yield from layer(f"stages.{k}.p", f"pred_age_stage{k + 1}", dense)
+        yield from layer(f"stages.{k}.eta", f"local_delta_stage{k + 1}", dense)
+        yield from layer(f"stages.{k}.delta", f"delta_s{k + 1}", dense_of_map)

@@ -1,0 +1,80 @@
+"""Finding the faces in a picture. The only module that knows facenet-pytorch."""
+
+from dataclasses import dataclass
+from typing import Protocol, Union
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .framing import Box, Landmarks
+
+__all__ = ["Detection", "Detector", "MTCNNDetector"]
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A face that was found.
+
+    Attributes:
+        box: x1, y1, x2, y2 in pixels of the picture, within it.
+        landmarks: Left eye, right eye, nose, left and right corner of the mouth (as the viewer sees them), x and y in
+            pixels; they may lie outside of the picture where it cuts the face.
+        score: How sure the detector is, in [0, 1].
+    """
+
+    box: Box
+    landmarks: Landmarks
+    score: float
+
+
+class Detector(Protocol):
+    """Anything that finds faces: called with an upright RGB picture, it answers the faces in it, the largest first."""
+
+    def __call__(self, image: Image.Image) -> list[Detection]: ...
+
+
+class MTCNNDetector:
+    """facenet-pytorch's MTCNN, whose weights are part of its wheel.
+
+    Args:
+        min_score: Faces below this score are dropped.
+        min_face: Side of the smallest face looked for, in pixels of the picture as the detector sees it.
+        max_side: A picture with a longer side is reduced to this for the search, pixels.
+        device: Where the three networks run.
+    """
+
+    def __init__(
+        self,
+        min_score: float = 0.9,
+        min_face: int = 20,
+        max_side: int = 2048,
+        device: Union[str, torch.device] = "cpu",
+    ):
+        from facenet_pytorch import MTCNN
+
+        self.min_score = min_score
+        self.min_face = min_face
+        self.max_side = max_side
+        self._mtcnn = MTCNN(keep_all=True, min_face_size=min_face, device=torch.device(device))
+
+    def __call__(self, image: Image.Image) -> list[Detection]:
+        seen = image
+        if max(image.size) > self.max_side:
+            ratio = self.max_side / max(image.size)
+            size = [max(round(side * ratio), 1) for side in image.size]
+            seen = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+        # MTCNN fails on pictures that are smaller than the smallest face
+        if min(seen.size) < self.min_face:
+            return []
+        boxes, scores, points = self._mtcnn.detect(np.asarray(seen), landmarks=True)
+        if boxes is None:
+            return []
+        scale = np.array(image.size) / seen.size
+        boxes = (boxes.astype(float).reshape(-1, 2, 2) * scale).clip(0, image.size)
+        points = points.astype(float) * scale
+        return [
+            Detection(tuple(box.ravel().tolist()), tuple(map(tuple, landmarks.tolist())), float(score))
+            for box, landmarks, score in zip(boxes, points, scores, strict=True)
+            if score >= self.min_score and (box[1] > box[0]).all()
+        ]

@@ -1,0 +1,59 @@
+"""The stages that led to the age of one face, as numbers and as a sentence."""
+
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+from .ssrnet import StageOutput
+
+__all__ = ["Stage", "explain", "split_stages"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the soft stagewise regression for one face; the names are the paper's.
+
+    Attributes:
+        p: Weight of each bin, >= 0; need not sum to 1.
+        eta: Shift of each bin, in bins, in (-1, 1).
+        delta: Change of the number of bins, as a share of it, in (-1, 1).
+        width: Width of a bin, years.
+        contribution: What the stage adds to the age, years.
+    """
+
+    p: tuple[float, ...]
+    eta: tuple[float, ...]
+    delta: float
+    width: float
+    contribution: float
+
+
+def split_stages(stages: list[StageOutput]) -> list[tuple[Stage, ...]]:
+    """What `SSRNet.forward_stages` answers for a batch, as one tuple of stages a face."""
+    columns = [
+        [
+            Stage(tuple(p), tuple(eta), delta, width, contribution)
+            for p, eta, delta, width, contribution in zip(
+                stage.p.tolist(),
+                stage.eta.tolist(),
+                stage.delta[:, 0].tolist(),
+                stage.width[:, 0].tolist(),
+                stage.contribution[:, 0].tolist(),
+                strict=True,
+            )
+        ]
+        for stage in stages
+    ]
+    return list(zip(*columns, strict=True))
+
+
+def explain(stages: tuple[Stage, ...]) -> str:
+    """The stages in words: ``stage 1 says 23.1, stage 2 adds 5.0, stage 3 adds 0.4: 28.5 years``.
+
+    The numbers are rounded so that they add up as they stand.
+    """
+    totals = [round(total, 1) for total in accumulate(stage.contribution for stage in stages)]
+    parts = [f"stage 1 says {totals[0]:.1f}"]
+    for k, (before, after) in enumerate(pairwise(totals), start=2):
+        change = round(after - before, 1)
+        parts.append(f"stage {k} {'adds' if change >= 0 else 'takes'} {abs(change):.1f}")
+    return f"{', '.join(parts)}: {totals[-1]:.1f} years"

@@ -1,0 +1,3 @@
+def test_astronaut(estimator, astronaut):
+    (face,) = estimator(astronaut)
+    assert face.score > 0.99
