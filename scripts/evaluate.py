@@ -3,13 +3,16 @@
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from tqdm import tqdm
 
 from ssrnet_hub import AgeEstimator, SSRNetHubError
+from ssrnet_hub.cards import record_figures
 from ssrnet_hub.data import Label, read_labels
 from ssrnet_hub.hub import get_extras
-from ssrnet_hub.metrics import age_metrics
+from ssrnet_hub.metrics import age_metrics, describe_device
+from ssrnet_hub.zoo import DEFAULT
 
 UTKFACE_MEDIAN_AGE = 29.0
 
@@ -40,13 +43,16 @@ def predict(estimator: AgeEstimator, labels: list[Label], detect: bool) -> list[
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", help="zoo name, folder or owner/repo; the embedded default without")
+    parser.add_argument(
+        "--weights", default=DEFAULT, help="zoo name, folder or owner/repo; the embedded default without"
+    )
     parser.add_argument("--labels", required=True, help="labels.csv with the columns file, age and perhaps split")
     parser.add_argument("--split", help="only the rows of this split; all rows without")
     parser.add_argument(
         "--detect", action="store_true", help="the pictures are photos, of which the largest face counts"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--record", metavar="FILE", help="keep the figures in FILE, from which the cards are made")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     try:
@@ -63,9 +69,18 @@ def main() -> int:
         **age_metrics(ages, [label.age for label in labels]),
         "missed": found.count(None),
         "split": args.split,
-        "weights": args.weights or "default",
+        "weights": args.weights,
     }
     result.update({k: round(result[k], 4) for k in ("mae", "cs5", "bias")})
+    if args.record:
+        data = Path(args.labels).resolve().parent.name
+        options = (
+            f"--labels {data}/labels.csv" + f" --split {args.split}" * bool(args.split) + " --detect" * args.detect
+        )
+        command = f"python scripts/evaluate.py --weights {args.weights} {options}"
+        device = describe_device(estimator.device)
+        figures = {**result, "dataset": data, "detect": args.detect, "command": command, "device": device}
+        record_figures(args.record, figures.pop("weights"), figures)
     if args.json:
         print(json.dumps(result))
     else:

@@ -12,7 +12,8 @@ def main() -> None:
     parser.add_argument("--output", required=True, help="folder for the weights, their config and the log")
     parser.add_argument("--device", default="cpu")
     for field in fields(Recipe):
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=field.type, default=field.default)
+        kind = {"action": argparse.BooleanOptionalAction} if field.type is bool else {"type": field.type}
+        parser.add_argument(f"--{field.name.replace('_', '-')}", default=field.default, **kind)
     args = vars(parser.parse_args())
     labels, output, device = args.pop("labels"), args.pop("output"), args.pop("device")
     print(train(labels, output, Recipe(**args), device))

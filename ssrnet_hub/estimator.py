@@ -29,6 +29,7 @@ class Face:
         age: Years, clamped to the range [0, V] of the weights; NaN where ``raw_age`` is.
         raw_age: Years, as the network answered.
         in_range: Whether the network's answer was within [0, V].
+        V: Range of the weights, years.
         box: x1, y1, x2, y2 in pixels of the upright photo; None for a crop.
         landmarks: Left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them; x, y in
             pixels; None for a crop.
@@ -40,6 +41,7 @@ class Face:
     age: float
     raw_age: float
     in_range: bool
+    V: float
     box: Optional[Box]
     landmarks: Optional[Landmarks]
     score: Optional[float]
@@ -165,6 +167,7 @@ class AgeEstimator:
             age=age,
             raw_age=raw_age,
             in_range=age == raw_age,
+            V=self.model.V,
             box=detection and detection.box,
             landmarks=detection and detection.landmarks,
             score=detection and detection.score,

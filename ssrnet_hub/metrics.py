@@ -1,11 +1,13 @@
 """How far predicted ages are from true ones."""
 
+import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
+import torch
 
-__all__ = ["age_metrics"]
+__all__ = ["age_metrics", "describe_device"]
 
 
 def age_metrics(predicted: Sequence[float], true: Sequence[float]) -> dict[str, Any]:
@@ -26,3 +28,10 @@ def age_metrics(predicted: Sequence[float], true: Sequence[float]) -> dict[str, 
         "bias": float(errors.mean()),
         "n": len(errors),
     }
+
+
+def describe_device(device: Union[str, torch.device]) -> str:
+    """What a figure was measured on, for people: ``"CPU (2 cores), torch 2.15.0"``."""
+    device = torch.device(device)
+    name = f"CPU ({os.cpu_count()} cores)" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    return f"{name}, torch {torch.__version__.split('+')[0]}"

@@ -19,13 +19,14 @@ Photo = Union[str, os.PathLike, bytes, Image.Image, np.ndarray, torch.Tensor]
 MAX_PIXELS = 120_000_000
 """Default limit on the size of a picture, width x height."""
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF", "PPM", "TGA", "ICO")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF", "PPM", "TGA", "ICO")
 """Formats that are opened, by Pillow's names. Those that run another program, like EPS, are left out."""
 
 
 def picture_suffixes() -> set[str]:
     """File name endings, in lower case with the dot, of the formats that are opened."""
-    return {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
+    # .mpo files are opened as JPEG
+    return {suffix for suffix, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO")}
 
 
 def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -90,7 +91,6 @@ def _open(file: Union[Path, io.BytesIO], size: int, name: str) -> Image.Image:
         with warnings.catch_warnings():
             # the limit is ours, checked before the pixels are decoded
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            Image.init()  # open knows the formats it is given only once their plugins are loaded
             return Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as e:
         raise PhotoTooLargeError(

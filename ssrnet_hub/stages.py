@@ -5,7 +5,7 @@ from itertools import accumulate, pairwise
 
 from .ssrnet import StageOutput
 
-__all__ = ["Stage", "explain", "split_stages"]
+__all__ = ["Stage", "explain", "rounded_contributions", "split_stages"]
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,15 @@ def split_stages(stages: list[StageOutput]) -> list[tuple[Stage, ...]]:
     return list(zip(*columns, strict=True))
 
 
-def explain(stages: tuple[Stage, ...]) -> str:
-    """The stages in words: ``stage 1 says 23.1, stage 2 adds 5.0, stage 3 adds 0.4: 28.5 years``.
+def rounded_contributions(stages: tuple[Stage, ...]) -> list[float]:
+    """The contributions to a tenth of a year, such that they add up to the rounded age; each is off by 0.1 at most."""
+    totals = [0.0, *(round(total, 1) for total in accumulate(stage.contribution for stage in stages))]
+    return [round(after - before, 1) for before, after in pairwise(totals)]
 
-    The numbers are rounded so that they add up as they stand.
-    """
-    totals = [round(total, 1) for total in accumulate(stage.contribution for stage in stages)]
-    parts = [f"stage 1 says {totals[0]:.1f}"]
-    for k, (before, after) in enumerate(pairwise(totals), start=2):
-        change = round(after - before, 1)
-        parts.append(f"stage {k} {'adds' if change >= 0 else 'takes'} {abs(change):.1f}")
-    return f"{', '.join(parts)}: {totals[-1]:.1f} years"
+
+def explain(stages: tuple[Stage, ...]) -> str:
+    """The stages in words: ``stage 1 says 23.1, stage 2 adds 5.0, stage 3 adds 0.4: 28.5 years``."""
+    first, *others = rounded_contributions(stages)
+    parts = [f"stage 1 says {first:.1f}"]
+    parts += [f"stage {k} {'adds' if c >= 0 else 'takes'} {abs(c):.1f}" for k, c in enumerate(others, start=2)]
+    return f"{', '.join(parts)}: {sum((first, *others)):.1f} years"

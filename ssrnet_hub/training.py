@@ -19,6 +19,7 @@ from tqdm import tqdm
 from .data import Label, read_labels
 from .framing import Framing
 from .hub import save_pretrained
+from .metrics import describe_device
 from .photos import load_photo
 
 __all__ = ["Recipe", "train"]
@@ -85,9 +86,10 @@ def train(
     extras = {
         "framing": framing.to_dict(),
         "training": {
-            "data": f"{len(train_labels)} chips of the split train",
+            "data": f"{len(train_labels):,} aligned chips of {Path(labels).parent.name}, split train",
             "median_age": float(np.median(ages)),
             "recipe": asdict(recipe),
+            "device": describe_device(device),
         },
     }
 
@@ -120,6 +122,7 @@ def train(
             log.writerow(line)
             file.flush()
             tqdm.write("  ".join(f"{k} {v}" for k, v in line.items()))
+            extras["training"]["minutes"] = line["minutes"]
             save_pretrained(ema.module, output, **extras)
     return line
 
