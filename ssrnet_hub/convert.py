@@ -3,7 +3,7 @@
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Union
 
@@ -39,16 +39,18 @@ def convert_keras(path: Union[str, os.PathLike], directory: Union[str, os.PathLi
     layers = _read_keras(path)
     state = {}
     for key, layer, convert in _keras_layout():
-        kernel = layers.pop(layer, None)
-        if kernel is None:
+        array = layers.pop(layer, None)
+        if array is None:
             raise ConversionError(f"{path} has no {layer}: it is not an age weights file of the SSR-Net authors.")
-        state[key] = torch.from_numpy(np.ascontiguousarray(convert(kernel) if kernel.ndim > 1 else kernel))
+        try:
+            state[key] = torch.from_numpy(np.ascontiguousarray(convert(array)))
+        except (TypeError, ValueError) as e:
+            raise ConversionError(f"{path} has {layer} in another shape than SSR-Net: {array.shape}.") from e
     if layers:
         raise ConversionError(f"{path} has layers that SSR-Net has not: {', '.join(sorted(layers)[:5])}.")
     for stream in (1, 2):
         key = f"stream{stream}.0.0.conv.weight"
-        if state[key].ndim == 4:
-            state[key] = state[key].flip(1).contiguous()
+        state[key] = state[key].flip(1)
     _load(model, state, path)
     return save_pretrained(model, directory, framing=Framing(size=64, template=None, margin=0.4).to_dict())
 
@@ -120,40 +122,40 @@ def _read_keras(path: Union[str, os.PathLike]) -> dict[str, np.ndarray]:
     return layers
 
 
-_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+_Convert = Callable[[np.ndarray], np.ndarray]
 
 
-def _keras_layout() -> Iterator[tuple[str, str, object]]:
-    """Key of our state dict, name in the authors' file, and how to bring an array with axes to our order."""
-
-    def conv(kernel: np.ndarray) -> np.ndarray:  # HWIO -> OIHW
-        return kernel.transpose(3, 2, 0, 1) if kernel.ndim == 4 else kernel
-
-    def dense(kernel: np.ndarray) -> np.ndarray:
-        return kernel.T
-
-    def dense_of_map(kernel: np.ndarray) -> np.ndarray:  # its input was flattened as height, width, channels
-        side = round((len(kernel) / 10) ** 0.5)
-        if kernel.ndim != 2 or len(kernel) != side * side * 10:
-            return kernel
-        return kernel.reshape(side, side, 10, -1).transpose(3, 2, 0, 1).reshape(kernel.shape[1], -1)
-
-    def layer(ours: str, theirs: str, convert: object) -> Iterator[tuple[str, str, object]]:
-        yield f"{ours}.weight", f"{theirs}/kernel", convert
-        yield f"{ours}.bias", f"{theirs}/bias", convert
-
+def _keras_layout() -> Iterator[tuple[str, str, _Convert]]:
+    """Key of our state dict, name in the authors' file, and how to bring the array to our order of axes."""
     blocks = ("0.0", "1.0", "2.0", "2.2")
+    norm = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
     for stream in (1, 2):
         for i, block in enumerate(blocks, start=1 + 4 * (stream - 1)):
-            yield from layer(f"stream{stream}.{block}.conv", f"conv2d_{i}", conv)
-            for ours, theirs in _NORM.items():
-                yield f"stream{stream}.{block}.bn.{ours}", f"batch_normalization_{i}/{theirs}", conv
+            yield from _layer(f"stream{stream}.{block}.conv", f"conv2d_{i}", _conv)
+            for ours, theirs in norm.items():
+                yield f"stream{stream}.{block}.bn.{ours}", f"batch_normalization_{i}/{theirs}", np.asarray
     for k in range(3):
-        yield from layer(f"fusions.{k}.conv1", f"conv2d_{10 + 2 * k}", conv)
-        yield from layer(f"fusions.{k}.conv2", f"conv2d_{9 + 2 * k}", conv)
-        yield from layer(f"stages.{k}.fc1", f"dense_{3 * k + 2}", dense_of_map)
-        yield from layer(f"stages.{k}.fc2", f"dense_{3 * k + 1}", dense_of_map)
-        yield from layer(f"stages.{k}.fc", f"dense_{3 * k + 3}", dense)
-        yield from layer(f"stages.{k}.p", f"pred_age_stage{k + 1}", dense)
-        yield from layer(f"stages.{k}.eta", f"local_delta_stage{k + 1}", dense)
-        yield from layer(f"stages.{k}.delta", f"delta_s{k + 1}", dense_of_map)
+        yield from _layer(f"fusions.{k}.conv1", f"conv2d_{10 + 2 * k}", _conv)
+        yield from _layer(f"fusions.{k}.conv2", f"conv2d_{9 + 2 * k}", _conv)
+        yield from _layer(f"stages.{k}.fc1", f"dense_{3 * k + 2}", _dense_of_map)
+        yield from _layer(f"stages.{k}.fc2", f"dense_{3 * k + 1}", _dense_of_map)
+        yield from _layer(f"stages.{k}.fc", f"dense_{3 * k + 3}", np.transpose)
+        yield from _layer(f"stages.{k}.p", f"pred_age_stage{k + 1}", np.transpose)
+        yield from _layer(f"stages.{k}.eta", f"local_delta_stage{k + 1}", np.transpose)
+        yield from _layer(f"stages.{k}.delta", f"delta_s{k + 1}", _dense_of_map)
+
+
+def _layer(ours: str, theirs: str, convert: _Convert) -> Iterator[tuple[str, str, _Convert]]:
+    yield f"{ours}.weight", f"{theirs}/kernel", convert
+    yield f"{ours}.bias", f"{theirs}/bias", np.asarray
+
+
+def _conv(kernel: np.ndarray) -> np.ndarray:
+    """Height, width, in, out to out, in, height, width."""
+    return kernel.transpose(3, 2, 0, 1)
+
+
+def _dense_of_map(kernel: np.ndarray) -> np.ndarray:
+    """A dense layer on a flattened square map of 10 channels: from channels last to channels first."""
+    side = round((len(kernel) / 10) ** 0.5)
+    return kernel.reshape(side, side, 10, -1).transpose(3, 2, 0, 1).reshape(-1, len(kernel))

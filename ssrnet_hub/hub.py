@@ -84,7 +84,10 @@ def from_pretrained(
     """
     folder = _find(name, revision, token, cache_dir, local_files_only)
     extras = _check_folder(folder)
-    model = timm.create_model(f"local-dir:{folder}", pretrained=True, **model_args).eval()
+    try:
+        model = timm.create_model(f"local-dir:{folder}", pretrained=True, **model_args).eval()
+    except RuntimeError as e:
+        raise WrongShapeError(f"The weights in {folder} do not fit a model with {model_args}: {e}") from e
     model.ssrnet_hub_extras = extras
     return model if device is None else model.to(device)
 
@@ -99,7 +102,15 @@ def save_pretrained(model: nn.Module, directory: Union[str, os.PathLike], **extr
 
     Returns:
         The directory.
+
+    Raises:
+        ConfigError: The model was made neither by `from_pretrained` nor by timm, so nothing says how to make it again.
     """
+    if not hasattr(model, "pretrained_cfg"):
+        raise ConfigError(
+            f"This {type(model).__name__} was not made by from_pretrained or timm.create_model, so nothing says how to "
+            'make it again. Make it by timm.create_model("ssrnet", ...), which takes the same arguments.'
+        )
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     extras = {**get_extras(model), **extras}

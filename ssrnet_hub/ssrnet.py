@@ -433,6 +433,7 @@ class SSRNet(nn.Module):
         Returns:
             ``age``, ``(B, num_classes)``, the same as ``forward(x)``, and the stages, whose contributions add up to it.
         """
+        torch._assert(self.num_classes > 0, "This model has no prediction stages: it was made with num_classes=0")
         stages = self._forward_stages(self.forward_features(x))
         return StagewiseOutput(sum_contributions(stages), stages)
 
