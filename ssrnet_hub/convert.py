@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Union
 
 import numpy as np
-import timm
 import torch
 from torch import Tensor, nn
 
 from .errors import ConversionError
 from .framing import Framing
 from .hub import CONFIG_FILE, read_model_config, save_pretrained
+from .zoo import new_model
 
 __all__ = ["convert_keras", "convert_torch"]
 
@@ -35,7 +35,7 @@ def convert_keras(path: Union[str, os.PathLike], directory: Union[str, os.PathLi
     Raises:
         ConversionError: Not such a file, or a damaged one.
     """
-    model = _create("ssrnet", mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255), license="apache-2.0")
+    model = new_model("ssrnet", mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255), license="apache-2.0")
     layers = _read_keras(path)
     state = {}
     for key, layer, convert in _keras_layout():
@@ -82,15 +82,9 @@ def convert_torch(path: Union[str, os.PathLike], directory: Union[str, os.PathLi
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ConversionError(f"{path} holds no state dict.")
     has_config = (path.parent / CONFIG_FILE).is_file()
-    model, extras = read_model_config(path.parent) if has_config else (_create("ssrnet"), {})
+    model, extras = read_model_config(path.parent) if has_config else (new_model("ssrnet"), {})
     _load(model, state, path)
     return save_pretrained(model, directory, **extras)
-
-
-def _create(architecture: str, **pretrained_cfg: object) -> nn.Module:
-    """A model whose config names no origin but what is given."""
-    overlay = {"tag": None, "license": None, **pretrained_cfg}
-    return timm.create_model(architecture, pretrained_cfg_overlay=overlay).eval()
 
 
 def _load(model: nn.Module, state: dict[str, Tensor], path: Union[str, os.PathLike]) -> None:

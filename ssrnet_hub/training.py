@@ -21,6 +21,7 @@ from .framing import Framing
 from .hub import save_pretrained
 from .metrics import describe_device
 from .photos import load_photo
+from .zoo import new_model
 
 __all__ = ["Recipe", "train"]
 
@@ -30,7 +31,7 @@ class Recipe:
     """How to train.
 
     Attributes:
-        architecture: Name for `timm.create_model`.
+        architecture: One of `zoo.list_architectures`.
         epochs: Passes over the train split.
         batch_size: Chips a step.
         lr: Peak of the one-cycle learning rate.
@@ -76,7 +77,7 @@ def train(
     chips, ages = load_chips(train_labels, framing.size)
     val_chips, val_ages = load_chips(val_labels, framing.size)
 
-    model = timm.create_model(recipe.architecture).to(device, memory_format=torch.channels_last)
+    model = new_model(recipe.architecture).to(device, memory_format=torch.channels_last)
     ema = ModelEmaV3(model, decay=recipe.ema_decay, use_warmup=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     steps = len(chips) // recipe.batch_size

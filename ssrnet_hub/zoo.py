@@ -1,13 +1,14 @@
 """The weights that have a name."""
 
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import timm
+from torch import nn
 
 from . import ssrnet  # noqa: F401  registers the architectures
 
-__all__ = ["DEFAULT", "embedded_folder", "list_architectures", "list_models"]
+__all__ = ["DEFAULT", "embedded_folder", "list_architectures", "list_models", "new_model"]
 
 DEFAULT = "ssrnet.utkface"
 """Name of the weights that `from_pretrained` loads when given none."""
@@ -23,6 +24,18 @@ def list_models(pattern: str = "") -> list[str]:
 def list_architectures() -> list[str]:
     """Names of the architectures of this package, for `timm.create_model`."""
     return timm.list_models(module=_MODULES)
+
+
+def new_model(architecture: str, **pretrained_cfg: Any) -> nn.Module:
+    """A model with random weights, in training mode.
+
+    Args:
+        architecture: One of `list_architectures`.
+        **pretrained_cfg: What timm's config of the weights to come says otherwise than the architecture's default; of
+            the default's origin it says nothing.
+    """
+    overlay = {"tag": None, "license": None, "file": None, **pretrained_cfg}
+    return timm.create_model(architecture, pretrained_cfg_overlay=overlay)
 
 
 def embedded_folder(name: str) -> Optional[Path]:
