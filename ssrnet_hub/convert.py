@@ -1,8 +1,6 @@
 """Weights that others released, to weights of this package."""
 
 import os
-import pickle
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Union
@@ -75,11 +73,15 @@ def convert_torch(path: Union[str, os.PathLike], directory: Union[str, os.PathLi
     path = Path(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as e:
-        raise ConversionError(f"{path} cannot be read as a pickled state dict of tensors: {e!s:.300}") from e
+    except OSError as e:
+        raise ConversionError(f"{path} cannot be read: {e.strerror or e}.") from e
+    except Exception as e:  # a pickle is a program; a damaged one fails anyhow
+        raise ConversionError(
+            f"{path} cannot be read as a pickled state dict: it is damaged, or holds more than tensors."
+        ) from e
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise ConversionError(f"{path} holds no state dict.")
     has_config = (path.parent / CONFIG_FILE).is_file()
     model, extras = read_model_config(path.parent) if has_config else (new_model("ssrnet"), {})
@@ -95,7 +97,10 @@ def _load(model: nn.Module, state: dict[str, Tensor], path: Union[str, os.PathLi
 
 
 def _read_keras(path: Union[str, os.PathLike]) -> dict[str, np.ndarray]:
-    import h5py
+    try:
+        import h5py
+    except ImportError as e:
+        raise ConversionError("Keras files are read by h5py: pip install h5py, or the extra convert.") from e
 
     layers: dict[str, np.ndarray] = {}
 

@@ -103,7 +103,7 @@ class AgeEstimator:
             framing = Framing() if config is None else Framing.from_dict(config)
         self.framing = framing
         self.max_pixels = max_pixels
-        data = timm.data.resolve_model_data_config(self.model)
+        data = timm.data.resolve_input_data_config(self.model)
         self._mode = "L" if data["input_size"][0] == 1 else "RGB"
         self._transform = timm.data.create_transform(**data)
 

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import re
+import shlex
 import tempfile
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -12,10 +13,9 @@ from typing import Any, Optional, Union
 
 import timm
 import torch
-from huggingface_hub import list_repo_files, snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
@@ -36,6 +36,7 @@ from .errors import (
     WeightsNotFoundError,
     WrongShapeError,
 )
+from .files import replace_file
 
 __all__ = ["from_pretrained", "get_extras", "save_pretrained"]
 
@@ -88,6 +89,10 @@ def from_pretrained(
         model = timm.create_model(f"local-dir:{folder}", pretrained=True, **model_args).eval()
     except RuntimeError as e:
         raise WrongShapeError(f"The weights in {folder} do not fit a model with {model_args}: {e}") from e
+    except Exception as e:
+        if model_args:
+            raise
+        raise ConfigError(f"{folder / CONFIG_FILE} does not let timm load the weights: {e!r}") from e
     model.ssrnet_hub_extras = extras
     return model if device is None else model.to(device)
 
@@ -104,12 +109,13 @@ def save_pretrained(model: nn.Module, directory: Union[str, os.PathLike], **extr
         The directory.
 
     Raises:
-        ConfigError: The model was made neither by `from_pretrained` nor by timm, so nothing says how to make it again.
+        ConfigError: The model is none of this package's, or was made by neither `from_pretrained` nor timm.
     """
-    if not hasattr(model, "pretrained_cfg"):
+    model = getattr(model, "_orig_mod", model)  # of torch.compile
+    if getattr(model, "pretrained_cfg", {}).get("architecture") not in zoo.list_architectures():
         raise ConfigError(
-            f"This {type(model).__name__} was not made by from_pretrained or timm.create_model, so nothing says how to "
-            'make it again. Make it by timm.create_model("ssrnet", ...), which takes the same arguments.'
+            f"This {type(model).__name__} is no age model that from_pretrained or timm made, so nothing says "
+            'how to make it again. Make it by timm.create_model("ssrnet", ...), which takes the same arguments.'
         )
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -118,7 +124,8 @@ def save_pretrained(model: nn.Module, directory: Union[str, os.PathLike], **extr
     with tempfile.TemporaryDirectory(prefix=".save-", dir=directory) as temporary:
         save_for_hf(model, temporary, model_config={EXTRAS_KEY: extras} if extras else None, safe_serialization=True)
         for name in (WEIGHTS_FILE, CONFIG_FILE):
-            Path(temporary, name).replace(directory / name)
+            with replace_file(directory / name) as path:
+                Path(temporary, name).replace(path)
     return directory
 
 
@@ -127,7 +134,7 @@ def get_extras(model: nn.Module) -> dict[str, Any]:
 
     Empty for a model that `from_pretrained` did not load.
     """
-    return dict(getattr(model, "ssrnet_hub_extras", {}))
+    return copy.deepcopy(getattr(model, "ssrnet_hub_extras", {}))
 
 
 def _find(
@@ -141,7 +148,7 @@ def _find(
     folder = zoo.embedded_folder(name) if isinstance(name, str) else None
     if folder is not None:
         return folder
-    if Path(name).is_dir():
+    if _is_dir(name):
         return Path(name)
     match = _REPO.fullmatch(name) if isinstance(name, str) else None
     if not match:
@@ -156,6 +163,13 @@ def _find(
     return _download(match["repo"], revision or match["revision"], token, cache_dir, local_files_only)
 
 
+def _is_dir(name: Union[str, os.PathLike]) -> bool:
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):  # too long for a file's name, or has a character that none can have
+        return False
+
+
 def _download(
     repo: str,
     revision: Optional[str],
@@ -164,6 +178,9 @@ def _download(
     local_files_only: bool,
 ) -> Path:
     where = f"{repo} at revision {revision}" if revision else repo
+    if isinstance(token, str) and not re.fullmatch("[!-~]*", token):
+        # the client would raise an error that quotes it
+        raise HubError(f"{where} cannot be asked for: the token has a space, line break or other odd character in it.")
     try:
         folder = snapshot_download(
             repo,
@@ -187,18 +204,22 @@ def _download(
         raise UnknownModelError(f"{where} cannot be a name on the Hub: {e}") from e
     except LocalEntryNotFoundError as e:
         raise HubError(
-            f"{where} has not been downloaded to this cache, and the Hub is out of reach or was not to be asked. "
+            f"{where} has not been downloaded to this cache, and the Hub is out of reach or was not to be asked"
+            f"{f' ({e.__cause__!s:.200})' if e.__cause__ else ''}. "
             "Try again with a network, or download it elsewhere and pass the folder."
         ) from e
-    except (HfHubHTTPError, OSError) as e:
-        raise HubError(f"Downloading {where} failed: {e}") from e
+    except Exception as e:  # whatever the network, or a server that is not the Hub, makes the client raise
+        raise HubError(f"Downloading {where} failed: {e!r:.500}") from e
     folder = Path(folder)
     if not (folder / WEIGHTS_FILE).is_file() and not local_files_only:
         try:
-            names = list_repo_files(repo, revision=revision, token=token)
-        except (HfHubHTTPError, OSError):
+            # one request; list_repo_files would try for 23 seconds where the Hub is out of reach
+            names = [file.rfilename for file in HfApi(token=token).model_info(repo, revision=revision).siblings or ()]
+        except Exception:  # as above; without it only the hint at a pickle is missing
             names = []
         raise _missing_weights(where, names)
+    if not (folder / CONFIG_FILE).is_file():
+        raise WeightsNotFoundError(f"{where} has no {CONFIG_FILE}: it is no repository of weights for timm.")
     return folder
 
 
@@ -221,9 +242,17 @@ def read_model_config(folder: Union[str, os.PathLike]) -> tuple[nn.Module, dict[
     if not isinstance(extras, dict):
         raise ConfigError(f"{path}: {EXTRAS_KEY!r} is not an object.")
     try:
-        return timm.create_model(f"local-dir:{folder}"), extras
+        model = timm.create_model(f"local-dir:{folder}")
     except Exception as e:  # whatever a config from outside makes timm or the constructor do
         raise ConfigError(f"{path} does not describe a model that can be built: {e!r}") from e
+    cfg = model.pretrained_cfg
+    if cfg.get("num_classes") != model.num_classes or cfg.get("label_offset"):
+        # timm would start the head afresh, without a word
+        raise ConfigError(
+            f"{path} is at odds with itself: num_classes is {cfg.get('num_classes')}, but the model has "
+            f"{model.num_classes}."
+        )
+    return model, extras
 
 
 def _check_folder(folder: Path) -> dict[str, Any]:
@@ -231,7 +260,7 @@ def _check_folder(folder: Path) -> dict[str, Any]:
     model, extras = read_model_config(folder)
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
-        raise _missing_weights(str(folder), [path.name for path in folder.iterdir()])
+        raise _missing_weights(str(folder), [str(path) for path in folder.iterdir()])
     expected = {k: list(v.shape) for k, v in model.state_dict().items()}
     try:
         with safe_open(weights, framework="pt") as file:
@@ -273,7 +302,8 @@ def _missing_weights(where: str, names: Iterable[str]) -> WeightsNotFoundError:
         return WeightsNotFoundError(f"{where} has no {WEIGHTS_FILE}.")
     return PickleOnlyError(
         f"{where} has its weights only as a pickle ({pickles[0]}), which could run code when loaded. Convert it once, "
-        f"with its {CONFIG_FILE} beside it: python scripts/convert_weights.py --from torch {pickles[0]} OUT_DIR"
+        f"with its {CONFIG_FILE} beside it: python scripts/convert_weights.py --from torch {shlex.quote(pickles[0])} "
+        "OUT_DIR"
     )
 
 

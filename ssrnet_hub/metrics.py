@@ -21,6 +21,8 @@ def age_metrics(predicted: Sequence[float], true: Sequence[float]) -> dict[str, 
         ``mae``, mean absolute error in years; ``cs5``, cumulative score at 5: share of the errors of at most 5 years,
         in [0, 1]; ``bias``, mean of predicted minus true in years; ``n``.
     """
+    if len(predicted) != len(true):
+        raise ValueError(f"{len(predicted)} predicted ages, but {len(true)} true ones")
     errors = np.asarray(predicted, float) - np.asarray(true, float)
     return {
         "mae": float(np.abs(errors).mean()),

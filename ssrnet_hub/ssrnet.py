@@ -235,8 +235,8 @@ class SSRNet(nn.Module):
         self.img_size = to_2tuple(img_size)
         self.drop_rate = drop_rate
         self.grad_checkpointing = False
-        if len(self.stage_bins) != 3:
-            raise ValueError(f"SSR-Net has three stages, stage_bins names {len(self.stage_bins)}: {self.stage_bins}")
+        if len(self.stage_bins) != 3 or min(self.stage_bins) < 1:
+            raise ValueError(f"SSR-Net has three stages of at least one bin each, not {self.stage_bins}")
 
         chs = (32, 16)
         self.stream1 = make_stream(in_chans, chs[0], nn.ReLU, nn.AvgPool2d, **dd)
@@ -262,7 +262,7 @@ class SSRNet(nn.Module):
 
     @torch.jit.ignore
     def init_weights(self) -> None:
-        """Initialise the layers as Keras does: Glorot uniform, zero biases; each stage as `Stage.init_weights` says."""
+        """Convolutions as in Keras (Glorot uniform, zero biases), each stage as `Stage.init_weights` says."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
@@ -276,7 +276,7 @@ class SSRNet(nn.Module):
             "stem": r"^stream[12]\.0",
             "blocks": [
                 (r"^stream[12]\.(\d+)" if coarse else r"^stream[12]\.(\d+)\.(\d+)", None),
-                (r"^fusions|^stages", (99999,)),
+                (r"^fusions", (99999,)),
             ],
         }
 
@@ -452,14 +452,16 @@ def sum_contributions(stages: list[StageOutput]) -> Tensor:
 
 @contextmanager
 def _without_batch_statistics(module: nn.Module) -> Iterator[None]:
-    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
+    # the statistics stay in place, since the recomputation must save as many tensors as the first pass did
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, count) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 def checkpoint_level(level: nn.Module, x: Tensor) -> Tensor:

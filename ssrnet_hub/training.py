@@ -17,6 +17,7 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from .data import Label, read_labels
+from .errors import LabelsError
 from .framing import Framing
 from .hub import save_pretrained
 from .metrics import describe_device
@@ -73,6 +74,10 @@ def train(
     """
     torch.manual_seed(recipe.seed)
     train_labels, val_labels = read_labels(labels, "train"), read_labels(labels, "val")
+    if len(train_labels) < recipe.batch_size:
+        raise LabelsError(
+            f"{labels} has {len(train_labels)} rows of split 'train', fewer than a batch of {recipe.batch_size}."
+        )
     framing = Framing()
     chips, ages = load_chips(train_labels, framing.size)
     val_chips, val_ages = load_chips(val_labels, framing.size)
@@ -138,7 +143,7 @@ def load_chips(labels: list[Label], size: int) -> tuple[Tensor, Tensor]:
 
 def make_prepare(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """From uint8 chips to the model's input, as timm's transform of one picture does."""
-    data = timm.data.resolve_model_data_config(model)
+    data = timm.data.resolve_input_data_config(model)
     return v2.Compose(
         [
             v2.Resize(data["input_size"][1:], v2.InterpolationMode(data["interpolation"]), antialias=True),

@@ -9,6 +9,8 @@ _HOME = tempfile.TemporaryDirectory(prefix="ssrnet-hub-tests-")
 for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE"):
     os.environ.pop(name, None)
 os.environ["HF_HOME"] = _HOME.name
+# tests run side by side, and on batches too small to share
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
