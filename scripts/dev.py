@@ -55,7 +55,7 @@ def test(arguments: list) -> None:
     install("dev")
     run([PYTHON, "-m", "ruff", "check", "."])
     run([PYTHON, "-m", "ruff", "format", "--check", "."])
-    run([PYTHON, "-m", "pytest", *arguments])
+    run([PYTHON, "-m", "pytest", "-n", "auto", *arguments])
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from . import __version__
 from .errors import SSRNetHubError
 from .estimator import AgeEstimator, Face
-from .files import replace_file
+from .files import is_file, is_folder, replace_file
 from .photos import load_photo, picture_suffixes
 from .plots import annotate
 from .zoo import DEFAULT, embedded_folder, list_models
@@ -54,6 +54,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     models.set_defaults(run=run_models)
 
     args = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        # names of files may hold what the terminal or file cannot
+        stream.reconfigure(errors="backslashreplace")
     if not args.command:
         parser.print_help(sys.stderr)
         return 2
@@ -87,7 +90,7 @@ def run_predict(args: argparse.Namespace) -> int:
                 faces = estimator(image)
                 if args.annotate:
                     save_picture(annotate(image, faces), Path(args.annotate, names[path]))
-            except (SSRNetHubError, OSError) as e:
+            except SSRNetHubError as e:
                 error = str(e)
         results.append((str(path), faces, error))
 
@@ -111,13 +114,13 @@ def find_photos(patterns: Sequence[str]) -> list[tuple[Path, Optional[str]]]:
     found: dict[Path, Optional[str]] = {}
     for pattern in patterns:
         path = Path(pattern)
-        if path.is_dir():
-            files = sorted(f for f in path.rglob("*") if f.suffix.lower() in suffixes and f.is_file())
+        if is_folder(path):
+            files = sorted(f for f in path.rglob("*") if f.suffix.lower() in suffixes and is_file(f))
             error = "no picture in this folder"
-        elif path.exists():
+        elif is_file(path):
             files, error = [path], ""
         else:
-            files = sorted(Path(f) for f in glob.glob(pattern, recursive=True) if Path(f).is_file())
+            files = sorted(Path(f) for f in glob.glob(pattern, recursive=True) if is_file(f))
             error = "no such file or folder, and nothing matches it as a glob"
         found.update(dict.fromkeys(files) if files else {path: error})
     return list(found.items())
@@ -139,8 +142,11 @@ def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def save_picture(image: Image.Image, path: Path) -> None:
-    with replace_file(path) as temporary:
-        image.save(temporary, quality=92)
+    try:
+        with replace_file(path) as temporary:
+            image.save(temporary, quality=92)
+    except (OSError, ValueError) as e:  # ValueError: more than the format can hold
+        raise SSRNetHubError(f"{path} cannot be written: {e}.") from e
 
 
 def print_json(results: Sequence[Result], explain: bool) -> None:

@@ -5,6 +5,7 @@ __all__ = [
     "ConfigError",
     "ConversionError",
     "CorruptWeightsError",
+    "DeviceError",
     "HubError",
     "LabelsError",
     "PhotoError",
@@ -51,6 +52,10 @@ class ConfigError(SSRNetHubError, ValueError):
 
 class ArchitectureError(ConfigError):
     """``config.json`` is of a model that is not an age model of this package."""
+
+
+class DeviceError(SSRNetHubError):
+    """There is no such device on this machine."""
 
 
 class ConversionError(SSRNetHubError):

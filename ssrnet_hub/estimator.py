@@ -14,7 +14,7 @@ from torch import nn
 
 from .faces import Detection, Detector, MTCNNDetector
 from .framing import Box, Framing, Landmarks
-from .hub import from_pretrained, get_extras
+from .hub import from_pretrained, get_extras, move_model
 from .photos import MAX_PIXELS, Photo, load_photo
 from .stages import Stage, explain, split_stages
 
@@ -78,7 +78,7 @@ class AgeEstimator:
         max_pixels: Largest photo that is decoded, width x height.
 
     Raises:
-        SSRNetHubError: The model could not be loaded, see `from_pretrained`.
+        SSRNetHubError: The model could not be loaded, see `from_pretrained`, or there is no such device.
     """
 
     batch_size = 256
@@ -95,8 +95,9 @@ class AgeEstimator:
     ):
         self.model = model.eval() if isinstance(model, nn.Module) else from_pretrained(model)
         if device is not None:
-            self.model.to(device)
-        self.device = next(self.model.parameters()).device
+            move_model(self.model, device)
+        like = next(self.model.parameters())
+        self.device, self._dtype = like.device, like.dtype
         self.detector = MTCNNDetector(device=self.device) if detector is None else detector
         if framing is None:
             config = get_extras(self.model).get("framing")
@@ -153,7 +154,7 @@ class AgeEstimator:
             part = slice(start, start + self.batch_size)
             x = torch.stack([self._transform(crop.convert(self._mode)) for crop in crops[part]])
             with torch.inference_mode():
-                output = self.model.forward_stages(x.to(self.device))
+                output = self.model.forward_stages(x.to(self.device, self._dtype))
             ages = output.age[:, 0].tolist()
             stages = split_stages(output.stages)
             faces += map(self._face, ages, stages, crops[part], detections[part])

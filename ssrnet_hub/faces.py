@@ -73,8 +73,14 @@ class MTCNNDetector:
         scale = np.array(image.size) / seen.size
         boxes = (boxes.astype(float).reshape(-1, 2, 2) * scale).clip(0, image.size)
         points = points.astype(float) * scale
-        return [
+        faces = [
             Detection(tuple(box.ravel().tolist()), tuple(map(tuple, landmarks.tolist())), float(score))
             for box, landmarks, score in zip(boxes, points, scores, strict=True)
             if score >= self.min_score and (box[1] > box[0]).all()
         ]
+        return sorted(faces, key=_area, reverse=True)
+
+
+def _area(face: Detection) -> float:
+    x1, y1, x2, y2 = face.box
+    return (x2 - x1) * (y2 - y1)

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Dealing with files: written whole or not at all, and asked after by names that may be no names."""
 
 import os
 import tempfile
@@ -7,7 +7,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Union
 
-__all__ = ["replace_file"]
+__all__ = ["is_file", "is_folder", "replace_file"]
+
+
+def is_folder(name: Union[str, os.PathLike]) -> bool:
+    """Whether there is such a folder; False also for what cannot be a path, as too long a name."""
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def is_file(name: Union[str, os.PathLike]) -> bool:
+    """Whether there is such a file; False also for what cannot be a path, as too long a name."""
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 @contextmanager

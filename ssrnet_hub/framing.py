@@ -46,17 +46,21 @@ class Framing:
             ConfigError: Something is missing, unknown or out of bounds.
         """
         try:
+            if set(config) != {"size", "template", "margin"}:
+                raise KeyError(*(set(config) ^ {"size", "template", "margin"}))
             template = config["template"]
             if template is not None:
                 template = tuple((float(x), float(y)) for x, y in template)
             framing = cls(size=int(config["size"]), template=template, margin=float(config["margin"]))
         except (KeyError, TypeError, ValueError, OverflowError) as e:
             raise ConfigError(f"The framing in config.json is not understood ({e!r}): {config!r:.200}") from e
-        numbers = [framing.margin, *(v for point in framing.template or () for v in point)]
+        points = np.array(framing.template if framing.template is not None else _UTKFACE_TEMPLATE)
         if (
             not 16 <= framing.size <= 1024
-            or not all(-1 <= v <= 2 for v in numbers)
-            or (framing.template is not None and (len(framing.template) != 5 or len(set(framing.template)) < 2))
+            or not 0 <= framing.margin <= 2
+            or points.shape != (5, 2)
+            or not (np.abs(points) <= 2).all()
+            or np.ptp(points, axis=0).max() < 0.05
         ):
             raise ConfigError(f"The framing in config.json is out of bounds: {config!r:.200}")
         return framing

@@ -30,13 +30,14 @@ from .errors import (
     ArchitectureError,
     ConfigError,
     CorruptWeightsError,
+    DeviceError,
     HubError,
     PickleOnlyError,
     UnknownModelError,
     WeightsNotFoundError,
     WrongShapeError,
 )
-from .files import replace_file
+from .files import is_folder, replace_file
 
 __all__ = ["from_pretrained", "get_extras", "save_pretrained"]
 
@@ -82,6 +83,7 @@ def from_pretrained(
         ConfigError: The config is damaged; `ArchitectureError` where it is of another kind of model.
         CorruptWeightsError: The weights are damaged.
         WrongShapeError: The weights do not fit the architecture.
+        DeviceError: There is no such device here.
     """
     folder = _find(name, revision, token, cache_dir, local_files_only)
     extras = _check_folder(folder)
@@ -94,7 +96,19 @@ def from_pretrained(
             raise
         raise ConfigError(f"{folder / CONFIG_FILE} does not let timm load the weights: {e!r}") from e
     model.ssrnet_hub_extras = extras
-    return model if device is None else model.to(device)
+    return model if device is None else move_model(model, device)
+
+
+def move_model(model: nn.Module, device: Union[str, torch.device]) -> nn.Module:
+    """Move a model to a device, in place.
+
+    Raises:
+        DeviceError: There is no such device here.
+    """
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as e:
+        raise DeviceError(f"There is no device {str(device)!r} here: {str(e).splitlines()[0]}") from e
 
 
 def save_pretrained(model: nn.Module, directory: Union[str, os.PathLike], **extras: Any) -> Path:
@@ -148,7 +162,7 @@ def _find(
     folder = zoo.embedded_folder(name) if isinstance(name, str) else None
     if folder is not None:
         return folder
-    if _is_dir(name):
+    if is_folder(name):
         return Path(name)
     match = _REPO.fullmatch(name) if isinstance(name, str) else None
     if not match:
@@ -161,13 +175,6 @@ def _find(
     if revision and match["revision"] and revision != match["revision"]:
         raise UnknownModelError(f"{name!r} names a revision of its own, and revision={revision!r} another: give one.")
     return _download(match["repo"], revision or match["revision"], token, cache_dir, local_files_only)
-
-
-def _is_dir(name: Union[str, os.PathLike]) -> bool:
-    try:
-        return Path(name).is_dir()
-    except (OSError, ValueError):  # too long for a file's name, or has a character that none can have
-        return False
 
 
 def _download(

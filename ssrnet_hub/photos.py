@@ -8,7 +8,7 @@ from typing import Union
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from .errors import PhotoError, PhotoTooLargeError
 
@@ -19,7 +19,7 @@ Photo = Union[str, os.PathLike, bytes, Image.Image, np.ndarray, torch.Tensor]
 MAX_PIXELS = 120_000_000
 """Default limit on the size of a picture, width x height."""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF", "PPM", "TGA", "ICO")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF", "PPM", "TGA")
 """Formats that are opened, by Pillow's names. Those that run another program, like EPS, are left out."""
 
 
@@ -74,7 +74,9 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
                 f"{name} has {width}x{height} = {width * height / 1e6:.1f} megapixels, more than the limit of "
                 f"{max_pixels / 1e6:.1f}. Reduce it, or raise the limit with max_pixels."
             )
-        return _to_rgb(_upright(image))
+        upright = _to_rgb(_upright(image))
+        upright.info = {}  # with its EXIF, the upright picture would be turned again by whoever reads it next
+        return upright
     except PhotoError:
         raise
     except Exception as e:  # decoders raise anything on damaged or hostile files
@@ -89,8 +91,8 @@ def _open(file: Union[Path, io.BytesIO], size: int, name: str) -> Image.Image:
         raise PhotoError(f"{name} is empty: 0 bytes.")
     try:
         with warnings.catch_warnings():
-            # the limit is ours, checked before the pixels are decoded
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # of size, where the limit is ours and checked before the pixels are decoded; and of damaged EXIF
+            warnings.simplefilter("ignore")
             return Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as e:
         raise PhotoTooLargeError(
@@ -102,12 +104,27 @@ def _open(file: Union[Path, io.BytesIO], size: int, name: str) -> Image.Image:
         raise PhotoError(f"{name} cannot be read as a picture: {e}.") from e
 
 
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
 def _upright(image: Image.Image) -> Image.Image:
+    # not by ImageOps.exif_transpose: it writes the EXIF anew, and fails where any other entry of it is damaged
+    image.load()
     try:
-        return ImageOps.exif_transpose(image)
-    except (SyntaxError, ValueError, TypeError, KeyError, OverflowError, ZeroDivisionError):
-        # damaged EXIF says nothing about the pixels, which are decoded next
-        return image
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # damaged EXIF says nothing about the pixels, which are there
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -123,17 +140,20 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _to_uint8(values: np.ndarray) -> np.ndarray:
     """Grey values of more than 8 bits to 0 .. 255, by their type or else by the range they are in."""
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values)
     top = float(values.max())
-    if values.dtype == np.uint16 or (values.dtype.kind == "i" and 255 < top <= 65535):
+    if values.dtype.itemsize == 2 or (values.dtype.kind == "i" and 255 < top <= 65535):
         top = 65535.0
     elif values.dtype.kind == "f" and top <= 1:
         top = 1.0
     else:
         top = max(top, 255.0)
-    return np.nan_to_num(values * (255 / top)).clip(0, 255).round().astype(np.uint8)
+    return (values * (255 / top)).clip(0, 255).round().astype(np.uint8)
 
 
 def _from_array(array: Union[np.ndarray, torch.Tensor]) -> Image.Image:
+    shape = tuple(array.shape)
     if isinstance(array, torch.Tensor):
         array = array.detach().cpu()
         if array.is_floating_point():
@@ -145,11 +165,11 @@ def _from_array(array: Union[np.ndarray, torch.Tensor]) -> Image.Image:
     else:
         expected = "an array (H, W) or (H, W, C) with C = 1, 3 or 4"
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise PhotoError(f"As a photo {expected} is taken, not one of shape {tuple(array.shape)}.")
+        raise PhotoError(f"As a photo {expected} is taken, not one of shape {shape}.")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if not array.size:
-        raise PhotoError(f"The picture has no pixels: shape {tuple(array.shape)}.")
+        raise PhotoError(f"The picture has no pixels: shape {shape}.")
     if array.dtype.kind == "f":
         low, high = float(array.min()), float(array.max())
         if not (low >= 0 and high <= 1):

@@ -25,7 +25,7 @@ def annotate(image: Image.Image, faces: list[Face]) -> Image.Image:
     for face in faces:
         x1, y1, x2, y2 = face.box
         draw.rectangle((x1, y1, x2, y2), outline="black", width=line + 2)
-        draw.rectangle((x1 + 1, y1 + 1, x2 - 1, y2 - 1), outline="white", width=line)
+        draw.rectangle((x1 + 1, y1 + 1, max(x2, x1 + 2) - 1, max(y2, y1 + 2) - 1), outline="white", width=line)
         size = max(round((x2 - x1) / 4), 8 * line)
         font = ImageFont.load_default(size)
         text = f"{face.age:.0f}"

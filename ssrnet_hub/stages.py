@@ -49,7 +49,8 @@ def split_stages(stages: list[StageOutput]) -> list[tuple[Stage, ...]]:
 def rounded_contributions(stages: tuple[Stage, ...]) -> list[float]:
     """The contributions to a tenth of a year, such that they add up to the rounded age; each is off by 0.1 at most."""
     totals = [0.0, *(round(total, 1) for total in accumulate(stage.contribution for stage in stages))]
-    return [round(after - before, 1) for before, after in pairwise(totals)]
+    # adding 0.0 makes a negative zero an ordinary one
+    return [round(after - before, 1) + 0.0 for before, after in pairwise(totals)]
 
 
 def explain(stages: tuple[Stage, ...]) -> str:

@@ -1,0 +1,102 @@
+"""Pictures that tests have in common: encoded, turned, damaged, lying about themselves."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+UNDO = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""How a camera that notes this EXIF orientation stored an upright picture."""
+
+
+def encode(image: Image.Image, format: str, **kwargs: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **kwargs)
+    return file.getvalue()
+
+
+def exif(*entries: tuple[int, int, int, bytes]) -> bytes:
+    """An EXIF block of entries (tag, type, count, value), whether they make sense or not."""
+    directory, values = struct.pack(">H", len(entries)), b""
+    start = 8 + 2 + 12 * len(entries) + 4
+    for tag, kind, count, value in sorted(entries):
+        if len(value) > 4:
+            values, value = values + value, struct.pack(">I", start + len(values))
+        directory += struct.pack(">HHI", tag, kind, count) + value.ljust(4, b"\0")
+    return b"Exif\0\0MM\0*" + struct.pack(">I", 8) + directory + bytes(4) + values
+
+
+def orientation_entry(orientation: int) -> tuple[int, int, int, bytes]:
+    return (0x0112, 3, 1, struct.pack(">H", orientation))
+
+
+def turned(image: Image.Image, orientation: int, format: str = "PNG", **kwargs: Any) -> bytes:
+    """An upright picture, stored as a camera that was held so would."""
+    method = UNDO[orientation]
+    stored = image if method is None else image.transpose(method)
+    return encode(stored, format, exif=exif(orientation_entry(orientation)), **kwargs)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG of this size by its header; the pixels are missing, so that decoding it fails."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def icon(png: bytes) -> bytes:
+    """An ICO file that calls itself 256x256 and holds this PNG."""
+    return struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 0, 0, 0, 0, 1, 32, len(png), 22) + png
+
+
+def grey16(image: Image.Image) -> Image.Image:
+    """A picture in grey with 16 bits, 0 .. 65535."""
+    return Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+
+
+def write_nasty(folder: Path, face: Image.Image) -> tuple[set[str], set[str]]:
+    """Fill a folder with files that all claim to be pictures; answers the names of the good and of the bad ones."""
+    good = {
+        "pixel.png": encode(Image.new("RGB", (1, 1), "red"), "PNG"),
+        "cmyk.jpg": encode(face.convert("CMYK"), "JPEG", quality=95),
+        "deep.png": encode(grey16(face), "PNG"),
+        "moving.gif": encode(face, "GIF", save_all=True, append_images=[Image.new("RGB", face.size)]),
+        "turned.jpg": turned(face, 6, "JPEG", quality=95),
+    }
+    whole = encode(face, "JPEG")
+    bad = {
+        "text.jpg": b"This is no picture.\n" * 20,
+        "truncated.jpg": whole[: len(whole) // 2],
+        "empty.jpg": b"",
+        "bomb.png": png_header(30000, 30000),
+        "large.png": png_header(11500, 11500),
+    }
+    for name, data in {**good, **bad}.items():
+        (folder / name).write_bytes(data)
+    return set(good), set(bad)
+
+
+def iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    """Overlap of two boxes x1, y1, x2, y2."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    both = width * height
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
