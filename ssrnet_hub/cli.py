@@ -3,7 +3,9 @@
 import argparse
 import csv
 import glob
+import io
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,15 +57,22 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
     args = parser.parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
-        # names of files may hold what the terminal or file cannot
-        stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):
+            # names of files may hold what the terminal or file cannot
+            stream.reconfigure(errors="backslashreplace")
     if not args.command:
         parser.print_help(sys.stderr)
         return 2
     try:
-        return args.run(args)
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
     except SSRNetHubError as e:
         print(f"error: {e}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # whoever read the output, such as head, has seen enough; the flush at exit must not fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
@@ -111,19 +120,20 @@ Result = tuple[str, list[Face], Optional[str]]
 def find_photos(patterns: Sequence[str]) -> list[tuple[Path, Optional[str]]]:
     """Files, what is in folders and what matches globs, each once; with an error where there is nothing."""
     suffixes = picture_suffixes()
-    found: dict[Path, Optional[str]] = {}
+    found: dict[Path, tuple[Path, Optional[str]]] = {}
     for pattern in patterns:
         path = Path(pattern)
         if is_folder(path):
             files = sorted(f for f in path.rglob("*") if f.suffix.lower() in suffixes and is_file(f))
             error = "no picture in this folder"
         elif is_file(path):
-            files, error = [path], ""
+            files, error = [path], None
         else:
             files = sorted(Path(f) for f in glob.glob(pattern, recursive=True) if is_file(f))
             error = "no such file or folder, and nothing matches it as a glob"
-        found.update(dict.fromkeys(files) if files else {path: error})
-    return list(found.items())
+        for file in files or [path]:
+            found.setdefault(file.absolute(), (file, None if files else error))
+    return list(found.values())
 
 
 def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
@@ -164,7 +174,7 @@ def print_csv(results: Sequence[Result], explain: bool) -> None:
     for file, faces, error in results:
         for number, face in enumerate(faces, start=1):
             values = [round(v, 3) for v in (face.age, face.raw_age)] + [face.in_range]
-            values += [round(v, 1) for v in face.box] + [round(face.score, 4), None]
+            values += [round(v, 1) for v in face.box] + [round(face.score, 4), error]
             writer.writerow([file, number, *values] + [face.explain()] * explain)
         if not faces:
             writer.writerow([file] + [None] * (len(columns) - 2) + [error] + [None] * explain)
@@ -177,7 +187,7 @@ def print_table(results: Sequence[Result], explain: bool) -> None:
             box = " ".join(f"{v:.0f}" for v in face.box)
             rows.append((file, number, f"{face.age:.1f}", f"{face.score:.2f}", box, face.explain() if explain else ""))
         if not faces:
-            rows.append((file, "", "", "", "not read" if error else "no face found", ""))
+            rows.append((file, "", "", "", "failed" if error else "no face found", ""))
     print(table(("file", "face", "age", "score", "box (x1 y1 x2 y2)", "stages" if explain else ""), rows))
 
 

@@ -1,5 +1,6 @@
 """The command, as a person or a script meets it."""
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -392,6 +393,14 @@ def test_a_name_that_is_not_unicode(run, tmp_path, photo, output):
     code, out, err = run("predict", *output, tmp_path)
     assert (code, err) == (0, "")
     assert "caf" in out
+
+
+def test_output_that_is_caught_by_python(folder, face):
+    # as in a notebook, where stdout is no file
+    caught = io.StringIO()
+    with contextlib.redirect_stdout(caught), contextlib.redirect_stderr(io.StringIO()):
+        assert main(["predict", "--json", str(folder / "a.png")]) == 0
+    assert json.loads(caught.getvalue())[0]["faces"][0]["age"] == pytest.approx(face.age, abs=1e-3)
 
 
 def test_photos_of_the_reference_data(run, shared):
