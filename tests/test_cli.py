@@ -313,7 +313,7 @@ def test_a_folder_of_nasty_files(run, tmp_path, photo, output):
         rows = list(csv.DictReader(io.StringIO(out), strict=True))
         assert {Path(row["file"]).name for row in rows if row["error"]} == bad
     else:
-        assert {line.split()[0] for line in out.splitlines() if "not read" in line} == {str(tmp_path / n) for n in bad}
+        assert {line.split()[0] for line in out.splitlines() if "failed" in line} == {str(tmp_path / n) for n in bad}
 
 
 def test_unknown_weights(run, folder):
