@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Union
 
 import numpy as np
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -84,7 +85,8 @@ def convert_torch(path: Union[str, os.PathLike], directory: Union[str, os.PathLi
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise ConversionError(f"{path} holds no state dict.")
     has_config = (path.parent / CONFIG_FILE).is_file()
-    model, extras = read_model_config(path.parent) if has_config else (new_model("ssrnet"), {})
+    extras = read_model_config(path.parent)[1] if has_config else {}
+    model = timm.create_model(f"local-dir:{path.parent}") if has_config else new_model("ssrnet")
     _load(model, state, path)
     return save_pretrained(model, directory, **extras)
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import os
 import re
 import shlex
@@ -37,7 +38,7 @@ from .errors import (
     WeightsNotFoundError,
     WrongShapeError,
 )
-from .files import is_folder, replace_file
+from .files import is_file, is_folder, replace_file
 
 __all__ = ["from_pretrained", "get_extras", "save_pretrained"]
 
@@ -146,9 +147,18 @@ def save_pretrained(model: nn.Module, directory: Union[str, os.PathLike], **extr
 def get_extras(model: nn.Module) -> dict[str, Any]:
     """What the config of the model's weights says beyond timm's schema, such as ``framing`` and ``training``.
 
-    Empty for a model that `from_pretrained` did not load.
+    Of a model that timm made from a folder or from embedded weights only the ``framing`` is known, and of another
+    model nothing.
     """
-    return copy.deepcopy(getattr(model, "ssrnet_hub_extras", {}))
+    extras = getattr(model, "ssrnet_hub_extras", None)
+    if extras is not None:
+        return copy.deepcopy(extras)
+    file = getattr(model, "pretrained_cfg", {}).get("file")
+    folder = Path(file) if file and is_folder(file) else Path(file or "").parent
+    if not file or not is_file(folder / CONFIG_FILE):
+        return {}
+    # whether timm loaded the weights as well cannot be told, so nothing is said of their training
+    return {k: v for k, v in (_read_config(folder).get(EXTRAS_KEY) or {}).items() if k == "framing"}
 
 
 def _find(
@@ -160,10 +170,12 @@ def _find(
 ) -> Path:
     name = zoo.DEFAULT if name is None else name
     folder = zoo.embedded_folder(name) if isinstance(name, str) else None
+    if folder is None and is_folder(name):
+        folder = Path(name)
     if folder is not None:
+        if revision:
+            raise UnknownModelError(f"{str(name)!r} is not on the Hub, so it has no revision {revision!r}.")
         return folder
-    if is_folder(name):
-        return Path(name)
     match = _REPO.fullmatch(name) if isinstance(name, str) else None
     if not match:
         near = get_close_matches(str(name), zoo.list_models(), n=3, cutoff=0.5)
@@ -224,14 +236,15 @@ def _download(
             names = [file.rfilename for file in HfApi(token=token).model_info(repo, revision=revision).siblings or ()]
         except Exception:  # as above; without it only the hint at a pickle is missing
             names = []
-        raise _missing_weights(where, names)
+        fetch = f"hf download {repo} PICKLE {CONFIG_FILE} --local-dir DIR" + f" --revision {revision}" * bool(revision)
+        raise _missing_weights(where, names, fetch)
     if not (folder / CONFIG_FILE).is_file():
         raise WeightsNotFoundError(f"{where} has no {CONFIG_FILE}: it is no repository of weights for timm.")
     return folder
 
 
 def read_model_config(folder: Union[str, os.PathLike]) -> tuple[nn.Module, dict[str, Any]]:
-    """The model that a folder's config describes, without its weights, and the config's extras.
+    """The model that a folder's config describes, on the meta device, and the config's extras.
 
     Raises:
         WeightsNotFoundError: There is no config.
@@ -249,7 +262,12 @@ def read_model_config(folder: Union[str, os.PathLike]) -> tuple[nn.Module, dict[
     if not isinstance(extras, dict):
         raise ConfigError(f"{path}: {EXTRAS_KEY!r} is not an object.")
     try:
-        model = timm.create_model(f"local-dir:{folder}")
+        unknown = set(config.get("model_args") or {}) - zoo.model_arguments()
+        if unknown:
+            raise TypeError(f"unknown model_args: {', '.join(sorted(unknown))}")
+        # on the meta device a model takes no memory, however large the config says it is
+        model = timm.create_model(f"local-dir:{folder}", device="meta")
+        _check_preprocessing(timm.data.resolve_input_data_config(model))
     except Exception as e:  # whatever a config from outside makes timm or the constructor do
         raise ConfigError(f"{path} does not describe a model that can be built: {e!r}") from e
     cfg = model.pretrained_cfg
@@ -260,6 +278,15 @@ def read_model_config(folder: Union[str, os.PathLike]) -> tuple[nn.Module, dict[
             f"{model.num_classes}."
         )
     return model, extras
+
+
+def _check_preprocessing(data: dict[str, Any]) -> None:
+    """Raise something unless the preprocessing can be built and a picture stays of sensible size in it."""
+    timm.data.create_transform(**data)
+    if not (0.1 <= data["crop_pct"] <= 1 and max(data["input_size"][1:]) <= 1024):
+        raise ValueError(f"crop_pct {data['crop_pct']} or input_size {data['input_size']} is out of bounds")
+    if not all(math.isfinite(mean) for mean in data["mean"]) or not all(0 < std < math.inf for std in data["std"]):
+        raise ValueError(f"mean {data['mean']} or std {data['std']} is out of bounds")
 
 
 def _check_folder(folder: Path) -> dict[str, Any]:
@@ -303,14 +330,16 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _missing_weights(where: str, names: Iterable[str]) -> WeightsNotFoundError:
+def _missing_weights(where: str, names: Iterable[str], fetch: str = "") -> WeightsNotFoundError:
     pickles = sorted(name for name in names if name.endswith(_PICKLES))
     if not pickles:
         return WeightsNotFoundError(f"{where} has no {WEIGHTS_FILE}.")
+    pickled = shlex.quote(pickles[0])
+    fetch = f"download it ({fetch.replace('PICKLE', pickled)}) and " if fetch else ""
     return PickleOnlyError(
-        f"{where} has its weights only as a pickle ({pickles[0]}), which could run code when loaded. Convert it once, "
-        f"with its {CONFIG_FILE} beside it: python scripts/convert_weights.py --from torch {shlex.quote(pickles[0])} "
-        "OUT_DIR"
+        f"{where} has its weights only as a pickle ({pickles[0]}), which could run code when loaded. "
+        f"To convert it once, {fetch}with its {CONFIG_FILE} beside it run in a clone of ssrnet_hub: "
+        f"python scripts/convert_weights.py --from torch {pickled} OUT_DIR"
     )
 
 

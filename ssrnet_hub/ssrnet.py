@@ -9,6 +9,7 @@ Their taps at three depths feed three prediction stages: the deepest tap the coa
 fine last one. Each stage answers a distribution over a few bins of age and bends the grid these bins stand on.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -140,7 +141,7 @@ class Fusion(nn.Module):
         return torch.cat([x1, x2], 1)
 
 
-class Stage(nn.Module):
+class StageHead(nn.Module):
     """Prediction block of one stage: the two streams' features to p, eta and delta.
 
     Args:
@@ -179,7 +180,7 @@ class Stage(nn.Module):
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
         with torch.no_grad():
-            self.index.copy_(torch.arange(self.num_bins))
+            self.index.copy_(torch.arange(self.num_bins, device=self.index.device))
 
     def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         h = self.fc1(self.drop(x1)).relu() * self.fc2(self.drop(x2)).relu()
@@ -237,6 +238,8 @@ class SSRNet(nn.Module):
         self.grad_checkpointing = False
         if len(self.stage_bins) != 3 or min(self.stage_bins) < 1:
             raise ValueError(f"SSR-Net has three stages of at least one bin each, not {self.stage_bins}")
+        if not 0 < self.V < math.inf or not all(map(math.isfinite, (self.lambda_local, self.lambda_d))):
+            raise ValueError(f"V must be a positive number and the lambdas numbers: {V}, {lambda_local}, {lambda_d}")
 
         chs = (32, 16)
         self.stream1 = make_stream(in_chans, chs[0], nn.ReLU, nn.AvgPool2d, **dd)
@@ -262,12 +265,12 @@ class SSRNet(nn.Module):
 
     @torch.jit.ignore
     def init_weights(self) -> None:
-        """Convolutions as in Keras (Glorot uniform, zero biases), each stage as `Stage.init_weights` says."""
+        """Convolutions as in Keras (Glorot uniform, zero biases), each stage as `StageHead.init_weights` says."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-            elif isinstance(module, Stage):
+            elif isinstance(module, StageHead):
                 module.init_weights()
 
     @torch.jit.ignore
@@ -306,7 +309,7 @@ class SSRNet(nn.Module):
         self.num_classes = num_classes
         like = next(self.parameters())
         self.stages = nn.ModuleList(
-            Stage(
+            StageHead(
                 size // 2,
                 num_bins,
                 num_classes,
@@ -391,11 +394,14 @@ class SSRNet(nn.Module):
         levels = list(range(len(self.feature_info)))
         if indices is None:
             return levels
+        count = len(levels)
         if isinstance(indices, int):
-            if not 0 < indices <= len(levels):
-                raise ValueError(f"SSR-Net has {len(levels)} feature levels, cannot take the last {indices}")
-            return levels[-indices:]
-        return sorted(levels[i] for i in indices)
+            taken = set(range(count - indices, count))
+        else:
+            taken = {i + count if i < 0 else i for i in indices}
+        if not taken or not taken <= set(levels):
+            raise ValueError(f"SSR-Net has {count} feature levels, cannot take {indices}")
+        return sorted(taken)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The six compacted taps, ``(B, num_features)``; 680 features at 64x64."""

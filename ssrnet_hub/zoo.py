@@ -1,14 +1,23 @@
 """The weights that have a name."""
 
+import inspect
 from pathlib import Path
 from typing import Any, Optional
 
 import timm
 from torch import nn
 
-from . import ssrnet  # noqa: F401  registers the architectures
+from . import ssrnet
 
-__all__ = ["DEFAULT", "embedded_folder", "list_architectures", "list_models", "new_model"]
+__all__ = [
+    "DEFAULT",
+    "count_parameters",
+    "embedded_folder",
+    "list_architectures",
+    "list_models",
+    "model_arguments",
+    "new_model",
+]
 
 DEFAULT = "ssrnet.utkface"
 """Name of the weights that `from_pretrained` loads when given none."""
@@ -24,6 +33,16 @@ def list_models(pattern: str = "") -> list[str]:
 def list_architectures() -> list[str]:
     """Names of the architectures of this package, for `timm.create_model`."""
     return timm.list_models(module=_MODULES)
+
+
+def model_arguments() -> set[str]:
+    """Names of the constructor arguments that the config of weights may set."""
+    return set(inspect.signature(ssrnet.SSRNet).parameters) - {"device", "dtype"}
+
+
+def count_parameters(name: str) -> int:
+    """Trainable parameters of an architecture, or of weights of the zoo by their name."""
+    return sum(p.numel() for p in timm.create_model(name, device="meta").parameters())
 
 
 def new_model(architecture: str, **pretrained_cfg: Any) -> nn.Module:

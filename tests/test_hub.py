@@ -192,7 +192,7 @@ def test_saving_leaves_the_model_alone(tmp_path):
 
 def test_extras(tmp_path):
     model = from_pretrained()
-    assert get_extras(timm.create_model("ssrnet")) == {}
+    assert get_extras(timm.create_model("ssrnet")) == {"framing": get_extras(model)["framing"]}
     extras = {**get_extras(model), "note": {"list": [1, 2.5, None, "é"]}, "training": "none"}
     first = save_pretrained(model, tmp_path / "first", note={"list": [1, 2.5, None, "é"]}, training="none")
     loaded = from_pretrained(first)
@@ -220,11 +220,11 @@ def test_saving_over_an_old_folder(tmp_path):
     (tmp_path / "README.md").write_text("kept")
     save_pretrained(timm.create_model("ssrnet", stage_bins=(4, 4, 4)), tmp_path, old=1)
     model = timm.create_model("ssrnet")
-    save_pretrained(model, tmp_path)
+    save_pretrained(model, tmp_path, new=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", *FILES]
     loaded = from_pretrained(tmp_path)
     assert_same_weights(loaded, model)
-    assert get_extras(loaded) == {}
+    assert get_extras(loaded) == {**get_extras(model), "new": 2}
 
 
 def test_same_bytes_each_time(tmp_path):
@@ -457,7 +457,7 @@ def test_command_that_converts_a_pickle(tmp_path):
     assert run.returncode == 0, run.stderr
     converted = from_pretrained(tmp_path / "out")
     assert_same_weights(converted, model)
-    assert converted.V == 1 and get_extras(converted) == {"note": 1}
+    assert converted.V == 1 and get_extras(converted)["note"] == 1
 
 
 # the Hub, by the real client in a process of its own: it reads where the Hub is when it is imported
@@ -668,3 +668,44 @@ def test_hub_out_of_reach_after_half_a_download(hub, cache):
         started = time.monotonic()
         hub.refuses("WeightsNotFoundError", "age/pickle", "age/pickle", **cache)
         assert time.monotonic() - started < 10
+
+
+def test_framing_of_a_model_that_timm_loads_from_a_folder(tmp_path):
+    framing = Framing(size=64, template=None, margin=0.4).to_dict()
+    folder = save_pretrained(from_pretrained(), tmp_path / "first", framing=framing)
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    assert get_extras(model) == {"framing": framing}
+    again = save_pretrained(model, tmp_path / "second")
+    assert get_extras(from_pretrained(again)) == {"framing": framing}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pretrained_cfg": {"crop_pct": 1e-5}},
+        {"pretrained_cfg": {"interpolation": "nonsense"}},
+        {"pretrained_cfg": {"std": [0, 0, 0]}},
+        {"pretrained_cfg": {"mean": "abc"}},
+        {"model_args": {"img_size": [20000, 20000]}},
+        {"model_args": {"stage_bins": [3_000_000, 3, 3]}},
+        {"model_args": {"features_only": True}},
+        {"model_args": {"device": "meta"}},
+        {"model_args": {"V": -5}},
+        {"model_args": {"V": float("nan")}},
+    ],
+    ids=str,
+)
+def test_hostile_configs(tmp_path, change):
+    folder = save_pretrained(from_pretrained(), tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    for key, values in change.items():
+        config[key] = {**config[key], **values}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises((ConfigError, WrongShapeError)):
+        from_pretrained(folder)
+
+
+def test_a_revision_is_for_the_hub(tmp_path):
+    for name in (None, "ssrnet.utkface", save_pretrained(from_pretrained(), tmp_path)):
+        with pytest.raises(UnknownModelError, match="revision"):
+            from_pretrained(name, revision="main")
