@@ -3,7 +3,7 @@
 python3 scripts/dev.py predict [PHOTO ...]   the age of every face in a photo (scikit-image's astronaut by default)
 python3 scripts/dev.py test [ARGUMENT ...]   the tests and the linter; arguments go to pytest
 
-Each makes the virtual environment .venv and installs into it what it needs; later runs start at once.
+Each makes the virtual environment .venv and, the first time, installs into it what it needs.
 """
 
 import hashlib
@@ -25,9 +25,13 @@ def install(extra: str) -> None:
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
     if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
         return
-    if not PYTHON.exists():
+    # a virtual environment whose making was interrupted has no pip yet
+    if not PYTHON.exists() or subprocess.run([str(PYTHON), "-m", "pip", "--version"], capture_output=True).returncode:
         print(f"Making {VENV}", file=sys.stderr)
-        venv.create(VENV, with_pip=True, clear=True)
+        try:
+            venv.create(VENV, with_pip=True, clear=True)
+        except subprocess.CalledProcessError:
+            sys.exit("Python could not make a virtual environment. On Debian and Ubuntu: apt install python3-venv")
     print("Installing what is needed; PyTorch is large, this takes some minutes the first time", file=sys.stderr)
     run([PYTHON, "-m", "pip", "install", "--quiet", "--editable", f".[{extra}]"])
     stamp.write_text(wanted)

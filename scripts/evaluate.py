@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ssrnet_hub import AgeEstimator, SSRNetHubError
-from ssrnet_hub.cards import record_figures
+from ssrnet_hub.cards import record_figures, weights_digest
 from ssrnet_hub.data import Label, read_labels
 from ssrnet_hub.hub import get_extras
 from ssrnet_hub.metrics import age_metrics, describe_device
@@ -27,18 +27,11 @@ def answer_missing(estimator: AgeEstimator) -> float:
 
 def predict(estimator: AgeEstimator, labels: list[Label], detect: bool) -> list[float | None]:
     """Ages in the order of the labels, years; None where no face was found. The largest face of a photo counts."""
-    paths = [label.path for label in labels]
-    ages: list[float | None] = []
-    step = 1 if detect else estimator.batch_size
-    with tqdm(total=len(paths), unit="photo", disable=not sys.stderr.isatty()) as progress:
-        for start in range(0, len(paths), step):
-            part = paths[start : start + step]
-            if detect:
-                ages += [faces[0].age if faces else None for faces in estimator.batch(part)]
-            else:
-                ages += [face.age for face in estimator.crops(part)]
-            progress.update(len(part))
-    return ages
+    paths = tqdm([label.path for label in labels], unit="photo", disable=not sys.stderr.isatty())
+    if not detect:
+        return [face.age for face in estimator.crops(paths)]
+    found = map(estimator, paths)
+    return [faces[0].age if faces else None for faces in found]
 
 
 def main() -> int:
@@ -60,6 +53,8 @@ def main() -> int:
         if any(label.split == "train" for label in labels):
             print("warning: the split train is among these rows; weights trained on it look too good", file=sys.stderr)
         estimator = AgeEstimator(args.weights, device=args.device)
+        if args.record:
+            weights_digest(args.weights)  # only weights that have one can be recorded; said before the measuring
         found = predict(estimator, labels, args.detect)
     except SSRNetHubError as e:
         print(f"error: {e}", file=sys.stderr)
@@ -72,19 +67,18 @@ def main() -> int:
         "weights": args.weights,
     }
     result.update({k: round(result[k], 4) for k in ("mae", "cs5", "bias")})
-    if args.record:
-        data = Path(args.labels).resolve().parent.name
-        options = (
-            f"--labels {data}/labels.csv" + f" --split {args.split}" * bool(args.split) + " --detect" * args.detect
-        )
-        command = f"python scripts/evaluate.py --weights {args.weights} {options}"
-        device = describe_device(estimator.device)
-        figures = {**result, "dataset": data, "detect": args.detect, "command": command, "device": device}
-        record_figures(args.record, figures.pop("weights"), figures)
     if args.json:
         print(json.dumps(result))
     else:
         print("\n".join(f"{k:8} {v}" for k, v in result.items()))
+    if args.record:
+        data = Path(args.labels).resolve().parent.name
+        command = ["python scripts/evaluate.py", "--weights", args.weights, "--labels", f"{data}/labels.csv"]
+        command += ["--split", args.split] if args.split else []
+        command += ["--detect"] if args.detect else []
+        figures = {**result, "dataset": data, "detect": args.detect, "command": " ".join(command)}
+        figures["device"] = describe_device(estimator.device)
+        record_figures(args.record, figures.pop("weights"), figures)
     return 0
 
 

@@ -15,7 +15,8 @@ def main() -> int:
     parser.add_argument("--device", default="cpu")
     for field in fields(Recipe):
         kind = {"action": argparse.BooleanOptionalAction} if field.type is bool else {"type": field.type}
-        parser.add_argument(f"--{field.name.replace('_', '-')}", default=field.default, **kind)
+        name = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(name, default=field.default, help="default: %(default)s", **kind)
     args = vars(parser.parse_args())
     labels, output, device = args.pop("labels"), args.pop("output"), args.pop("device")
     try:

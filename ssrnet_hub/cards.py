@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Union
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -13,7 +13,7 @@ from .errors import UnknownModelError
 from .files import replace_file
 from .framing import Framing
 from .hub import WEIGHTS_FILE, from_pretrained, get_extras
-from .zoo import DEFAULT, embedded_folder, list_models
+from .zoo import DEFAULT, count_parameters, embedded_folder, list_models
 
 __all__ = ["read_figures", "record_figures", "render_card", "render_table", "weights_digest"]
 
@@ -68,6 +68,7 @@ def render_card(record: dict[str, Any]) -> str:
         license="other",
         license_name="research-use-only",
         license_link="LICENSE",
+        datasets=sorted({m["dataset"] for m in record["measured"] if not m["detect"]}),
         tags=["age-estimation", "face", "ssr-net", "regression"],
         metrics=["mae"],
         model_name=name,
@@ -91,8 +92,8 @@ def render_card(record: dict[str, Any]) -> str:
         weights=name,
         argument="" if name == DEFAULT else f'"{name}"',
         description=f"Trained from scratch on {training['data']}.",
-        parameters=sum(p.numel() for p in model.parameters()),
-        megabytes=(embedded_folder(name) / WEIGHTS_FILE).stat().st_size / 1e6,
+        parameters=count_parameters(name),
+        megabytes=_megabytes(name),
         V=model.V,
         measured=record["measured"],
         framing=_describe(Framing.from_dict(get_extras(model)["framing"])),
@@ -135,15 +136,14 @@ def render_table(records: Sequence[dict[str, Any]]) -> str:
     ]
     for record in records:
         name = record["weights"]
-        parameters = sum(p.numel() for p in from_pretrained(name).parameters())
-        megabytes = (embedded_folder(name) / WEIGHTS_FILE).stat().st_size / 1e6
-        val, fgnet = _find(record, "utkface", "val"), _find(record, "fgnet", None)
+        measured = {(m["dataset"], m["split"]): m for m in record["measured"]}
+        val, fgnet = measured["utkface", "val"], measured["fgnet", None]
         lines.append(
-            f"| [`{name}`](cards/{name}.md) | {parameters:,} | {megabytes:.2f} MB | {val['mae']:.2f} years | "
-            f"{val['cs5']:.1%} | {fgnet['mae']:.2f} years | research use |"
+            f"| [`{name}`](cards/{name}.md) | {count_parameters(name):,} | {_megabytes(name):.2f} MB | "
+            f"{val['mae']:.2f} years | {val['cs5']:.1%} | {fgnet['mae']:.2f} years | research use |"
         )
     return "\n".join(lines)
 
 
-def _find(record: dict[str, Any], dataset: str, split: Optional[str]) -> dict[str, Any]:
-    return next(m for m in record["measured"] if (m["dataset"], m["split"]) == (dataset, split))
+def _megabytes(name: str) -> float:
+    return (embedded_folder(name) / WEIGHTS_FILE).stat().st_size / 1e6

@@ -11,17 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-import timm
 from PIL import Image
 from tqdm import tqdm
 
 from . import __version__
-from .errors import SSRNetHubError
+from .errors import PhotoError, SSRNetHubError
 from .estimator import AgeEstimator, Face
 from .files import is_file, is_folder, replace_file
-from .photos import load_photo, picture_suffixes
+from .photos import MAX_PIXELS, load_photo, picture_suffixes
 from .plots import annotate
-from .zoo import DEFAULT, embedded_folder, list_models
+from .zoo import DEFAULT, count_parameters, embedded_folder, list_models
 
 __all__ = ["main"]
 
@@ -50,6 +49,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     predict.add_argument("--annotate", metavar="DIR", help="write a copy of each photo with boxes and ages to DIR")
     predict.add_argument("--explain", action="store_true", help="tell how the stages of the network got to each age")
     predict.add_argument("--device", help="where to compute, such as cuda; the CPU without")
+    predict.add_argument(
+        "--max-pixels",
+        type=int,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="refuse photos of more pixels, width x height (default: %(default)s)",
+    )
     predict.set_defaults(run=run_predict)
 
     models = commands.add_parser("models", help="list the weights that have a name")
@@ -79,38 +85,43 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def run_models(args: argparse.Namespace) -> int:
     rows = []
     for name in list_models():
-        parameters = sum(p.numel() for p in timm.create_model(name).parameters())
         notes = [note for note, holds in (("default", name == DEFAULT), ("embedded", embedded_folder(name))) if holds]
-        rows.append((name, f"{parameters:,}", ", ".join(notes)))
-    print(table(("name", "parameters", ""), rows))
+        rows.append((name, f"{count_parameters(name):,}", ", ".join(notes)))
+    print(table(("name", "parameters", "notes"), rows))
     return 0
 
 
 def run_predict(args: argparse.Namespace) -> int:
     photos = find_photos(args.paths)
-    estimator = AgeEstimator(args.weights, device=args.device)
+    estimator = AgeEstimator(args.weights, device=args.device, max_pixels=args.max_pixels)
     names = unique_names([path for path, _ in photos])
-    results = []
+    if args.annotate and any(Path(args.annotate, name).resolve() == path.resolve() for path, name in names.items()):
+        raise SSRNetHubError(f"The copies would replace the photos in {args.annotate}: name another folder.")
+    results: list[Result] = []
+    unwritten = []
     for path, error in tqdm(photos, unit="photo", file=sys.stderr, disable=len(photos) < 2, leave=False):
         faces: list[Face] = []
         if error is None:
             try:
-                image = load_photo(path)
+                image = load_photo(path, args.max_pixels)
                 faces = estimator(image)
-                if args.annotate:
-                    save_picture(annotate(image, faces), Path(args.annotate, names[path]))
-            except SSRNetHubError as e:
+            except PhotoError as e:
                 error = str(e)
+        if args.annotate and error is None:
+            try:
+                save_picture(annotate(image, faces), Path(args.annotate, names[path]))
+            except SSRNetHubError as e:
+                unwritten.append(str(e))
         results.append((str(path), faces, error))
 
     writer = print_json if args.json else print_csv if args.csv else print_table
     writer(results, args.explain)
-    broken = [(file, error) for file, _, error in results if error]
-    for file, error in broken:
-        print(f"error: {error if error.startswith(file) else f'{file}: {error}'}", file=sys.stderr)
+    broken = [error if error.startswith(file) else f"{file}: {error}" for file, _, error in results if error]
+    for error in broken + unwritten:
+        print(f"error: {error}", file=sys.stderr)
     if len(broken) > 1:
         print(f"error: {len(broken)} of {len(results)} failed", file=sys.stderr)
-    return 1 if broken else 0
+    return 1 if broken or unwritten else 0
 
 
 Result = tuple[str, list[Face], Optional[str]]
@@ -174,7 +185,7 @@ def print_csv(results: Sequence[Result], explain: bool) -> None:
     for file, faces, error in results:
         for number, face in enumerate(faces, start=1):
             values = [round(v, 3) for v in (face.age, face.raw_age)] + [face.in_range]
-            values += [round(v, 1) for v in face.box] + [round(face.score, 4), error]
+            values += [round(v, 1) for v in face.box] + [round(face.score, 4), None]
             writer.writerow([file, number, *values] + [face.explain()] * explain)
         if not faces:
             writer.writerow([file] + [None] * (len(columns) - 2) + [error] + [None] * explain)
@@ -187,7 +198,7 @@ def print_table(results: Sequence[Result], explain: bool) -> None:
             box = " ".join(f"{v:.0f}" for v in face.box)
             rows.append((file, number, f"{face.age:.1f}", f"{face.score:.2f}", box, face.explain() if explain else ""))
         if not faces:
-            rows.append((file, "", "", "", "failed" if error else "no face found", ""))
+            rows.append((file, "", "", "", "not read" if error else "no face found", ""))
     print(table(("file", "face", "age", "score", "box (x1 y1 x2 y2)", "stages" if explain else ""), rows))
 
 

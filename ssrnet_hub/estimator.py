@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from .errors import ArchitectureError, PhotoError
 from .faces import Detection, Detector, MTCNNDetector
 from .framing import Box, Framing, Landmarks
 from .hub import from_pretrained, get_extras, move_model
@@ -51,7 +52,9 @@ class Face:
     def explain(self) -> str:
         """The stages in words: ``stage 1 says 23.1, stage 2 adds 5.0, stage 3 adds 0.4: 28.5 years``."""
         said = explain(self.stages)
-        return said if self.in_range else f"{said}, out of range and shown as {self.age:.1f}"
+        return (
+            said if self.in_range or math.isnan(self.raw_age) else f"{said}, out of range and shown as {self.age:.1f}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the crop, as plain numbers, lists and None; None also for what is not a finite number."""
@@ -94,6 +97,11 @@ class AgeEstimator:
         max_pixels: int = MAX_PIXELS,
     ):
         self.model = model.eval() if isinstance(model, nn.Module) else from_pretrained(model)
+        if not hasattr(self.model, "forward_stages") or getattr(self.model, "num_classes", 1) != 1:
+            raise ArchitectureError(
+                f"An estimator needs an age model of this package with one output, not this {type(self.model).__name__}"
+                f" with {getattr(self.model, 'num_classes', 'no')} outputs."
+            )
         if device is not None:
             move_model(self.model, device)
         like = next(self.model.parameters())
@@ -126,6 +134,7 @@ class AgeEstimator:
         Raises:
             PhotoError: One of the photos cannot be read.
         """
+        _assert_several(photos)
         found: list[tuple[Detection, Image.Image]] = []
         counts = []
         for photo in photos:
@@ -145,6 +154,7 @@ class AgeEstimator:
         Raises:
             PhotoError: One of the crops cannot be read.
         """
+        _assert_several(crops)
         images = [load_photo(crop, self.max_pixels) for crop in crops]
         return self._estimate(images, [None] * len(images))
 
@@ -175,6 +185,11 @@ class AgeEstimator:
             stages=stages,
             crop=crop,
         )
+
+
+def _assert_several(photos: Any) -> None:
+    if isinstance(photos, (str, bytes, os.PathLike, Image.Image)):
+        raise PhotoError(f"Several pictures are taken here, as a list, not one {type(photos).__name__}: put it in [ ].")
 
 
 def _plain(value: Any) -> Any:

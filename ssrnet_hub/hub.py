@@ -181,6 +181,7 @@ def _find(
         near = get_close_matches(str(name), zoo.list_models(), n=3, cutoff=0.5)
         raise UnknownModelError(
             f"{str(name)!r} is no folder, no name of the zoo and no owner/repo on the Hugging Face Hub. "
+            + ("It is a file: scripts/convert_weights.py makes a folder of weights of it. " if is_file(name) else "")
             + (f"Did you mean {' or '.join(near)}? " if near else "")
             + f"The zoo has: {', '.join(zoo.list_models())}."
         )

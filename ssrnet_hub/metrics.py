@@ -35,5 +35,8 @@ def age_metrics(predicted: Sequence[float], true: Sequence[float]) -> dict[str, 
 def describe_device(device: Union[str, torch.device]) -> str:
     """What a figure was measured on, for people: ``"CPU (2 cores), torch 2.15.0"``."""
     device = torch.device(device)
-    name = f"CPU ({os.cpu_count()} cores)" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    if device.type == "cpu":
+        name = f"CPU ({os.cpu_count()} cores)"
+    else:
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return f"{name}, torch {torch.__version__.split('+')[0]}"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
+from .errors import SSRNetHubError
 from .estimator import Face
 from .stages import rounded_contributions
 
@@ -48,9 +49,15 @@ def plot_breakdown(face: Face) -> "Figure":
         face: What `AgeEstimator` answered.
 
     Returns:
-        A figure of matplotlib (extra ``plot``).
+        A figure of matplotlib.
+
+    Raises:
+        SSRNetHubError: matplotlib (extra ``plot``) is not installed.
     """
-    from matplotlib.figure import Figure
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as e:
+        raise SSRNetHubError("Pictures of breakdowns are drawn by matplotlib: pip install matplotlib.") from e
 
     stages = face.stages
     before = [0.0, *accumulate(stage.contribution for stage in stages)]
@@ -85,7 +92,11 @@ def plot_breakdown(face: Face) -> "Figure":
         total.annotate(
             text, (middle, 0.45), (0, 3 + 11 * (k % 2)), textcoords="offset points", ha="center", color=colour
         )
-    total.axvline(before[-1], color="black", linewidth=1)
+    rows[-1].set_xlabel("years (faint: the bins before the network moved them)")
+    highest = 1.1 * max(max(stage.p) for stage in stages) or 1
+    for axes in rows:
+        axes.set_ylim(0, highest)
+    total.axvline(before[-1], ymax=0.55, color="black", linewidth=1)
     total.set_ylim(-0.5, 1.3)
     total.set_yticks([])
     total.set_xlabel(face.explain())

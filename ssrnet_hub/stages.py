@@ -1,5 +1,6 @@
 """The stages that led to the age of one face, as numbers and as a sentence."""
 
+import math
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -55,6 +56,8 @@ def rounded_contributions(stages: tuple[Stage, ...]) -> list[float]:
 
 def explain(stages: tuple[Stage, ...]) -> str:
     """The stages in words: ``stage 1 says 23.1, stage 2 adds 5.0, stage 3 adds 0.4: 28.5 years``."""
+    if math.isnan(sum(stage.contribution for stage in stages)):
+        return "the network gave no number: a stage's bins grew without bound"
     first, *others = rounded_contributions(stages)
     parts = [f"stage 1 says {first:.1f}"]
     parts += [f"stage {k} {'adds' if c >= 0 else 'takes'} {abs(c):.1f}" for k, c in enumerate(others, start=2)]

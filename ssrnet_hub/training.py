@@ -17,12 +17,12 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from .data import Label, read_labels
-from .errors import LabelsError
+from .errors import ArchitectureError, ConfigError, LabelsError
 from .framing import Framing
 from .hub import save_pretrained
 from .metrics import describe_device
 from .photos import load_photo
-from .zoo import new_model
+from .zoo import list_architectures, new_model
 
 __all__ = ["Recipe", "train"]
 
@@ -40,6 +40,9 @@ class Recipe:
         ema_decay: Of the moving average of the weights, which is what is kept.
         bfloat16: Mixed precision: convolutions and linear layers in bfloat16.
         seed: Of the weights, the order and the augmentation.
+
+    Raises:
+        ConfigError: No such architecture, or a number that makes no sense.
     """
 
     architecture: str = "ssrnet"
@@ -50,6 +53,12 @@ class Recipe:
     ema_decay: float = 0.998
     bfloat16: bool = True
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.architecture not in list_architectures():
+            raise ArchitectureError(f"{self.architecture!r} is none of {', '.join(list_architectures())}.")
+        if min(self.epochs, self.batch_size) < 1:
+            raise ConfigError(f"A recipe has at least one epoch and one chip a batch, not {self}.")
 
 
 def train(
@@ -92,7 +101,7 @@ def train(
     extras = {
         "framing": framing.to_dict(),
         "training": {
-            "data": f"{len(train_labels):,} aligned chips of {Path(labels).parent.name}, split train",
+            "data": f"{len(train_labels):,} aligned chips of {Path(labels).resolve().parent.name}, split train",
             "median_age": float(np.median(ages)),
             "recipe": asdict(recipe),
             "device": describe_device(device),
@@ -142,7 +151,7 @@ def load_chips(labels: list[Label], size: int) -> tuple[Tensor, Tensor]:
 
 
 def make_prepare(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """From uint8 chips to the model's input, as timm's transform of one picture does."""
+    """From uint8 chips to the model's input, like timm's transform of one picture."""
     data = timm.data.resolve_input_data_config(model)
     return v2.Compose(
         [

@@ -188,12 +188,23 @@ def test_annotate_what_the_format_cannot_hold(run, tmp_path):
     # wider than WebP can be
     (tmp_path / "wide.webp").write_bytes(encode(Image.new("L", (16400, 10)), "PNG"))
     (tmp_path / "small.png").write_bytes(encode(Image.new("L", (10, 10)), "PNG"))
-    code, out, _ = run("predict", "--json", tmp_path, "--annotate", tmp_path / "out")
+    code, out, err = run("predict", "--json", tmp_path, "--annotate", tmp_path / "out")
     rows = {Path(row["file"]).name: row["error"] for row in json.loads(out)}
     assert rows["small.png"] is None
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"small.png"}
-    # either it is written all the same, or it is told
-    assert code == (1 if rows["wide.webp"] else 0)
+    # the photo is good all the same
+    assert rows["wide.webp"] is None
+    assert (code == 0) is (tmp_path / "out" / "wide.webp").exists()
+    assert ("wide.webp cannot be written" in err) is (code == 1)
+
+
+@pytest.mark.parametrize("goal", [".", "deeper/.."])
+def test_annotated_copies_do_not_replace_the_photos(run, folder, monkeypatch, goal):
+    monkeypatch.chdir(folder)
+    before = (folder / "a.png").read_bytes()
+    code, _, err = run("predict", folder / "a.png", "--annotate", goal)
+    assert (folder / "a.png").read_bytes() == before
+    assert (code, err.startswith("error: The copies would replace the photos")) == (1, True)
 
 
 def test_annotated_copies_can_be_read_by_others(run, folder):
@@ -313,7 +324,7 @@ def test_a_folder_of_nasty_files(run, tmp_path, photo, output):
         rows = list(csv.DictReader(io.StringIO(out), strict=True))
         assert {Path(row["file"]).name for row in rows if row["error"]} == bad
     else:
-        assert {line.split()[0] for line in out.splitlines() if "failed" in line} == {str(tmp_path / n) for n in bad}
+        assert {line.split()[0] for line in out.splitlines() if "not read" in line} == {str(tmp_path / n) for n in bad}
 
 
 def test_unknown_weights(run, folder):
