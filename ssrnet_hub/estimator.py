@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Optional, Union
@@ -77,7 +78,8 @@ class AgeEstimator:
         model: A name, folder or repository for `from_pretrained`, or a model; by default the embedded weights.
         detector: What finds the faces; `MTCNNDetector` by default.
         device: Where the model and the default detector run; by default where the model is, or the CPU.
-        framing: How faces are cut out for the model; by default as its weights' config says.
+        framing: How faces are cut out for the model; by default as its weights' config says, or, with a warning where
+            nothing does, as for the embedded weights.
         max_pixels: Largest photo that is decoded, width x height.
 
     Raises:
@@ -109,6 +111,12 @@ class AgeEstimator:
         self.detector = MTCNNDetector(device=self.device) if detector is None else detector
         if framing is None:
             config = get_extras(self.model).get("framing")
+            if config is None:
+                warnings.warn(
+                    "Nothing says how faces are cut out for this model: they are aligned as for the embedded weights. "
+                    "Load it by from_pretrained, which reads it from the config, or pass framing=.",
+                    stacklevel=2,
+                )
             framing = Framing() if config is None else Framing.from_dict(config)
         self.framing = framing
         self.max_pixels = max_pixels

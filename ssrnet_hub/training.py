@@ -29,7 +29,7 @@ __all__ = ["Recipe", "train"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train.
+    """How to train; the defaults are those of the embedded weights.
 
     Attributes:
         architecture: One of `zoo.list_architectures`.
@@ -46,7 +46,7 @@ class Recipe:
     """
 
     architecture: str = "ssrnet"
-    epochs: int = 40
+    epochs: int = 60
     batch_size: int = 128
     lr: float = 5e-3
     weight_decay: float = 1e-2

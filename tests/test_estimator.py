@@ -534,3 +534,14 @@ def test_import_is_light():
 def test_defaults(estimator):
     assert isinstance(estimator.detector, MTCNNDetector)
     assert estimator.max_pixels >= 100_000_000
+
+
+def test_a_framing_that_nothing_tells_is_not_guessed_in_silence(recwarn):
+    model = timm.create_model("ssrnet", pretrained_cfg_overlay={"file": None})
+    with pytest.warns(UserWarning, match="framing="):
+        AgeEstimator(model, detector=lambda image: [])
+    recwarn.clear()
+    AgeEstimator(model, detector=lambda image: [], framing=Framing())
+    AgeEstimator(timm.create_model("ssrnet", pretrained=True), detector=lambda image: [])
+    AgeEstimator(detector=lambda image: [])
+    assert not recwarn.list
