@@ -1,4 +1,4 @@
-"""Write cards/*.md and README's zoo table from the measured figures in cards/results/*.json.
+"""Write cards/*.md and README's zoo table from the measured figures in ssrnet_hub/figures/*.json.
 
 python scripts/render_cards.py           write what differs
 python scripts/render_cards.py --check   only say what differs; exit code 1 if anything does
@@ -9,18 +9,18 @@ import re
 import sys
 from pathlib import Path
 
-from ssrnet_hub.cards import read_figures, render_card, render_table
+from ssrnet_hub.cards import render_card, render_table
 from ssrnet_hub.files import replace_file
+from ssrnet_hub.zoo import ZOO
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def render() -> dict[Path, str]:
     """Every rendered file with the text it should have."""
-    records = [read_figures(path) for path in sorted((ROOT / "cards" / "results").glob("*.json"))]
-    texts = {ROOT / "cards" / f"{record['weights']}.md": render_card(record) for record in records}
+    texts = {ROOT / "cards" / f"{w.name}.md": render_card(w.name) for w in ZOO.values() if w.embedded}
     readme = ROOT / "README.md"
-    table = f"<!-- zoo -->\n{render_table(records)}\n<!-- /zoo -->"
+    table = f"<!-- zoo -->\n{render_table()}\n<!-- /zoo -->"
     texts[readme] = re.sub(
         r"<!-- zoo -->.*<!-- /zoo -->", lambda _: table, readme.read_text(encoding="utf-8"), flags=re.DOTALL
     )

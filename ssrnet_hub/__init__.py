@@ -2,6 +2,7 @@
 
 __version__ = "0.1.0"
 
+from .dex import DEXVGG, SSRNetDEX
 from .errors import SSRNetHubError
 from .estimator import AgeEstimator, Face
 from .framing import Framing
@@ -11,10 +12,12 @@ from .stages import Stage
 from .zoo import list_models
 
 __all__ = [
+    "DEXVGG",
     "AgeEstimator",
     "Face",
     "Framing",
     "SSRNet",
+    "SSRNetDEX",
     "SSRNetHubError",
     "Stage",
     "from_pretrained",

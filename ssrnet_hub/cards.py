@@ -1,64 +1,56 @@
 """Model cards: a template, the weights' config and figures that were measured."""
 
-import hashlib
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .errors import UnknownModelError
-from .files import replace_file
+from .files import file_digest, is_file, replace_file
 from .framing import Framing
 from .hub import WEIGHTS_FILE, from_pretrained, get_extras
-from .zoo import DEFAULT, count_parameters, embedded_folder, list_models
+from .zoo import DEFAULT, ZOO, count_parameters
 
-__all__ = ["read_figures", "record_figures", "render_card", "render_table", "weights_digest"]
+__all__ = ["name_weights", "record_figures", "render_card", "render_table"]
 
 _TEMPLATE = Path(__file__).with_name("card.md.jinja")
 
 
-def weights_digest(name: str) -> str:
-    """SHA-256 of the safetensors file of embedded weights."""
-    folder = embedded_folder(name)
-    if folder is None:
-        raise UnknownModelError(
-            f"{name} is not part of this package: {', '.join(filter(embedded_folder, list_models()))} is."
-        )
-    return hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
+def name_weights(weights: Union[str, os.PathLike]) -> str:
+    """The zoo's name of some weights, a name of the zoo itself or a folder.
+
+    Raises:
+        UnknownModelError: They are none of the zoo's.
+    """
+    if weights in ZOO:
+        return weights
+    file = Path(weights, WEIGHTS_FILE)
+    digest = file_digest(file) if is_file(file) else None
+    for entry in ZOO.values():
+        if entry.sha256 == digest:
+            return entry.name
+    raise UnknownModelError(f"{weights} is not of the zoo, whose figures alone are kept: {', '.join(ZOO)}.")
 
 
-def read_figures(path: Union[str, os.PathLike]) -> dict[str, Any]:
-    """What was measured of some weights: ``weights``, their ``sha256`` and the list ``measured``."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
-
-
-def record_figures(path: Union[str, os.PathLike], weights: str, figures: dict[str, Any]) -> None:
-    """Add figures to a file, in place of those on the same data; figures of other weights' bytes are dropped."""
-    path = Path(path)
-    record = {"weights": weights, "sha256": weights_digest(weights), "measured": []}
-    if path.exists():
-        before = read_figures(path)
-        if before["sha256"] == record["sha256"]:
-            record["measured"] = [m for m in before["measured"] if _data(m) != _data(figures)]
-    record["measured"].append(figures)
-    with replace_file(path) as temporary:
+def record_figures(name: str, figures: dict[str, Any]) -> Path:
+    """Keep figures of weights of the zoo, in place of those on the same data; those of other bytes are dropped."""
+    weights = ZOO[name]
+    kept = [measured for measured in weights.figures if _data(measured) != _data(figures)]
+    record = {"weights": name, "sha256": weights.sha256, "measured": [*kept, figures]}
+    with replace_file(weights.figures_file) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return weights.figures_file
 
 
 def _data(figures: dict[str, Any]) -> tuple[Any, ...]:
     return figures["dataset"], figures["split"], figures["detect"]
 
 
-def render_card(record: dict[str, Any]) -> str:
-    """The model card of embedded weights, with front matter for the Hub.
-
-    Args:
-        record: What `read_figures` answers.
-    """
-    name = record["weights"]
+def render_card(name: str) -> str:
+    """The model card of embedded weights, with front matter for the Hub."""
+    measured = ZOO[name].figures
     model = from_pretrained(name)
     cfg = model.pretrained_cfg
     training = get_extras(model)["training"]
@@ -68,7 +60,7 @@ def render_card(record: dict[str, Any]) -> str:
         license="other",
         license_name="research-use-only",
         license_link="LICENSE",
-        datasets=sorted({m["dataset"] for m in record["measured"] if not m["detect"]}),
+        datasets=sorted({m["dataset"] for m in measured if not m["detect"]}),
         tags=["age-estimation", "face", "ssr-net", "regression"],
         metrics=["mae"],
         model_name=name,
@@ -83,7 +75,7 @@ def render_card(record: dict[str, Any]) -> str:
                 metric_name="MAE, years",
                 metric_value=round(m["mae"], 2),
             )
-            for m in record["measured"]
+            for m in measured
         ],
     )
     card = ModelCard.from_template(
@@ -93,9 +85,9 @@ def render_card(record: dict[str, Any]) -> str:
         argument="" if name == DEFAULT else f'"{name}"',
         description=f"Trained from scratch on {training['data']}.",
         parameters=count_parameters(name),
-        megabytes=_megabytes(name),
+        megabytes=(ZOO[name].folder / WEIGHTS_FILE).stat().st_size / 1e6,
         V=model.V,
-        measured=record["measured"],
+        measured=measured,
         framing=_describe(Framing.from_dict(get_extras(model)["framing"])),
         input_size="x".join(map(str, cfg["input_size"][1:])),
         mean=cfg["mean"][0],
@@ -128,22 +120,33 @@ def _describe(framing: Framing) -> str:
     )
 
 
-def render_table(records: Sequence[dict[str, Any]]) -> str:
-    """The zoo as a Markdown table, a row a record."""
+def render_table() -> str:
+    """The zoo as a Markdown table."""
     lines = [
-        "| name | parameters | file | UTKFace val MAE | CS@5 | FG-NET photo to age MAE | weights' licence |",
-        "|---|---|---|---|---|---|---|",
+        "| name | parameters | where | UTKFace val | FG-NET, photo to age | weights' licence |",
+        "|---|---|---|---|---|---|",
     ]
-    for record in records:
-        name = record["weights"]
-        measured = {(m["dataset"], m["split"]): m for m in record["measured"]}
-        val, fgnet = measured["utkface", "val"], measured["fgnet", None]
-        lines.append(
-            f"| [`{name}`](cards/{name}.md) | {count_parameters(name):,} | {_megabytes(name):.2f} MB | "
-            f"{val['mae']:.2f} years | {val['cs5']:.1%} | {fgnet['mae']:.2f} years | research use |"
-        )
+    for weights in ZOO.values():
+        measured = {(m["dataset"], m["split"], m["detect"]): m for m in weights.figures}
+        name = f"[`{weights.name}`](cards/{weights.name}.md)" if weights.embedded else f"`{weights.name}`"
+        cells = [
+            name,
+            f"{count_parameters(weights.name):,}",
+            "in the package" if weights.embedded else f"converted from the authors' `{weights.source}`",
+            _headline(measured.get(("utkface", "val", False))),
+            _headline(measured.get(("fgnet", None, True))),
+            _LICENSES.get(weights.license, weights.license),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _megabytes(name: str) -> float:
-    return (embedded_folder(name) / WEIGHTS_FILE).stat().st_size / 1e6
+_LICENSES = {"other": "research use", "apache-2.0": "Apache-2.0"}
+
+
+def _headline(figures: Optional[dict[str, Any]]) -> str:
+    if figures is None:
+        return ""
+    if "mae" in figures:
+        return f"MAE {figures['mae']:.2f}, CS@5 {figures['cs5']:.1%}"
+    return f"{figures['accuracy']:.1%} right"

@@ -15,12 +15,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from . import __version__
-from .errors import PhotoError, SSRNetHubError
+from .data import read_boxes
+from .errors import BoxError, PhotoError, SSRNetHubError
 from .estimator import AgeEstimator, Face
-from .files import is_file, is_folder, replace_file
+from .files import full_name, is_file, is_folder, replace_file
 from .photos import MAX_PIXELS, load_photo, picture_suffixes
 from .plots import annotate
-from .zoo import DEFAULT, count_parameters, embedded_folder, list_models
+from .zoo import DEFAULT, OWNER_VARIABLE, ZOO, count_parameters, list_models
 
 __all__ = ["main"]
 
@@ -38,10 +39,21 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         "Exit code 1 if a photo could not be read.",
     )
     predict.add_argument(
-        "paths", nargs="+", metavar="PATH", help="photo, folder (searched with its subfolders) or glob"
+        "paths", nargs="*", metavar="PATH", help="photo, folder (searched with its subfolders) or glob"
     )
     predict.add_argument(
         "--weights", help="name from 'ssrnet-hub models', folder or owner/repo on the Hugging Face Hub"
+    )
+    predict.add_argument(
+        "--gender",
+        metavar="WEIGHTS",
+        help="tell as well a score from 0, female, to 1, male, by these weights; named as for --weights",
+    )
+    predict.add_argument(
+        "--boxes",
+        metavar="FILE.csv",
+        help="where the faces are, instead of looking for them: the columns file, x1, y1, x2, y2 in pixels, a row a "
+        "face; with PATHs only of these photos, else of all in it. What --csv prints is such a file",
     )
     output = predict.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print a JSON list with one object a photo")
@@ -66,6 +78,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # names of files may hold what the terminal or file cannot
             stream.reconfigure(errors="backslashreplace")
+    if args.command == "predict" and not args.paths and not args.boxes:
+        predict.error("name a photo, a folder, or a file of boxes that names photos")
     if not args.command:
         parser.print_help(sys.stderr)
         return 2
@@ -85,15 +99,19 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def run_models(args: argparse.Namespace) -> int:
     rows = []
     for name in list_models():
-        notes = [note for note, holds in (("default", name == DEFAULT), ("embedded", embedded_folder(name))) if holds]
-        rows.append((name, f"{count_parameters(name):,}", ", ".join(notes)))
-    print(table(("name", "parameters", "notes"), rows))
+        weights = ZOO[name]
+        where = "in this package" if weights.embedded else weights.repo or f"the Hub, once {OWNER_VARIABLE} is set"
+        notes = "the default" if name == DEFAULT else "gender" if weights.ends else ""
+        rows.append((name, f"{count_parameters(name):,}", where, weights.license, notes))
+    print(table(("name", "parameters", "where", "licence", ""), rows))
     return 0
 
 
 def run_predict(args: argparse.Namespace) -> int:
-    photos = find_photos(args.paths)
-    estimator = AgeEstimator(args.weights, device=args.device, max_pixels=args.max_pixels)
+    boxes = read_boxes(args.boxes) if args.boxes else {}
+    photos = find_photos(args.paths) if args.paths else [(path, None) for path in boxes]
+    boxes_of = {full_name(path): own for path, own in boxes.items()}
+    estimator = AgeEstimator(args.weights, device=args.device, gender=args.gender, max_pixels=args.max_pixels)
     names = unique_names([path for path, _ in photos])
     if args.annotate and any(Path(args.annotate, name).resolve() == path.resolve() for path, name in names.items()):
         raise SSRNetHubError(f"The copies would replace the photos in {args.annotate}: name another folder.")
@@ -101,11 +119,14 @@ def run_predict(args: argparse.Namespace) -> int:
     unwritten = []
     for path, error in tqdm(photos, unit="photo", file=sys.stderr, disable=len(photos) < 2, leave=False):
         faces: list[Face] = []
+        own = boxes_of.get(full_name(path))
+        if args.boxes and own is None:
+            error = error or f"{args.boxes} has no row of this photo"
         if error is None:
             try:
                 image = load_photo(path, args.max_pixels)
-                faces = estimator(image)
-            except PhotoError as e:
+                faces = estimator(image, boxes=own)
+            except (PhotoError, BoxError) as e:
                 error = str(e)
         if args.annotate and error is None:
             try:
@@ -179,27 +200,34 @@ def print_json(results: Sequence[Result], explain: bool) -> None:
 
 
 def print_csv(results: Sequence[Result], explain: bool) -> None:
-    columns = ["file", "face", "age", "raw_age", "in_range", "x1", "y1", "x2", "y2", "score", "error"]
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow([*columns, *["explanation"] * explain])
+    columns = ["file", "face", "age", "raw_age", "in_range", "x1", "y1", "x2", "y2", "score", "aligned", "gender_score"]
+    columns += ["error", *["explanation"] * explain]
+    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+    writer.writeheader()
     for file, faces, error in results:
         for number, face in enumerate(faces, start=1):
-            values = [round(v, 3) for v in (face.age, face.raw_age)] + [face.in_range]
-            values += [round(v, 1) for v in face.box] + [round(face.score, 4), None]
-            writer.writerow([file, number, *values] + [face.explain()] * explain)
+            row = {"file": file, "face": number, "age": round(face.age, 3), "raw_age": round(face.raw_age, 3)}
+            row |= {"in_range": face.in_range, "score": round(face.score, 4), "aligned": face.aligned}
+            row |= zip(("x1", "y1", "x2", "y2"), (round(v, 1) for v in face.box), strict=True)
+            row |= {"gender_score": face.gender_score and round(face.gender_score, 3)}
+            writer.writerow(row | ({"explanation": face.explain()} if explain else {}))
         if not faces:
-            writer.writerow([file] + [None] * (len(columns) - 2) + [error] + [None] * explain)
+            writer.writerow({"file": file, "error": error})
 
 
 def print_table(results: Sequence[Result], explain: bool) -> None:
     rows = []
+    with_gender = any(face.gender_score is not None for _, faces, _ in results for face in faces)
     for file, faces, error in results:
         for number, face in enumerate(faces, start=1):
             box = " ".join(f"{v:.0f}" for v in face.box)
-            rows.append((file, number, f"{face.age:.1f}", f"{face.score:.2f}", box, face.explain() if explain else ""))
+            gender = [f"{face.gender_score:.2f}"] if with_gender else []
+            stages = face.explain() if explain else ""
+            rows.append((file, number, f"{face.age:.1f}", *gender, f"{face.score:.2f}", box, stages))
         if not faces:
-            rows.append((file, "", "", "", "not read" if error else "no face found", ""))
-    print(table(("file", "face", "age", "score", "box (x1 y1 x2 y2)", "stages" if explain else ""), rows))
+            rows.append((file, "", "", *[""] * with_gender, "", "not read" if error else "no face found", ""))
+    gender = ["female 0 .. 1 male"] * with_gender
+    print(table(("file", "face", "age", *gender, "score", "box (x1 y1 x2 y2)", "stages" if explain else ""), rows))
 
 
 def table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:

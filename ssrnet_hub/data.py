@@ -5,11 +5,12 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from .errors import LabelsError
+from .files import full_name, is_file
 
-__all__ = ["Label", "read_labels"]
+__all__ = ["Label", "read_boxes", "read_labels"]
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,13 @@ class Label:
         path: The picture.
         age: Years.
         split: ``"train"``, ``"val"``, ...; None where the file has no such column.
+        gender: ``"female"`` or ``"male"``; None where the file does not say.
     """
 
     path: Path
     age: float
     split: Optional[str] = None
+    gender: Optional[str] = None
 
 
 def read_labels(path: Union[str, os.PathLike], split: Optional[str] = None) -> list[Label]:
@@ -32,28 +35,23 @@ def read_labels(path: Union[str, os.PathLike], split: Optional[str] = None) -> l
 
     Args:
         path: A CSV file with the columns ``file`` (relative to the CSV's folder) and ``age`` (years), and perhaps
-            ``split``; further columns are passed over.
+            ``split`` and ``gender``; further columns are passed over.
         split: Only the rows of this split.
 
     Raises:
         LabelsError: No such file, a column is missing, an age is no number, or the split has no rows.
     """
     path = Path(path)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = set(reader.fieldnames or ())
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise LabelsError(f"{path} cannot be read as a labels file: {e}.") from e
-    needed = {"file", "age"} | ({"split"} if split else set())
-    if not needed <= columns:
-        missing = ", ".join(sorted(needed - columns))
-        raise LabelsError(f"{path} has no column {missing}. A labels file has the columns file, age and perhaps split.")
+    rows = _read_table(
+        path, ["file", "age", *["split"] * bool(split)], "A labels file has file, age and perhaps split."
+    )
     if not rows:
         raise LabelsError(f"{path} has no rows.")
     try:
-        labels = [Label(path.parent / row["file"], float(row["age"]), row.get("split")) for row in rows]
+        labels = [
+            Label(path.parent / row["file"], float(row["age"]), row.get("split"), row.get("gender") or None)
+            for row in rows
+        ]
         bad = next((label.age for label in labels if not math.isfinite(label.age)), None)
         if bad is not None:
             raise ValueError(bad)
@@ -65,3 +63,44 @@ def read_labels(path: Union[str, os.PathLike], split: Optional[str] = None) -> l
             known = ", ".join(sorted({row["split"] for row in rows if row["split"]}))
             raise LabelsError(f"{path} has no rows of split {split!r}. Its splits: {known}.")
     return labels
+
+
+def read_boxes(path: Union[str, os.PathLike]) -> dict[Path, list[tuple[str, ...]]]:
+    """Read where the faces are in photos.
+
+    Args:
+        path: A CSV file with the columns ``file``, ``x1``, ``y1``, ``x2``, ``y2`` (pixels), a row a face; further
+            columns are passed over. ``file`` is relative to the working folder, or else to the CSV's.
+
+    Returns:
+        The boxes of each photo, not checked, in the file's order; none for a photo whose only row has no numbers.
+
+    Raises:
+        LabelsError: No such file, or a column is missing.
+    """
+    path = Path(path)
+    corners = ("x1", "y1", "x2", "y2")
+    photos: dict[str, Path] = {}
+    boxes: dict[Path, list[tuple[str, ...]]] = {}
+    for row in _read_table(path, ["file", *corners], "A file of boxes has file, x1, y1, x2, y2."):
+        name = row["file"] or ""
+        photo = Path(name) if is_file(name) or not is_file(path.parent / name) else path.parent / name
+        box = tuple(row[corner] or "" for corner in corners)
+        # one photo may be named in several ways
+        photo = photos.setdefault(full_name(photo), photo)
+        boxes.setdefault(photo, []).extend([box] * any(box))
+    return boxes
+
+
+def _read_table(path: Path, needed: list[str], hint: str) -> list[dict[str, Any]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or ()
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise LabelsError(f"{path} cannot be read as a CSV file: {e}.") from e
+    missing = [column for column in needed if column not in columns]
+    if missing:
+        raise LabelsError(f"{path} has no column {', '.join(missing)}. {hint}")
+    return rows

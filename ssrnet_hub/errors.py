@@ -2,10 +2,12 @@
 
 __all__ = [
     "ArchitectureError",
+    "BoxError",
     "ConfigError",
     "ConversionError",
     "CorruptWeightsError",
     "DeviceError",
+    "DigestError",
     "HubError",
     "LabelsError",
     "PhotoError",
@@ -42,6 +44,10 @@ class CorruptWeightsError(SSRNetHubError):
     """The weights file is truncated or damaged."""
 
 
+class DigestError(SSRNetHubError):
+    """The weights file that the Hub handed out is not the one that its name in the zoo stands for."""
+
+
 class WrongShapeError(SSRNetHubError):
     """Tensors of the weights file do not fit the architecture that its config names."""
 
@@ -63,11 +69,15 @@ class ConversionError(SSRNetHubError):
 
 
 class LabelsError(SSRNetHubError, ValueError):
-    """A labels file lacks what it must have."""
+    """A file of labels or boxes lacks what it must have."""
 
 
 class PhotoError(SSRNetHubError):
     """The input cannot be read as a picture."""
+
+
+class BoxError(SSRNetHubError, ValueError):
+    """A box around a face is none: not four numbers, without area, or outside of the picture."""
 
 
 class PhotoTooLargeError(PhotoError):

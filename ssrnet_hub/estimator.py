@@ -6,19 +6,22 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Optional, Union
+from itertools import repeat
+from typing import Any, NamedTuple, Optional, Union
 
 import timm
 import torch
 from PIL import Image
 from torch import nn
 
-from .errors import ArchitectureError, PhotoError
+from .errors import ArchitectureError, BoxError, ConfigError, PhotoError
 from .faces import Detection, Detector, MTCNNDetector
 from .framing import Box, Framing, Landmarks
 from .hub import from_pretrained, get_extras, move_model
 from .photos import MAX_PIXELS, Photo, load_photo
+from .ssrnet import StagewiseOutput
 from .stages import Stage, explain, split_stages
+from .zoo import FEMALE_MALE
 
 __all__ = ["AgeEstimator", "Face"]
 
@@ -32,10 +35,14 @@ class Face:
         raw_age: Years, as the network answered.
         in_range: Whether the network's answer was within [0, V].
         V: Range of the weights, years.
-        box: x1, y1, x2, y2 in pixels of the upright photo; None for a crop.
+        box: x1, y1, x2, y2 in pixels of the upright photo; None for a crop that was not searched.
         landmarks: Left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them; x, y in
-            pixels; None for a crop.
-        score: How sure the detector is that this is a face, in [0, 1]; None for a crop.
+            pixels; None where they were not found or not looked for.
+        score: How sure the detector is that this is a face, in [0, 1]; None for a crop that was not searched.
+        aligned: Whether the face was brought by its landmarks to the frame that the weights want. False where there
+            are none, for crops taken as they are, and with weights that want the box alone.
+        gender_score: From 0, female, to 1, male, clamped to that, as the gender weights see the face; None without.
+            Weights whose own score runs the other way, as the authors' of MORPH2, are turned round.
         stages: How the network got to ``raw_age``: the contributions of its stages add up to it.
         crop: What the network looked at, before it was scaled to its input.
     """
@@ -47,6 +54,8 @@ class Face:
     box: Optional[Box]
     landmarks: Optional[Landmarks]
     score: Optional[float]
+    aligned: bool
+    gender_score: Optional[float]
     stages: tuple[Stage, ...]
     crop: Image.Image = field(repr=False, compare=False)
 
@@ -77,13 +86,15 @@ class AgeEstimator:
     Args:
         model: A name, folder or repository for `from_pretrained`, or a model; by default the embedded weights.
         detector: What finds the faces; `MTCNNDetector` by default.
-        device: Where the model and the default detector run; by default where the model is, or the CPU.
+        device: Where the models and the default detector run; by default where the model is, or the CPU.
+        gender: Weights of gender, as ``model``; without them `Face.gender_score` is None.
         framing: How faces are cut out for the model; by default as its weights' config says, or, with a warning where
             nothing does, as for the embedded weights.
         max_pixels: Largest photo that is decoded, width x height.
 
     Raises:
-        SSRNetHubError: The model could not be loaded, see `from_pretrained`, or there is no such device.
+        SSRNetHubError: A model could not be loaded, see `from_pretrained`, or there is no such device.
+        ArchitectureError: A model of gender was given for one of age, or the other way round.
     """
 
     batch_size = 256
@@ -95,8 +106,141 @@ class AgeEstimator:
         detector: Optional[Detector] = None,
         device: Union[str, torch.device, None] = None,
         *,
+        gender: Union[str, os.PathLike, nn.Module, None] = None,
         framing: Optional[Framing] = None,
         max_pixels: int = MAX_PIXELS,
+    ):
+        self._age = _Network(model, device, framing)
+        self.model, self.framing, self.device = self._age.model, self._age.framing, self._age.device
+        self._gender = None if gender is None else _Network(gender, self.device, None)
+        if self.model.V == 1:
+            raise ArchitectureError(
+                "These weights tell gender, not age: pass them as gender= (--gender of the command)."
+            )
+        if self._gender and self._gender.model.V != 1:
+            raise ArchitectureError(f"gender= takes weights of gender, whose V is 1, not {self._gender.model.V:g}.")
+        self._gender_ends = self._gender and _read_ends(self._gender.model)
+        self.detector = MTCNNDetector(device=self.device) if detector is None else detector
+        self.max_pixels = max_pixels
+        self._locator: Optional[MTCNNDetector] = None
+
+    def __call__(self, photo: Photo, boxes: Optional[Iterable[Sequence[float]]] = None) -> list[Face]:
+        """The faces in a photo, the largest first, or those in your own boxes, in their order.
+
+        Args:
+            photo: What `load_photo` takes: a path, bytes, a PIL image, an RGB array ``(H, W, 3)`` or a tensor
+                ``(3, H, W)``.
+            boxes: x1, y1, x2, y2 of each face in pixels of the upright photo, ``(N, 4)``; nothing is searched then but
+                the landmarks in each.
+
+        Raises:
+            PhotoError: The photo cannot be read; `PhotoTooLargeError` where it has more than ``max_pixels``.
+            BoxError: A box is not four numbers, has no area or lies outside of the photo.
+        """
+        return self.batch([photo], None if boxes is None else [boxes])[0]
+
+    def batch(
+        self, photos: Iterable[Photo], boxes: Optional[Iterable[Optional[Iterable[Sequence[float]]]]] = None
+    ) -> list[list[Face]]:
+        """The faces in each of several photos; as calling the estimator on each, in fewer forward passes.
+
+        Args:
+            photos: As for a call.
+            boxes: For each photo its boxes, as for a call, or None to search it.
+
+        Raises:
+            PhotoError: One of the photos cannot be read.
+            BoxError: One of the boxes is none.
+            ValueError: There are not as many lists of boxes as photos.
+        """
+        _assert_several(photos)
+        found: list[_Cut] = []
+        counts = []
+        for photo, own in zip(photos, repeat(None) if boxes is None else boxes, strict=boxes is not None):
+            image = load_photo(photo, self.max_pixels)
+            detections = self.detector(image) if own is None else self._locate(image, _to_boxes(own, image.size))
+            found += [self._cut(image, detection) for detection in detections]
+            counts.append(len(detections))
+        faces = iter(self._estimate(found))
+        return [[next(faces) for _ in range(count)] for count in counts]
+
+    def crops(self, crops: Iterable[Photo], align: bool = False) -> list[Face]:
+        """The ages of faces that are already cut out, one each.
+
+        Args:
+            crops: What `load_photo` takes, one face each.
+            align: Look for the face in each crop and bring it to the frame that the weights want; where none is found,
+                the crop is taken as it is. Without, all are: they have to be in that frame (`framing`).
+
+        Raises:
+            PhotoError: One of the crops cannot be read.
+        """
+        _assert_several(crops)
+        images = [load_photo(crop, self.max_pixels) for crop in crops]
+        return self._estimate([self._find(image) if align else _Cut(image, image) for image in images])
+
+    def _locate(self, image: Image.Image, boxes: list[Box]) -> list[Detection]:
+        if not hasattr(self.detector, "locate") and self._locator is None:
+            self._locator = MTCNNDetector(device=self.device)
+        return (self._locator or self.detector).locate(image, boxes)
+
+    def _find(self, crop: Image.Image) -> "_Cut":
+        """The one face of a crop."""
+        detections = self.detector(crop) or self._locate(crop, [(0.0, 0.0, float(crop.width), float(crop.height))])
+        return _Cut(crop, crop) if detections[0].landmarks is None else self._cut(crop, detections[0])
+
+    def _cut(self, image: Image.Image, detection: Detection) -> "_Cut":
+        crop = self.framing.crop(image, detection.box, detection.landmarks)
+        for_gender = self._gender and self._gender.framing.crop(image, detection.box, detection.landmarks)
+        return _Cut(crop, for_gender, detection)
+
+    def _estimate(self, cuts: Sequence["_Cut"]) -> list[Face]:
+        faces: list[Face] = []
+        for start in range(0, len(cuts), self.batch_size):
+            part = cuts[start : start + self.batch_size]
+            output = self._age([cut.crop for cut in part])
+            scores = self._gender_scores([cut.for_gender for cut in part]) if self._gender else repeat(None)
+            faces += map(self._face, part, output.age[:, 0].tolist(), split_stages(output.stages), scores)
+        return faces
+
+    def _gender_scores(self, crops: list[Image.Image]) -> list[float]:
+        scores = self._gender(crops).age[:, 0].clamp(0, 1)
+        return (scores if self._gender_ends == FEMALE_MALE else 1 - scores).tolist()
+
+    def _face(self, cut: "_Cut", raw_age: float, stages: tuple[Stage, ...], gender_score: Optional[float]) -> Face:
+        age = min(max(raw_age, 0.0), self.model.V)
+        found = cut.detection
+        return Face(
+            age=age,
+            raw_age=raw_age,
+            in_range=age == raw_age,
+            V=self.model.V,
+            box=found and found.box,
+            landmarks=found and found.landmarks,
+            score=found and found.score,
+            aligned=found is not None and found.landmarks is not None and self.framing.template is not None,
+            gender_score=gender_score,
+            stages=stages,
+            crop=cut.crop,
+        )
+
+
+class _Cut(NamedTuple):
+    """A face cut out for the networks, and where it was found, if it was searched."""
+
+    crop: Image.Image
+    for_gender: Optional[Image.Image]
+    detection: Optional[Detection] = None
+
+
+class _Network:
+    """A model with what its weights want to see."""
+
+    def __init__(
+        self,
+        model: Union[str, os.PathLike, nn.Module, None],
+        device: Union[str, torch.device, None],
+        framing: Optional[Framing],
     ):
         self.model = model.eval() if isinstance(model, nn.Module) else from_pretrained(model)
         if not hasattr(self.model, "forward_stages") or getattr(self.model, "num_classes", 1) != 1:
@@ -108,91 +252,50 @@ class AgeEstimator:
             move_model(self.model, device)
         like = next(self.model.parameters())
         self.device, self._dtype = like.device, like.dtype
-        self.detector = MTCNNDetector(device=self.device) if detector is None else detector
         if framing is None:
             config = get_extras(self.model).get("framing")
             if config is None:
                 warnings.warn(
                     "Nothing says how faces are cut out for this model: they are aligned as for the embedded weights. "
                     "Load it by from_pretrained, which reads it from the config, or pass framing=.",
-                    stacklevel=2,
+                    stacklevel=3,
                 )
             framing = Framing() if config is None else Framing.from_dict(config)
         self.framing = framing
-        self.max_pixels = max_pixels
         data = timm.data.resolve_input_data_config(self.model)
         self._mode = "L" if data["input_size"][0] == 1 else "RGB"
         self._transform = timm.data.create_transform(**data)
 
-    def __call__(self, photo: Photo) -> list[Face]:
-        """The faces in a photo, the largest first.
+    def __call__(self, crops: Iterable[Image.Image]) -> StagewiseOutput:
+        x = torch.stack([self._transform(crop.convert(self._mode)) for crop in crops])
+        with torch.inference_mode():
+            return self.model.forward_stages(x.to(self.device, self._dtype))
 
-        Args:
-            photo: What `load_photo` takes: a path, bytes, a PIL image, an RGB array ``(H, W, 3)`` or a tensor
-                ``(3, H, W)``.
 
-        Raises:
-            PhotoError: The photo cannot be read; `PhotoTooLargeError` where it has more than ``max_pixels``.
-        """
-        return self.batch([photo])[0]
+def _read_ends(model: nn.Module) -> tuple[str, str]:
+    """Who is at 0 and who at 1 of a model's score of gender."""
+    ends = get_extras(model).get("ends", FEMALE_MALE)
+    if ends not in (list(FEMALE_MALE), list(FEMALE_MALE[::-1]), FEMALE_MALE):
+        raise ConfigError(f"The ends of the score in config.json are not female and male: {ends!r:.200}")
+    return tuple(ends)
 
-    def batch(self, photos: Iterable[Photo]) -> list[list[Face]]:
-        """The faces in each of several photos; as calling the estimator on each, in fewer forward passes.
 
-        Raises:
-            PhotoError: One of the photos cannot be read.
-        """
-        _assert_several(photos)
-        found: list[tuple[Detection, Image.Image]] = []
-        counts = []
-        for photo in photos:
-            image = load_photo(photo, self.max_pixels)
-            detections = self.detector(image)
-            found += [(d, self.framing.crop(image, d.box, d.landmarks)) for d in detections]
-            counts.append(len(detections))
-        faces = iter(self._estimate([crop for _, crop in found], [detection for detection, _ in found]))
-        return [[next(faces) for _ in range(count)] for count in counts]
-
-    def crops(self, crops: Iterable[Photo]) -> list[Face]:
-        """The ages of faces that are already cut out, one each, in the frame that the weights want (`framing`).
-
-        Args:
-            crops: What `load_photo` takes, one face each; nothing is looked for in them.
-
-        Raises:
-            PhotoError: One of the crops cannot be read.
-        """
-        _assert_several(crops)
-        images = [load_photo(crop, self.max_pixels) for crop in crops]
-        return self._estimate(images, [None] * len(images))
-
-    def _estimate(self, crops: Sequence[Image.Image], detections: Sequence[Optional[Detection]]) -> list[Face]:
-        faces: list[Face] = []
-        for start in range(0, len(crops), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            x = torch.stack([self._transform(crop.convert(self._mode)) for crop in crops[part]])
-            with torch.inference_mode():
-                output = self.model.forward_stages(x.to(self.device, self._dtype))
-            ages = output.age[:, 0].tolist()
-            stages = split_stages(output.stages)
-            faces += map(self._face, ages, stages, crops[part], detections[part])
-        return faces
-
-    def _face(
-        self, raw_age: float, stages: tuple[Stage, ...], crop: Image.Image, detection: Optional[Detection]
-    ) -> Face:
-        age = min(max(raw_age, 0.0), self.model.V)
-        return Face(
-            age=age,
-            raw_age=raw_age,
-            in_range=age == raw_age,
-            V=self.model.V,
-            box=detection and detection.box,
-            landmarks=detection and detection.landmarks,
-            score=detection and detection.score,
-            stages=stages,
-            crop=crop,
-        )
+def _to_boxes(boxes: Iterable[Sequence[float]], size: tuple[int, int]) -> list[Box]:
+    """Check boxes that a person gave."""
+    checked = []
+    for box in boxes:
+        try:
+            x1, y1, x2, y2 = map(float, box)
+        except (TypeError, ValueError) as e:
+            raise BoxError(f"A box is four numbers x1, y1, x2, y2, not {box!r:.200}.") from e
+        if not all(map(math.isfinite, (x1, y1, x2, y2))):
+            raise BoxError(f"A box is four numbers x1, y1, x2, y2, not {box!r:.200}.")
+        if not (x1 < x2 and y1 < y2):
+            raise BoxError(f"The box {x1:g}, {y1:g}, {x2:g}, {y2:g} has no area: x1, y1, x2, y2 are two corners.")
+        if x2 <= 0 or y2 <= 0 or x1 >= size[0] or y1 >= size[1]:
+            raise BoxError(f"The box {x1:g}, {y1:g}, {x2:g}, {y2:g} lies outside of the photo of {size[0]}x{size[1]}.")
+        checked.append((x1, y1, x2, y2))
+    return checked
 
 
 def _assert_several(photos: Any) -> None:

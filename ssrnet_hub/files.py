@@ -1,5 +1,6 @@
 """Dealing with files: written whole or not at all, and asked after by names that may be no names."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Union
 
-__all__ = ["is_file", "is_folder", "replace_file"]
+__all__ = ["file_digest", "full_name", "is_file", "is_folder", "replace_file"]
 
 
 def is_folder(name: Union[str, os.PathLike]) -> bool:
@@ -24,6 +25,20 @@ def is_file(name: Union[str, os.PathLike]) -> bool:
         return Path(name).is_file()
     except (OSError, ValueError):
         return False
+
+
+def file_digest(path: Union[str, os.PathLike]) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def full_name(path: Union[str, os.PathLike]) -> str:
+    """A path from the root, without ``..``, to tell whether two paths are of the same file."""
+    return os.path.normpath(Path(path).absolute())
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import tempfile
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -32,13 +33,14 @@ from .errors import (
     ConfigError,
     CorruptWeightsError,
     DeviceError,
+    DigestError,
     HubError,
     PickleOnlyError,
     UnknownModelError,
     WeightsNotFoundError,
     WrongShapeError,
 )
-from .files import is_file, is_folder, replace_file
+from .files import file_digest, is_file, is_folder, replace_file
 
 __all__ = ["from_pretrained", "get_extras", "save_pretrained"]
 
@@ -48,7 +50,8 @@ EXTRAS_KEY = "ssrnet_hub"
 """Top level key of config.json under which everything stands that timm's schema has no place for."""
 
 _PICKLES = (".bin", ".pth", ".pt", ".pth.tar", ".ckpt", ".pkl")
-_REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@\s]+))?")
+_REPO = re.compile(r"[\w.-]+/[\w.-]+")
+_WITH_REVISION = re.compile(r"(?P<name>[\w./-]+)@(?P<revision>[^@\s]+)")
 
 
 def from_pretrained(
@@ -67,9 +70,9 @@ def from_pretrained(
     says beyond timm's schema, like the framing of the faces, is `get_extras` of the model.
 
     Args:
-        name: Nothing for the embedded default; a name of the zoo (``"ssrnet.utkface"``); a folder that
-            `save_pretrained` wrote; or ``"owner/repo"`` or ``"owner/repo@revision"`` on the Hub. They are tried in this
-            order; the first two never touch the network.
+        name: Nothing for the embedded default; a name of the zoo (``"ssrnet.utkface"``), which is on the Hub unless it
+            is embedded; a folder that `save_pretrained` wrote; or ``"owner/repo"`` on the Hub. They are tried in this
+            order. ``"@revision"`` may follow a name on the Hub.
         revision: Branch, tag or commit on the Hub.
         token: Token for the Hub, or False for none; by default that of the environment or of the login.
         cache_dir: Where downloads are kept.
@@ -83,10 +86,24 @@ def from_pretrained(
         WeightsNotFoundError: There is no config or no weights; `PickleOnlyError` where there is only a pickle.
         ConfigError: The config is damaged; `ArchitectureError` where it is of another kind of model.
         CorruptWeightsError: The weights are damaged.
+        DigestError: Under the name of the zoo the Hub has other weights than the zoo says; with a revision that is a
+            warning.
         WrongShapeError: The weights do not fit the architecture.
         DeviceError: There is no such device here.
     """
-    folder = _find(name, revision, token, cache_dir, local_files_only)
+    name, revision = _split_revision(zoo.DEFAULT if name is None else name, revision)
+    weights = zoo.ZOO.get(name) if isinstance(name, str) else None
+    if weights and weights.embedded and not revision:
+        folder = weights.folder
+    elif not weights and is_folder(name):
+        if revision:
+            raise UnknownModelError(f"{str(name)!r} is a folder, so it has no revision {revision!r}.")
+        folder = Path(name)
+    else:
+        repo = _repo_of(weights) if weights else _assert_repo(name)
+        folder = _download(repo, revision, token, cache_dir, local_files_only)
+        if weights:
+            _check_digest(weights, folder, revision)
     extras = _check_folder(folder)
     try:
         model = timm.create_model(f"local-dir:{folder}", pretrained=True, **model_args).eval()
@@ -124,7 +141,8 @@ def save_pretrained(model: nn.Module, directory: Union[str, os.PathLike], **extr
         The directory.
 
     Raises:
-        ConfigError: The model is none of this package's, or was made by neither `from_pretrained` nor timm.
+        ConfigError: The model is none of this package's, or was made by neither `from_pretrained` nor timm; or the
+            directory cannot be made.
     """
     model = getattr(model, "_orig_mod", model)  # of torch.compile
     if getattr(model, "pretrained_cfg", {}).get("architecture") not in zoo.list_architectures():
@@ -133,7 +151,10 @@ def save_pretrained(model: nn.Module, directory: Union[str, os.PathLike], **extr
             'how to make it again. Make it by timm.create_model("ssrnet", ...), which takes the same arguments.'
         )
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise ConfigError(f"{directory} cannot be made a folder: {e.strerror or e}.") from e
     extras = {**get_extras(model), **extras}
     model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
     with tempfile.TemporaryDirectory(prefix=".save-", dir=directory) as temporary:
@@ -147,47 +168,74 @@ def save_pretrained(model: nn.Module, directory: Union[str, os.PathLike], **extr
 def get_extras(model: nn.Module) -> dict[str, Any]:
     """What the config of the model's weights says beyond timm's schema, such as ``framing`` and ``training``.
 
-    Of a model that timm made from a folder or from embedded weights only the ``framing`` is known, and of another
-    model nothing.
+    Of a model that timm made from a folder or by a name of the zoo only the ``framing`` and the ``ends`` of a score of
+    gender are known, and of another model nothing.
     """
     extras = getattr(model, "ssrnet_hub_extras", None)
     if extras is not None:
         return copy.deepcopy(extras)
-    file = getattr(model, "pretrained_cfg", {}).get("file")
-    folder = Path(file) if file and is_folder(file) else Path(file or "").parent
-    if not file or not is_file(folder / CONFIG_FILE):
-        return {}
     # whether timm loaded the weights as well cannot be told, so nothing is said of their training
-    return {k: v for k, v in (_read_config(folder).get(EXTRAS_KEY) or {}).items() if k == "framing"}
+    cfg = getattr(model, "pretrained_cfg", {})
+    if cfg.get("source") == "local-dir" and is_file(Path(cfg["file"], CONFIG_FILE)):
+        extras = _read_config(Path(cfg["file"])).get(EXTRAS_KEY) or {}
+        return {key: value for key, value in extras.items() if key in ("framing", "ends")}
+    weights = zoo.ZOO.get(f"{cfg.get('architecture')}.{cfg.get('tag')}")
+    return weights.extras if weights else {}
 
 
-def _find(
-    name: Union[str, os.PathLike, None],
-    revision: Optional[str],
-    token: Union[str, bool, None],
-    cache_dir: Union[str, os.PathLike, None],
-    local_files_only: bool,
-) -> Path:
-    name = zoo.DEFAULT if name is None else name
-    folder = zoo.embedded_folder(name) if isinstance(name, str) else None
-    if folder is None and is_folder(name):
-        folder = Path(name)
-    if folder is not None:
-        if revision:
-            raise UnknownModelError(f"{str(name)!r} is not on the Hub, so it has no revision {revision!r}.")
-        return folder
-    match = _REPO.fullmatch(name) if isinstance(name, str) else None
-    if not match:
-        near = get_close_matches(str(name), zoo.list_models(), n=3, cutoff=0.5)
-        raise UnknownModelError(
-            f"{str(name)!r} is no folder, no name of the zoo and no owner/repo on the Hugging Face Hub. "
-            + ("It is a file: scripts/convert_weights.py makes a folder of weights of it. " if is_file(name) else "")
-            + (f"Did you mean {' or '.join(near)}? " if near else "")
-            + f"The zoo has: {', '.join(zoo.list_models())}."
-        )
-    if revision and match["revision"] and revision != match["revision"]:
+def _split_revision(
+    name: Union[str, os.PathLike], revision: Optional[str]
+) -> tuple[Union[str, os.PathLike], Optional[str]]:
+    """``name@revision`` of the zoo or the Hub, taken apart."""
+    match = _WITH_REVISION.fullmatch(name) if isinstance(name, str) else None
+    # a folder may be called anything
+    if not match or is_folder(name):
+        return name, revision
+    if revision and revision != match["revision"]:
         raise UnknownModelError(f"{name!r} names a revision of its own, and revision={revision!r} another: give one.")
-    return _download(match["repo"], revision or match["revision"], token, cache_dir, local_files_only)
+    return match["name"], match["revision"]
+
+
+def _repo_of(weights: zoo.Weights) -> str:
+    """The repository of the zoo's weights on the Hub."""
+    if weights.repo:
+        return weights.repo
+    name = weights.name
+    raise UnknownModelError(
+        f"{name!r} {'has revisions only' if weights.embedded else 'is not part of this package, but'} on the Hugging "
+        f"Face Hub: set the environment variable {zoo.OWNER_VARIABLE} to the user or organisation whose it is there"
+        + (
+            f", or convert the authors' {weights.source} in a clone of ssrnet_hub: {weights.conversion}"
+            * bool(weights.source)
+        )
+        + "."
+        + (f" The folder of that name is loaded as {f'.{os.sep}{name}'!r}." if is_folder(name) else "")
+    )
+
+
+def _assert_repo(name: Union[str, os.PathLike]) -> str:
+    """The name, if it can be that of a repository on the Hub."""
+    if isinstance(name, str) and _REPO.fullmatch(name):
+        return name
+    near = list(zoo.weights_of(str(name))) or get_close_matches(str(name), zoo.list_models(), n=3, cutoff=0.5)
+    raise UnknownModelError(
+        f"{str(name)!r} is no folder, no name of the zoo and no owner/repo on the Hugging Face Hub. "
+        + ("It is a file: scripts/convert_weights.py makes a folder of weights of it. " if is_file(name) else "")
+        + (f"Did you mean {' or '.join(near)}? " if near else "")
+        + f"The zoo has: {', '.join(zoo.list_models())}."
+    )
+
+
+def _check_digest(weights: zoo.Weights, folder: Path, revision: Optional[str]) -> None:
+    """Check that what the Hub has under a name of the zoo is what the zoo means by it."""
+    file = folder / WEIGHTS_FILE
+    digest = file_digest(file)
+    if digest == weights.sha256:
+        return
+    what = f"{weights.repo} has other weights than the zoo's {weights.name}: sha256 {digest}, not {weights.sha256}."
+    if not revision:
+        raise DigestError(f"{what} To load them all the same, name a revision, or the repository itself.")
+    warnings.warn(f"{what} They are loaded, since revision {revision!r} was asked for.", stacklevel=3)
 
 
 def _download(
@@ -263,7 +311,7 @@ def read_model_config(folder: Union[str, os.PathLike]) -> tuple[nn.Module, dict[
     if not isinstance(extras, dict):
         raise ConfigError(f"{path}: {EXTRAS_KEY!r} is not an object.")
     try:
-        unknown = set(config.get("model_args") or {}) - zoo.model_arguments()
+        unknown = set(config.get("model_args") or {}) - zoo.model_arguments(architecture)
         if unknown:
             raise TypeError(f"unknown model_args: {', '.join(sorted(unknown))}")
         # on the meta device a model takes no memory, however large the config says it is

@@ -7,7 +7,7 @@ from typing import Any, Union
 import numpy as np
 import torch
 
-__all__ = ["age_metrics", "describe_device"]
+__all__ = ["age_metrics", "describe_device", "gender_metrics"]
 
 
 def age_metrics(predicted: Sequence[float], true: Sequence[float]) -> dict[str, Any]:
@@ -29,6 +29,28 @@ def age_metrics(predicted: Sequence[float], true: Sequence[float]) -> dict[str, 
         "cs5": float((np.abs(errors) <= 5).mean()),
         "bias": float(errors.mean()),
         "n": len(errors),
+    }
+
+
+def gender_metrics(scores: Sequence[float], genders: Sequence[str]) -> dict[str, Any]:
+    """How often a score of gender is on the right side of 0.5.
+
+    Args:
+        scores: From 0, female, to 1, male.
+        genders: ``"female"`` or ``"male"``, as many.
+
+    Returns:
+        ``accuracy``, share of the faces on the right side, in [0, 1], a score of 0.5 being on neither;
+        ``balanced_accuracy``, the mean of that over the two; ``n``.
+    """
+    if len(scores) != len(genders):
+        raise ValueError(f"{len(scores)} scores, but {len(genders)} genders")
+    scores, male = np.asarray(scores, float), np.asarray(genders) == "male"
+    right = np.where(male, scores > 0.5, scores < 0.5)
+    return {
+        "accuracy": float(right.mean()),
+        "balanced_accuracy": float((right[male].mean() + right[~male].mean()) / 2),
+        "n": len(scores),
     }
 
 

@@ -25,6 +25,7 @@ def annotate(image: Image.Image, faces: list[Face]) -> Image.Image:
     line = max(round(max(image.size) / 400), 2)
     for face in faces:
         x1, y1, x2, y2 = face.box
+        x1, y1, x2, y2 = max(x1, 0), max(y1, 0), min(x2, image.width), min(y2, image.height)
         draw.rectangle((x1, y1, x2, y2), outline="black", width=line + 2)
         draw.rectangle((x1 + 1, y1 + 1, max(x2, x1 + 2) - 1, max(y2, y1 + 2) - 1), outline="white", width=line)
         size = max(round((x2 - x1) / 4), 8 * line)
@@ -81,9 +82,9 @@ def plot_breakdown(face: Face) -> "Figure":
         for i, (p, eta) in enumerate(zip(stage.p, stage.eta, strict=True)):
             left = before[k] + (i + eta) * stage.width
             axes.bar(left, p, stage.width, align="edge", color=colour, alpha=0.55, edgecolor=colour)
-            axes.annotate(
-                str(i), (left + stage.width / 2, 0), (0, 2), textcoords="offset points", ha="center", fontsize=8
-            )
+            if len(stage.p) <= 10:
+                middle = left + stage.width / 2
+                axes.annotate(str(i), (middle, 0), (0, 2), textcoords="offset points", ha="center", fontsize=8)
         axes.set_ylabel(f"stage {k + 1}\np")
         axes.spines[["top", "right"]].set_visible(False)
         total.barh(0, stage.contribution, left=before[k], color=colour, edgecolor="white")

@@ -5,21 +5,27 @@ Paper: `SSR-Net: A Compact Soft Stagewise Regression Network for Age Estimation`
 Code of the authors (Keras, Apache-2.0): https://github.com/shamangary/SSR-Net
 
 Two streams of 3x3 convolutions look at the face, one with ReLU and average pooling, one with tanh and max pooling.
-Their taps at three depths feed three prediction stages: the deepest tap the coarse first stage, the shallowest the
-fine last one. Each stage answers a distribution over a few bins of age and bends the grid these bins stand on.
+Their taps at three depths feed three prediction stages, coarse to fine. Each stage answers a distribution over a few
+bins of age and bends the grid these bins stand on.
+
+The family: `ssrnet` is the authors' network, `ssrnet_gender` the same with a range of 1, `ssrnet_blog` the variant of a
+PyTorch blog post, whose stages read shallow to deep; the entry points at the end say how they differ. The single stage
+of DEX on the same streams is in `dex.py`.
 """
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import to_2tuple
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from .zoo import weights_of
 
 __all__ = ["SSRNet", "StageOutput", "StagewiseOutput"]
 
@@ -85,38 +91,60 @@ def regress_stages(
     width = torch.full_like(delta[0], V)
     for k in range(len(p)):
         width = width / (index[k].shape[0] * (1 + lambda_d * delta[k]))
+        # the two views first: the last step of the last stage is then the answer, which tracers take it for
+        p_k, eta_k = p[k].squeeze(1), eta[k].squeeze(1)
         contribution = (p[k] * (index[k] + lambda_local * eta[k])).sum(-1) * width
-        outputs.append(StageOutput(p[k].squeeze(1), eta[k].squeeze(1), delta[k], width, contribution))
+        outputs.append(StageOutput(p_k, eta_k, delta[k], width, contribution))
     return outputs
+
+
+def check_regression(stage_bins: tuple[int, ...], num_stages: int, V: float) -> None:
+    """Raise ValueError unless there are so many stages, of at least one bin each, and V is a positive number."""
+    if len(stage_bins) != num_stages or min(stage_bins) < 1:
+        raise ValueError(f"stage_bins must name the bins of {num_stages} stage(s), at least one each, not {stage_bins}")
+    if not 0 < V < math.inf:
+        raise ValueError(f"V must be a positive number, not {V}")
 
 
 class ConvNormAct(nn.Sequential):
     """Unpadded 3x3 convolution, batch normalisation, activation."""
 
-    def __init__(self, in_chs: int, out_chs: int, act_layer: type[nn.Module], **dd: Any):
+    def __init__(self, in_chs: int, out_chs: int, act_layer: type[nn.Module], norm_eps: float, **dd: Any):
         super().__init__()
         self.conv = nn.Conv2d(in_chs, out_chs, 3, **dd)
-        # Keras' defaults, which the released weights were trained with
-        self.bn = nn.BatchNorm2d(out_chs, eps=1e-3, momentum=0.01, **dd)
+        # Keras' momentum of 0.99, which the released weights were trained with
+        self.bn = nn.BatchNorm2d(out_chs, eps=norm_eps, momentum=0.01, **dd)
         self.act = act_layer()
 
 
 def make_stream(
-    in_chs: int, chs: int, act_layer: type[nn.Module], pool_layer: type[nn.Module], **dd: Any
+    in_chs: int,
+    chs: int,
+    act_layer: type[nn.Module],
+    pool_layer: type[nn.Module],
+    norm_eps: float,
+    pool_last: bool,
+    **dd: Any,
 ) -> nn.Sequential:
-    """One stream, as three levels: the output of each level is a tap. The fourth block is not pooled."""
+    """One stream, as three levels: the output of each level is a tap."""
+
+    def block(in_chs: int) -> ConvNormAct:
+        return ConvNormAct(in_chs, chs, act_layer, norm_eps, **dd)
+
+    last = [pool_layer(2)] if pool_last else []
     return nn.Sequential(
-        nn.Sequential(ConvNormAct(in_chs, chs, act_layer, **dd), pool_layer(2)),
-        nn.Sequential(ConvNormAct(chs, chs, act_layer, **dd), pool_layer(2)),
-        nn.Sequential(ConvNormAct(chs, chs, act_layer, **dd), pool_layer(2), ConvNormAct(chs, chs, act_layer, **dd)),
+        nn.Sequential(block(in_chs), pool_layer(2)),
+        nn.Sequential(block(chs), pool_layer(2)),
+        nn.Sequential(block(chs), pool_layer(2), block(chs), *last),
     )
 
 
-def tap_sizes(size: int) -> list[int]:
-    """Side of the three taps, in cells, for an input of ``size`` pixels: 64 -> [31, 14, 4]."""
+def tap_sizes(size: int, pool_last: bool) -> list[int]:
+    """Side of the three taps, in cells, for an input of ``size`` pixels: 64 -> [31, 14, 4], or 2 with ``pool_last``."""
     first = (size - 2) // 2
     second = (first - 2) // 2
-    return [first, second, (second - 2) // 2 - 2]
+    third = (second - 2) // 2 - 2
+    return [first, second, third // 2 if pool_last else third]
 
 
 class Fusion(nn.Module):
@@ -125,15 +153,20 @@ class Fusion(nn.Module):
     Args:
         chs: Channels of the tap in stream 1 and in stream 2.
         out_chs: Channels of each after the 1x1 convolution.
-        pool_size: Window of the pooling that follows, average for stream 1 and max for stream 2.
+        pool_size: Window of the pooling that follows, average for stream 1 and max for stream 2. None pools the whole
+            tap, the other way round: max for stream 1 and average for stream 2.
     """
 
-    def __init__(self, chs: tuple[int, int], out_chs: int, pool_size: int, **dd: Any):
+    def __init__(self, chs: tuple[int, int], out_chs: int, pool_size: Optional[int], **dd: Any):
         super().__init__()
         self.conv1 = nn.Conv2d(chs[0], out_chs, 1, **dd)
         self.conv2 = nn.Conv2d(chs[1], out_chs, 1, **dd)
-        self.pool1 = nn.AvgPool2d(pool_size) if pool_size > 1 else nn.Identity()
-        self.pool2 = nn.MaxPool2d(pool_size) if pool_size > 1 else nn.Identity()
+        if pool_size is None:
+            self.pool1, self.pool2 = nn.AdaptiveMaxPool2d(1), nn.AdaptiveAvgPool2d(1)
+        elif pool_size > 1:
+            self.pool1, self.pool2 = nn.AvgPool2d(pool_size), nn.MaxPool2d(pool_size)
+        else:
+            self.pool1 = self.pool2 = nn.Identity()
 
     def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
         x1 = self.pool1(self.conv1(x1).relu()).flatten(1)
@@ -150,20 +183,30 @@ class StageHead(nn.Module):
         num_classes: Outputs; each has its own p, eta and delta.
         drop_rate: Dropout on the features that p and eta read.
         dynamic_range: Whether the bins move at all; without, eta and delta are 0.
+        hidden: Width of the product of the streams, which p and eta then read directly, under dropout masks of their
+            own. None: s_k wide, with one more layer to 2 s_k.
     """
 
     def __init__(
-        self, num_features: int, num_bins: int, num_classes: int, drop_rate: float, dynamic_range: bool, **dd: Any
+        self,
+        num_features: int,
+        num_bins: int,
+        num_classes: int,
+        drop_rate: float,
+        dynamic_range: bool,
+        hidden: Optional[int],
+        **dd: Any,
     ):
         super().__init__()
         self.num_bins = num_bins
         self.num_classes = num_classes
         self.drop = nn.Dropout(drop_rate)
-        self.fc1 = nn.Linear(num_features, num_bins, **dd)
-        self.fc2 = nn.Linear(num_features, num_bins, **dd)
-        self.fc = nn.Linear(num_bins, 2 * num_bins, **dd)
-        self.p = nn.Linear(2 * num_bins, num_classes * num_bins, **dd)
-        self.eta = nn.Linear(2 * num_bins, num_classes * num_bins, **dd) if dynamic_range else None
+        self.fc1 = nn.Linear(num_features, hidden or num_bins, **dd)
+        self.fc2 = nn.Linear(num_features, hidden or num_bins, **dd)
+        self.fc = None if hidden else nn.Linear(num_bins, 2 * num_bins, **dd)
+        hidden = hidden or 2 * num_bins
+        self.p = nn.Linear(hidden, num_classes * num_bins, **dd)
+        self.eta = nn.Linear(hidden, num_classes * num_bins, **dd) if dynamic_range else None
         self.delta = nn.Linear(num_features, num_classes, **dd) if dynamic_range else None
         self.register_buffer("index", torch.empty(num_bins, **dd), persistent=False)
         self.init_weights()
@@ -173,7 +216,8 @@ class StageHead(nn.Module):
         """Start on the fixed grid (eta = delta = 0) with every ReLU alive and p uniform over the bins."""
         nn.init.constant_(self.fc1.bias, 0.5)
         nn.init.constant_(self.fc2.bias, 0.5)
-        nn.init.constant_(self.fc.bias, 0.1)
+        if self.fc is not None:
+            nn.init.constant_(self.fc.bias, 0.1)
         nn.init.constant_(self.p.bias, 1 / self.num_bins)
         if self.eta is not None and self.delta is not None:
             for layer in (self.eta, self.delta):
@@ -182,12 +226,18 @@ class StageHead(nn.Module):
         with torch.no_grad():
             self.index.copy_(torch.arange(self.num_bins, device=self.index.device))
 
-    def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def mix(self, x1: Tensor, x2: Tensor) -> Tensor:
+        """The two streams' features as the one vector that p and eta read."""
         h = self.fc1(self.drop(x1)).relu() * self.fc2(self.drop(x2)).relu()
-        h = self.fc(h).relu()
+        return h if self.fc is None else self.fc(h).relu()
+
+    def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        h = self.mix(x1, x2)
         # under autocast the layers answer in half precision; the regression runs in that of the weights
         p = self.p(h).relu().to(self.p.weight.dtype).view(-1, self.num_classes, self.num_bins)
         if self.eta is not None and self.delta is not None:
+            if self.fc is None:
+                h = self.mix(x1, x2)
             eta = self.eta(h).tanh().to(p.dtype).view(-1, self.num_classes, self.num_bins)
             delta = self.delta(x1 * x2).tanh().to(p.dtype)
         else:
@@ -196,27 +246,41 @@ class StageHead(nn.Module):
 
 
 class SSRNet(nn.Module):
-    """SSR-Net as released by the paper's authors: 40,531 parameters, 64x64 pixels in, years out.
+    """Two streams and the stages that read them; the defaults are the network as released by the paper's authors.
 
     Args:
-        stage_bins: Bins of each of the three stages, s_k, coarse to fine.
+        stage_bins: Bins of each stage, s_k, coarse to fine.
         V: Range of the answer: the fixed grid covers [0, V) years.
         lambda_local: How far eta may shift a bin, in bins.
         lambda_d: How far delta may change the number of bins, as a share of it.
         dynamic_range: Whether the bins move; without, they stay on the fixed grid and have no weights for moving.
+        deep_first: Whether the coarse first stage reads the deepest tap, or else the shallowest.
+        pool_last: Whether the fourth block is pooled like the first three.
+        fused_chs: Channels of each stream that a stage reads.
+        pool_sizes: Window of the pooling before each stage, or None to pool each tap as a whole; see `Fusion`.
+        hidden: Width of the stages' product of streams, or None for s_k; see `StageHead`.
+        norm_eps: Of the batch normalisation.
         num_classes: Number of outputs; 0 leaves the flat features of the six taps.
         in_chans: Channels of the input.
         img_size: Side of the input, pixels; or (height, width).
         drop_rate: Dropout before the prediction stages.
     """
 
+    num_stages = 3
+
     def __init__(
         self,
-        stage_bins: tuple[int, int, int] = (3, 3, 3),
+        stage_bins: tuple[int, ...] = (3, 3, 3),
         V: float = 101.0,
         lambda_local: float = 1.0,
         lambda_d: float = 1.0,
         dynamic_range: bool = True,
+        deep_first: bool = True,
+        pool_last: bool = False,
+        fused_chs: int = 10,
+        pool_sizes: Optional[tuple[int, int, int]] = (1, 4, 8),
+        hidden: Optional[int] = None,
+        norm_eps: float = 1e-3,
         num_classes: int = 1,
         in_chans: int = 3,
         img_size: Union[int, tuple[int, int]] = 64,
@@ -231,34 +295,39 @@ class SSRNet(nn.Module):
         self.lambda_local = float(lambda_local)
         self.lambda_d = float(lambda_d)
         self.dynamic_range = dynamic_range
+        self.deep_first = deep_first
+        self.hidden = hidden
         self.num_classes = num_classes
         self.in_chans = in_chans
         self.img_size = to_2tuple(img_size)
         self.drop_rate = drop_rate
         self.grad_checkpointing = False
-        if len(self.stage_bins) != 3 or min(self.stage_bins) < 1:
-            raise ValueError(f"SSR-Net has three stages of at least one bin each, not {self.stage_bins}")
-        if not 0 < self.V < math.inf or not all(map(math.isfinite, (self.lambda_local, self.lambda_d))):
-            raise ValueError(f"V must be a positive number and the lambdas numbers: {V}, {lambda_local}, {lambda_d}")
+        check_regression(self.stage_bins, self.num_stages, self.V)
+        if not all(map(math.isfinite, (self.lambda_local, self.lambda_d))):
+            raise ValueError(f"lambda_local and lambda_d must be numbers, not {lambda_local} and {lambda_d}")
 
         chs = (32, 16)
-        self.stream1 = make_stream(in_chans, chs[0], nn.ReLU, nn.AvgPool2d, **dd)
-        self.stream2 = make_stream(in_chans, chs[1], nn.Tanh, nn.MaxPool2d, **dd)
+        self.stream1 = make_stream(in_chans, chs[0], nn.ReLU, nn.AvgPool2d, norm_eps, pool_last, **dd)
+        self.stream2 = make_stream(in_chans, chs[1], nn.Tanh, nn.MaxPool2d, norm_eps, pool_last, **dd)
         # one level of the features is one tap of stream 1; hooks and FX can reach it as a module
+        reductions = (2, 4, 16 if pool_last else 8)
         self.feature_info = [
-            {"num_chs": chs[0], "reduction": 2 ** (i + 1), "module": f"stream1.{i}"} for i in range(len(self.stream1))
+            {"num_chs": chs[0], "reduction": reduction, "module": f"stream1.{i}"}
+            for i, reduction in enumerate(reductions)
         ]
 
-        fused_chs, pool_sizes = 10, (1, 4, 8)
-        taps = list(zip(tap_sizes(self.img_size[0]), tap_sizes(self.img_size[1]), strict=True))
+        taps = list(zip(*(tap_sizes(side, pool_last) for side in self.img_size), strict=True))
         if min(taps[-1]) < 1:
             raise ValueError(f"img_size {self.img_size} is too small: the deepest tap of SSR-Net would be empty")
-        self.fusions = nn.ModuleList([Fusion(chs, fused_chs, size, **dd) for size in pool_sizes])
-        # both streams of a stage together
-        self.fused_sizes = [
-            2 * fused_chs * (h // size) * (w // size) for (h, w), size in zip(reversed(taps), pool_sizes, strict=True)
+        sizes = (None, None, None) if pool_sizes is None else tuple(pool_sizes)
+        self.fusions = nn.ModuleList([Fusion(chs, fused_chs, size, **dd) for size in sizes])
+        fused_sizes = [
+            2 * fused_chs * (1 if size is None else (h // size) * (w // size))
+            for (h, w), size in zip(taps[::-1] if deep_first else taps, sizes, strict=True)
         ]
-        self.num_features = self.head_hidden_size = sum(self.fused_sizes)
+        self.num_features = self.head_hidden_size = sum(fused_sizes)
+        # what each stage reads, both streams together; a single stage reads it all
+        self.fused_sizes = fused_sizes if self.num_stages > 1 else [self.num_features]
         self.stages = nn.ModuleList()
         self.init_weights()
         self.reset_classifier(num_classes)
@@ -270,8 +339,8 @@ class SSRNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-            elif isinstance(module, StageHead):
-                module.init_weights()
+        for stage in self.stages:
+            stage.init_weights()
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
@@ -308,22 +377,19 @@ class SSRNet(nn.Module):
             raise ValueError(f"SSR-Net has no global pooling to replace, got global_pool={global_pool!r}")
         self.num_classes = num_classes
         like = next(self.parameters())
-        self.stages = nn.ModuleList(
-            StageHead(
-                size // 2,
-                num_bins,
-                num_classes,
-                self.drop_rate,
-                self.dynamic_range,
-                device=like.device,
-                dtype=like.dtype,
-            )
+        stages = self.make_stages(device=like.device, dtype=like.dtype) if num_classes > 0 else []
+        self.stages = nn.ModuleList(stages).train(self.training)
+
+    @torch.jit.ignore
+    def make_stages(self, **dd: Any) -> list[nn.Module]:
+        """Fresh prediction stages, coarse to fine."""
+        return [
+            StageHead(size // 2, num_bins, self.num_classes, self.drop_rate, self.dynamic_range, self.hidden, **dd)
             for size, num_bins in zip(self.fused_sizes, self.stage_bins, strict=True)
-            if num_classes > 0
-        ).train(self.training)
+        ]
 
     def forward_taps(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """The three taps of stream 1 and of stream 2, shallow to deep: 31x31, 14x14 and 4x4 cells."""
+        """The three taps of stream 1 and of stream 2, shallow to deep."""
         height, width = self.img_size
         torch._assert(x.shape[2] == height, f"SSR-Net takes inputs {height} pixels high here, not {x.shape[2]}")
         torch._assert(x.shape[3] == width, f"SSR-Net takes inputs {width} pixels wide here, not {x.shape[3]}")
@@ -345,7 +411,8 @@ class SSRNet(nn.Module):
             return taps1[-1]
         fused: list[Tensor] = []
         for k, fusion in enumerate(self.fusions):
-            fused.append(fusion(taps1[2 - k], taps2[2 - k]))
+            level = 2 - k if self.deep_first else k
+            fused.append(fusion(taps1[level], taps2[level]))
         return torch.cat(fused, 1)
 
     def forward_intermediates(
@@ -404,7 +471,7 @@ class SSRNet(nn.Module):
         return sorted(taken)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The six compacted taps, ``(B, num_features)``; 680 features at 64x64."""
+        """The six compacted taps, ``(B, num_features)``; 680 features of `ssrnet` at 64x64."""
         taps1, taps2 = self.forward_taps(x)
         return self.fuse_taps(taps1, taps2)
 
@@ -484,7 +551,8 @@ def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dic
     return state_dict
 
 
-def _cfg(**kwargs: Any) -> dict[str, Any]:
+def two_stream_cfg(**kwargs: Any) -> dict[str, Any]:
+    """What timm wants to know of a two-stream model."""
     return {
         "num_classes": 1,
         "input_size": (3, 64, 64),
@@ -502,20 +570,18 @@ def _cfg(**kwargs: Any) -> dict[str, Any]:
     }
 
 
-def _embedded(name: str) -> str:
-    return str(Path(__file__).parent / "weights" / name / "model.safetensors")
-
-
 default_cfgs = generate_default_cfgs(
     {
-        "ssrnet.utkface": _cfg(file=_embedded("ssrnet.utkface"), license="other"),
+        **{name: two_stream_cfg(**origin) for name, origin in weights_of("ssrnet").items()},
+        **{name: two_stream_cfg(**origin) for name, origin in weights_of("ssrnet_gender").items()},
+        "ssrnet_blog": two_stream_cfg(mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD, origin_url=None),
     }
 )
 
 
-def _create_ssrnet(variant: str, pretrained: bool = False, **kwargs: Any) -> SSRNet:
+def create_two_stream(model_cls: type[SSRNet], variant: str, pretrained: bool = False, **kwargs: Any) -> SSRNet:
     return build_model_with_cfg(
-        SSRNet,
+        model_cls,
         variant,
         pretrained,
         pretrained_filter_fn=checkpoint_filter_fn,
@@ -526,5 +592,26 @@ def _create_ssrnet(variant: str, pretrained: bool = False, **kwargs: Any) -> SSR
 
 @register_model
 def ssrnet(pretrained: bool = False, **kwargs: Any) -> SSRNet:
-    """SSR-Net of the paper's authors."""
-    return _create_ssrnet("ssrnet", pretrained=pretrained, **kwargs)
+    """SSR-Net of the paper's authors: 40,531 parameters, 64x64 pixels in, years out."""
+    return create_two_stream(SSRNet, "ssrnet", pretrained, **kwargs)
+
+
+@register_model
+def ssrnet_gender(pretrained: bool = False, **kwargs: Any) -> SSRNet:
+    """The same network as the authors trained it for gender: a score from 0, female, to 1, male."""
+    return create_two_stream(SSRNet, "ssrnet_gender", pretrained, **{"V": 1.0, **kwargs})
+
+
+@register_model
+def ssrnet_blog(pretrained: bool = False, **kwargs: Any) -> SSRNet:
+    """SSR-Net as a PyTorch blog post has it: 44,805 parameters; the coarse stage reads the shallow taps."""
+    model_args = {
+        "deep_first": False,
+        "pool_last": True,
+        "fused_chs": 32,
+        "pool_sizes": None,
+        "hidden": 16,
+        "norm_eps": 1e-5,
+        "drop_rate": 0.5,
+    }
+    return create_two_stream(SSRNet, "ssrnet_blog", pretrained, **{**model_args, **kwargs})

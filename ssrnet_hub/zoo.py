@@ -1,28 +1,183 @@
-"""The weights that have a name."""
+"""The weights that have a name: one table, and what is asked of it."""
 
 import inspect
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
 import timm
 from torch import nn
 
-from . import ssrnet
+from .framing import AUTHORS_FRAMING, Framing
 
 __all__ = [
+    "AUTHORS_INPUT",
     "DEFAULT",
+    "FEMALE_MALE",
+    "OWNER_VARIABLE",
+    "ZOO",
+    "Weights",
     "count_parameters",
     "embedded_folder",
     "list_architectures",
     "list_models",
     "model_arguments",
     "new_model",
+    "weights_of",
 ]
 
 DEFAULT = "ssrnet.utkface"
 """Name of the weights that `from_pretrained` loads when given none."""
 
-_MODULES = ("ssrnet",)
+OWNER_VARIABLE = "SSRNET_HUB_OWNER"
+"""Environment variable that names the user or organisation on the Hub whose repositories the zoo's are."""
+
+_MODULES = ("ssrnet", "dex")
+_FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Weights:
+    """An entry of the zoo; its repository on the Hub is called ``name``.
+
+    Attributes:
+        name: ``architecture.tag``, for timm as well.
+        sha256: Digest of ``model.safetensors``.
+        framing: How faces are cut out for these weights.
+        license: Of the weights, by the Hub's names.
+        source: File of the paper's authors that these weights are converted from; None for our own.
+        input: What timm's config says otherwise than the architecture's default, such as ``mean`` and ``std``.
+        embedded: Whether they are part of this package.
+        ends: Of weights of gender, who is at 0 and who at 1 of their score.
+    """
+
+    name: str
+    sha256: str
+    framing: Framing
+    license: str
+    source: Optional[str] = None
+    input: Mapping[str, Any] = field(default_factory=dict)
+    embedded: bool = False
+    ends: Optional[tuple[str, str]] = None
+
+    @property
+    def architecture(self) -> str:
+        return self.name.split(".")[0]
+
+    @property
+    def repo(self) -> Optional[str]:
+        """``owner/name`` on the Hub; None until the environment names the owner."""
+        owner = os.environ.get(OWNER_VARIABLE)
+        return f"{owner}/{self.name}" if owner else None
+
+    @property
+    def conversion(self) -> str:
+        """The command that makes weights like these of ``source``."""
+        gender = "--gender " if self.architecture == "ssrnet_gender" else ""
+        return f"python scripts/convert_weights.py --from keras {gender}{self.source} OUT_DIR"
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        """What their config says beyond timm's schema of how they are used."""
+        return {"framing": self.framing.to_dict(), **({"ends": list(self.ends)} if self.ends else {})}
+
+    @property
+    def folder(self) -> Path:
+        """Where they lie if they are embedded."""
+        return _FOLDER / "weights" / self.name
+
+    @property
+    def figures_file(self) -> Path:
+        """Where ``scripts/evaluate.py --record`` keeps what it measured of them."""
+        return _FOLDER / "figures" / f"{self.name}.json"
+
+    @property
+    def figures(self) -> list[dict[str, Any]]:
+        """What was measured of them, one dictionary a data set."""
+        path = self.figures_file
+        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        # figures of other bytes say nothing of these
+        return record["measured"] if record.get("sha256") == self.sha256 else []
+
+
+AUTHORS_INPUT = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
+"""The input of the authors' weights: 0 .. 255, not normalised."""
+
+FEMALE_MALE = ("female", "male")
+"""Who is at 0 and who at 1 of a score of gender, unless the weights say otherwise."""
+
+
+def _of_authors(source: str, name: str, sha256: str, **kwargs: Any) -> Weights:
+    # the digest is that of what convert_keras writes, which is the same bytes every time
+    return Weights(name, sha256, AUTHORS_FRAMING, "apache-2.0", source, AUTHORS_INPUT, **kwargs)
+
+
+ZOO: Mapping[str, Weights] = {
+    weights.name: weights
+    for weights in (
+        Weights(
+            "ssrnet.utkface",
+            "1eaba9810858700943081121acb405880dee60996a8e4c8eb6bc345a0a2d6070",
+            Framing(),
+            "other",
+            embedded=True,
+        ),
+        _of_authors(
+            "imdb.h5",
+            "ssrnet.imdb",
+            "35f9056b371fe6d7019709798e90099ff08382df50f4acac20ae5116e3429651",
+        ),
+        _of_authors(
+            "wiki.h5",
+            "ssrnet.wiki",
+            "022796ff51fce1c96fa9c024c841b38275cf2ee363482763a163a9b5377fca17",
+        ),
+        _of_authors(
+            "morph2.h5",
+            "ssrnet.morph2",
+            "ae52dbd66e79fdf8a12dd4b38e10e647b09808df4bee0062fc021b0ed427601d",
+        ),
+        _of_authors(
+            "megaage_asian.h5",
+            "ssrnet.megaage_asian",
+            "64002c94a6cb309e19cafd2922447d971217199da271b3517761221db37f7ad1",
+        ),
+        _of_authors(
+            "gender_imdb.h5",
+            "ssrnet_gender.imdb",
+            "60f8f83e9c03a083608574678da999033339ebf3fcf753bc7fdcbfcfb85704a1",
+            ends=FEMALE_MALE,
+        ),
+        _of_authors(
+            "gender_wiki.h5",
+            "ssrnet_gender.wiki",
+            "2ac21e3c1534b65b0f23f19972f86d8099ff109254b089047c8d1c4684bee51f",
+            ends=FEMALE_MALE,
+        ),
+        _of_authors(
+            "gender_morph2.h5",
+            "ssrnet_gender.morph2",
+            "ac2849113c6efe631adcb35e7a3f1008c3ac97321a6d93e8fc539e999a7f24ab",
+            ends=FEMALE_MALE[::-1],
+        ),
+    )
+}
+"""All weights with a name, the default of each architecture first."""
+
+
+def weights_of(architecture: str) -> dict[str, dict[str, Any]]:
+    """The zoo's entries of an architecture, with what timm's config says of each."""
+    cfgs = {}
+    for weights in ZOO.values():
+        if weights.architecture == architecture:
+            # without an owner the name is none that the Hub can have, and its client says so
+            repo = weights.repo or f"<{OWNER_VARIABLE}>/{weights.name}"
+            file = str(weights.folder / "model.safetensors") if weights.embedded else None
+            cfgs[weights.name] = {**weights.input, "license": weights.license, "hf_hub_id": repo, "file": file}
+    return cfgs
 
 
 def list_models(pattern: str = "") -> list[str]:
@@ -35,9 +190,10 @@ def list_architectures() -> list[str]:
     return timm.list_models(module=_MODULES)
 
 
-def model_arguments() -> set[str]:
+def model_arguments(architecture: str) -> set[str]:
     """Names of the constructor arguments that the config of weights may set."""
-    return set(inspect.signature(ssrnet.SSRNet).parameters) - {"device", "dtype"}
+    model_cls = type(timm.create_model(architecture, device="meta"))
+    return set(inspect.signature(model_cls).parameters) - {"device", "dtype"}
 
 
 def count_parameters(name: str) -> int:
@@ -53,13 +209,11 @@ def new_model(architecture: str, **pretrained_cfg: Any) -> nn.Module:
         **pretrained_cfg: What timm's config of the weights to come says otherwise than the architecture's default; of
             the default's origin it says nothing.
     """
-    overlay = {"tag": None, "license": None, "file": None, **pretrained_cfg}
+    overlay = {"tag": None, "license": None, "file": None, "hf_hub_id": None, **pretrained_cfg}
     return timm.create_model(architecture, pretrained_cfg_overlay=overlay)
 
 
 def embedded_folder(name: str) -> Optional[Path]:
     """The folder of weights that are part of this package, or None."""
-    if name not in list_models():
-        return None
-    file = timm.get_pretrained_cfg(name).file
-    return Path(file).parent if file else None
+    weights = ZOO.get(name)
+    return weights.folder if weights and weights.embedded else None

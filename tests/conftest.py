@@ -6,7 +6,7 @@ from pathlib import Path
 
 # read by huggingface_hub when it is imported, so before everything else
 _HOME = tempfile.TemporaryDirectory(prefix="ssrnet-hub-tests-")
-for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE"):
+for name in ("SSRNET_HUB_OWNER", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE"):
     os.environ.pop(name, None)
 os.environ["HF_HOME"] = _HOME.name
 # tests run side by side, and on batches too small to share

@@ -6,17 +6,21 @@ import dataclasses
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import ssrnet_hub
 from ssrnet_hub.cli import main
+from ssrnet_hub.framing import AUTHORS_FRAMING
 from ssrnet_hub.plots import annotate
+from ssrnet_hub.zoo import ZOO, new_model
 
 from .pictures import encode, iou, write_nasty
 
@@ -105,6 +109,7 @@ def test_csv(run, folder, face):
     assert with_face["in_range"] == "True"
     assert [float(with_face[k]) for k in ("x1", "y1", "x2", "y2")] == pytest.approx(face.box, abs=0.1)
     assert float(with_face["score"]) == pytest.approx(face.score, abs=1e-3)
+    assert (with_face["aligned"], with_face["gender_score"]) == ("True", "")
     assert (with_face["error"], none["error"]) == ("", "")
     assert none["age"] == missing["age"] == ""
     assert missing["error"]
@@ -223,6 +228,16 @@ def test_annotate_where_it_cannot(run, folder):
 def test_annotate_at_a_sliver_of_a_box(photo, face):
     for box in ((5.0, 5.0, 6.0, 60.0), (199.2, 100.0, 200.0, 160.0), (10.0, 0.0, 60.0, 0.5)):
         assert annotate(photo, [dataclasses.replace(face, box=box)]).size == photo.size
+
+
+@pytest.mark.parametrize("box", [(60.0, -60.0, 140.0, 150.0), (-1e3, -1e3, 2e3, 2e3), (-1e9, -1e9, 1e9, 1e9)], ids=str)
+def test_annotate_at_a_box_over_the_edge(photo, face, box):
+    marked = {}
+    for age in (11.0, 88.0):
+        marked[age] = np.asarray(annotate(photo, [dataclasses.replace(face, box=box, age=age)])).astype(int)
+        assert marked[age].shape == np.asarray(photo).shape
+    # the age can be read
+    assert np.abs(marked[11.0] - marked[88.0]).max() > 200
 
 
 def files(out: str) -> list[str]:
@@ -366,8 +381,26 @@ def test_models(run):
     code, out, err = run("models")
     assert (code, err) == (0, "")
     line = next(line for line in out.splitlines() if line.startswith("ssrnet.utkface"))
-    assert "40,531" in line and "default" in line and "embedded" in line
+    assert "40,531" in line and "default" in line and "in this package" in line
     assert {line.split()[0] for line in out.splitlines()[1:]} == set(ssrnet_hub.list_models())
+
+
+@pytest.mark.parametrize("owner", [None, "someone"])
+def test_models_of_the_zoo(run, monkeypatch, owner):
+    monkeypatch.delenv("SSRNET_HUB_OWNER", raising=False)
+    if owner:
+        monkeypatch.setenv("SSRNET_HUB_OWNER", owner)
+    code, out, _ = run("models")
+    assert code == 0
+    lines = {line.split()[0]: line for line in out.splitlines()[1:]}
+    assert set(lines) == set(ZOO)
+    for name, line in lines.items():
+        assert ZOO[name].license in line
+        assert (" gender" in line) is name.startswith("ssrnet_gender")
+        if not ZOO[name].embedded:
+            assert (f"someone/{name}" if owner else "SSRNET_HUB_OWNER") in line
+        assert line == line.rstrip()
+    assert out.count("default") == out.count("in this package") == 1
 
 
 def test_version(capsys):
@@ -420,3 +453,243 @@ def test_photos_of_the_reference_data(run, shared):
     assert code == 0, err
     assert len(rows) == 10
     assert all(row["faces"] and row["error"] is None for row in rows)
+
+
+# boxes
+
+
+def write_boxes(path: Path, *rows: tuple) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("file", "x1", "y1", "x2", "y2"), *rows])
+    return path
+
+
+BOX = (60, 40, 145, 155)
+"""Around the face of the photo."""
+
+
+def told(out: str) -> dict[str, dict]:
+    return {Path(row["file"]).name: row for row in json.loads(out)}
+
+
+def test_what_csv_printed_are_boxes(run, folder):
+    photos = [folder / name for name in ("a.png", "none.png", "b.PNG")]
+    _, out, _ = run("predict", "--csv", *photos)
+    boxes = folder / "faces.csv"
+    boxes.write_text(out)
+    code, again, err = run("predict", "--csv", "--boxes", boxes)
+    assert (code, "error" in err) == (0, False)
+    before, after = (list(csv.DictReader(io.StringIO(text), strict=True)) for text in (out, again))
+    assert [row["file"] for row in after] == list(map(str, photos))
+    for one, other in zip(before, after, strict=True):
+        assert one.keys() == other.keys()
+        same = ("file", "face", "in_range", "x1", "y1", "x2", "y2", "aligned", "error")
+        assert [one[k] for k in same] == [other[k] for k in same]
+        if one["face"]:
+            assert float(one["age"]) == pytest.approx(float(other["age"]), abs=6)
+    boxes.write_text(again)
+    assert run("predict", "--csv", "--boxes", boxes)[1] == again
+
+
+def test_boxes_of_awkward_names(run, tmp_path, photo):
+    names = ['comma, "quote".png', "ünï 写真.png", "new\nline.png", "-dash.png"]
+    for name in names:
+        photo.save(tmp_path / name)
+    _, out, _ = run("predict", "--csv", tmp_path)
+    (tmp_path / "faces.csv").write_text(out, encoding="utf-8", newline="")
+    code, out, _ = run("predict", "--json", "--boxes", tmp_path / "faces.csv")
+    assert code == 0
+    assert {name: len(row["faces"]) for name, row in told(out).items()} == dict.fromkeys(names, 1)
+
+
+def test_boxes_are_taken_as_they_are(run, folder, estimator):
+    rows = [(folder / "b.PNG", *BOX), (folder / "a.png", 0, 0, 30, 30), (folder / "a.png", *BOX)]
+    boxes = write_boxes(folder / "faces.csv", *rows)
+    code, out, _ = run("predict", "--json", "--boxes", boxes)
+    assert code == 0
+    assert files(out) == [str(folder / "b.PNG"), str(folder / "a.png")]
+    faces = told(out)["a.png"]["faces"]
+    assert [face["box"] for face in faces] == [[0, 0, 30, 30], list(BOX)]
+    assert [face["aligned"] for face in faces] == [False, True]
+    expected = estimator(folder / "a.png", boxes=[(0, 0, 30, 30), BOX])
+    assert [face["age"] for face in faces] == pytest.approx([face.age for face in expected], abs=1e-3)
+    _, out, _ = run("predict", "--csv", "--boxes", boxes)
+    assert [row["aligned"] for row in csv.DictReader(io.StringIO(out))] == ["True", "False", "True"]
+    _, out, _ = run("predict", "--boxes", boxes)
+    assert [line.split()[0] for line in out.splitlines()[1:]] == [str(file) for file, *_ in rows]
+    assert out.splitlines()[2].endswith("0 0 30 30")
+
+
+def test_boxes_of_the_named_photos_only(run, folder):
+    rows = [(folder / name, *BOX) for name in ("a.png", "b.PNG")]
+    boxes = write_boxes(folder / "faces.csv", *rows, (folder / "missing.png", *BOX))
+    code, out, _ = run("predict", "--json", folder / "b.PNG", "--boxes", boxes)
+    assert (code, files(out)) == (0, [str(folder / "b.PNG")])
+    assert told(out)["b.PNG"]["faces"][0]["box"] == list(BOX)
+
+
+def test_a_photo_without_boxes_is_an_error_and_the_others_are_not(run, folder):
+    boxes = write_boxes(folder / "faces.csv", (folder / "a.png", *BOX), (folder / "none.png", "", "", "", ""))
+    paths = [folder / name for name in ("b.PNG", "a.png", "none.png", "missing.png")]
+    code, out, err = run("predict", "--json", *paths, "--boxes", boxes)
+    assert code == 1
+    rows = told(out)
+    assert [len(row["faces"]) for row in rows.values()] == [0, 1, 0, 0]
+    assert [bool(row["error"]) for row in rows.values()] == [True, False, False, True]
+    assert "no row of this photo" in rows["b.PNG"]["error"] and str(boxes) in rows["b.PNG"]["error"]
+    assert "no such file" in rows["missing.png"]["error"]
+    assert f"error: {folder / 'b.PNG'}: {boxes} has no row" in err and "2 of 4 failed" in err
+    _, out, _ = run("predict", *paths[:3], "--boxes", boxes)
+    assert [line.split()[1:3] for line in out.splitlines()[1:]][::2] == [["not", "read"], ["no", "face"]]
+
+
+@pytest.mark.parametrize(
+    "bad, said",
+    [
+        ((60, "forty", 145, 155), "four numbers.*forty"),
+        ((60, 40, 145, ""), "four numbers"),
+        ((60, 40, 145, "nan"), "four numbers"),
+        ((145, 40, 60, 155), "no area"),
+        ((600, 40, 645, 155), "outside"),
+    ],
+)
+def test_a_bad_box_is_told_of_its_photo_only(run, folder, bad, said):
+    rows = [(folder / "a.png", *BOX), (folder / "a.png", *bad), (folder / "b.PNG", *BOX)]
+    code, out, err = run("predict", "--json", "--boxes", write_boxes(folder / "faces.csv", *rows))
+    assert code == 1
+    broken, good = json.loads(out)
+    assert re.search(said, broken["error"]) and broken["faces"] == []
+    assert good["error"] is None and len(good["faces"]) == 1
+    assert err.count("error: ") == 1 and f"error: {folder / 'a.png'}: " in err
+
+
+def test_files_of_boxes_that_are_not_there(run, folder):
+    rows = [(folder / "missing.png", *BOX), (folder / "a.png", *BOX), (folder / "notes.txt", *BOX)]
+    code, out, err = run("predict", "--json", "--boxes", write_boxes(folder / "faces.csv", *rows))
+    assert code == 1
+    assert [bool(row["error"]) for row in json.loads(out)] == [True, False, True]
+    assert "2 of 3 failed" in err
+
+
+def test_photos_beside_the_file_of_boxes(run, folder, photo, monkeypatch):
+    photo.save(folder / "deeper" / "c.png")
+    write_boxes(folder / "deeper" / "faces.csv", ("c.png", *BOX), ("still/a.png", *BOX), ("../b.PNG", *BOX))
+    monkeypatch.chdir(folder)
+    code, out, _ = run("predict", "--json", "--boxes", "deeper/faces.csv")
+    assert (code, [len(row["faces"]) for row in json.loads(out)]) == (0, [1, 1, 1])
+    for paths in (["deeper"], [folder / "deeper"], ["deeper/still/../c.png"], ["b.PNG"], ["./deeper/still/a.png"]):
+        code, out, err = run("predict", "--json", *paths, "--boxes", "deeper/faces.csv")
+        assert code == 0, err
+        assert {row["faces"][0]["box"][0] for row in json.loads(out)} == {BOX[0]}
+
+
+def test_a_photo_that_a_file_of_boxes_names_in_two_ways(run, folder, monkeypatch):
+    rows = [("a.png", *BOX), (folder / "a.png", 0, 0, 30, 30), ("deeper/../a.png", 10, 10, 50, 50)]
+    boxes = write_boxes(folder / "faces.csv", *rows)
+    monkeypatch.chdir(folder)
+    expected = [list(box) for _, *box in rows]
+    for paths in (["a.png"], []):
+        code, out, _ = run("predict", "--json", *paths, "--boxes", boxes)
+        assert code == 0
+        assert [face["box"] for row in json.loads(out) for face in row["faces"]] == expected
+
+
+def test_boxes_that_are_far_too_large(run, folder):
+    boxes = write_boxes(folder / "faces.csv", (folder / "a.png", -1e9, -1e9, 1e9, 1e9), (folder / "b.PNG", *BOX))
+    code, out, _ = run("predict", "--json", "--boxes", boxes, "--annotate", folder / "out")
+    rows = told(out)
+    assert code == bool(rows["a.png"]["error"])
+    assert len(rows["b.PNG"]["faces"]) == 1 and (folder / "out" / "b.PNG").exists()
+
+
+def test_boxes_and_annotate(run, folder, photo):
+    boxes = write_boxes(folder / "faces.csv", (folder / "a.png", *BOX))
+    assert run("predict", "--boxes", boxes, "--annotate", folder / "out")[0] == 0
+    with Image.open(folder / "out" / "a.png") as image:
+        changed = np.abs(np.asarray(image).astype(int) - np.asarray(photo)).max(2)
+    assert np.nonzero(changed.max(0))[0][[0, -1]].tolist() == pytest.approx([60, 145], abs=3)
+    boxes = write_boxes(folder / "out" / "faces.csv", (folder / "out" / "a.png", *BOX))
+    code, _, err = run("predict", "--boxes", boxes, "--annotate", folder / "out")
+    assert (code, err.startswith("error: The copies would replace the photos")) == (1, True)
+
+
+@pytest.mark.parametrize("text", [None, "", "file,x1,y1,width,height\na.png,1,2,3,4\n"])
+def test_what_is_no_file_of_boxes(run, folder, text):
+    boxes = folder / "faces.csv"
+    if text is not None:
+        boxes.write_text(text)
+    code, out, err = run("predict", folder / "a.png", "--boxes", boxes)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: {boxes} ") and len(err.splitlines()) == 1
+
+
+def test_neither_photos_nor_boxes(capsys):
+    for arguments in (["predict", "--json"], ["predict", "--gender", "ssrnet_gender.imdb"]):
+        with pytest.raises(SystemExit) as e:
+            main(arguments)
+        assert e.value.code == 2
+        assert "usage" in (err := capsys.readouterr().err) and "boxes" in err
+
+
+# gender
+
+
+@pytest.fixture(scope="module")
+def gender(tmp_path_factory):
+    """Random weights of gender."""
+    torch.manual_seed(0)
+    model = new_model("ssrnet_gender")
+    with torch.no_grad():
+        # near the middle, and not at it
+        model.stages[0].p.weight.mul_(0.3)
+    folder = tmp_path_factory.mktemp("gender")
+    extras = {"framing": AUTHORS_FRAMING.to_dict(), "ends": ["male", "female"]}
+    return ssrnet_hub.save_pretrained(model, folder, **extras)
+
+
+def test_gender(run, folder, gender):
+    (expected,) = ssrnet_hub.AgeEstimator(gender=gender)(folder / "a.png")
+    assert 0 < expected.gender_score < 1
+    paths = [folder / "a.png", folder / "none.png"]
+    code, out, _ = run("predict", *paths, "--gender", gender)
+    assert code == 0
+    header, first, second = out.splitlines()
+    column = header.index("female 0 .. 1 male")
+    assert first[column:].split()[:2] == [f"{expected.gender_score:.2f}", f"{expected.score:.2f}"]
+    assert f" {expected.age:.1f} " in first[:column]
+    assert second[column:].split() == ["no", "face", "found"]
+
+    _, out, _ = run("predict", "--json", *paths, "--gender", gender)
+    (face,) = told(out)["a.png"]["faces"]
+    assert face["gender_score"] == pytest.approx(expected.gender_score, abs=1e-4)
+    assert face["age"] == pytest.approx(expected.age, abs=1e-3)
+
+    _, out, _ = run("predict", "--csv", *paths, "--gender", gender, "--boxes", write_boxes(folder / "faces.csv"))
+    assert [row["gender_score"] for row in csv.DictReader(io.StringIO(out))] == ["", ""]
+    _, out, _ = run("predict", "--csv", *paths, "--gender", gender)
+    first, second = csv.DictReader(io.StringIO(out), strict=True)
+    assert float(first["gender_score"]) == pytest.approx(expected.gender_score, abs=1e-3)
+    assert second["gender_score"] == ""
+
+
+@pytest.mark.parametrize("end", [0.0, 1.0])
+def test_a_score_at_either_end_is_told(run, folder, gender, end):
+    model = ssrnet_hub.from_pretrained(gender)
+    with torch.no_grad():
+        for stage in model.stages:
+            stage.p.weight.zero_()
+            stage.p.bias.copy_(torch.tensor([0.0, 0.0, 5.0 * (1 - end)]))
+    weights = ssrnet_hub.save_pretrained(model, folder / "weights")
+    _, out, _ = run("predict", "--csv", folder / "a.png", "--gender", weights)
+    assert next(csv.DictReader(io.StringIO(out)))["gender_score"] == str(end)
+    _, out, _ = run("predict", folder / "a.png", "--gender", weights)
+    assert f"  {end:.2f}  " in out
+    _, out, _ = run("predict", "--json", folder / "a.png", "--gender", weights)
+    assert json.loads(out)[0]["faces"][0]["gender_score"] == end
+
+
+def test_gender_mixed_up_with_age(run, folder, gender):
+    for arguments in (["--weights", gender], ["--gender", "ssrnet.utkface"], ["--gender", folder / "nothing"]):
+        code, out, err = run("predict", folder / "a.png", *arguments)
+        assert (code, out) == (1, "")
+        assert err.startswith("error: ") and len(err.splitlines()) == 1

@@ -2,11 +2,12 @@
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
 from ssrnet_hub import SSRNetHubError
-from ssrnet_hub.data import Label, read_labels
+from ssrnet_hub.data import Label, read_boxes, read_labels
 from ssrnet_hub.errors import LabelsError
 from ssrnet_hub.files import replace_file
 
@@ -29,8 +30,11 @@ def test_columns(write):
 
 
 def test_further_columns_and_their_order(write):
-    path = write('gender,age,split,file,note\nf,3,train,a.jpg,"x, y"\nm,4,val,b.jpg,\n')
-    assert read_labels(path) == [Label(path.parent / "a.jpg", 3, "train"), Label(path.parent / "b.jpg", 4, "val")]
+    path = write('gender,age,split,file,note\nfemale,3,train,a.jpg,"x, y"\n,4,val,b.jpg,\n')
+    assert read_labels(path) == [
+        Label(path.parent / "a.jpg", 3, "train", "female"),
+        Label(path.parent / "b.jpg", 4, "val", None),
+    ]
 
 
 def test_split(write):
@@ -53,7 +57,7 @@ def test_as_spreadsheets_write_it(write, text, encoding):
         ("", "age"),
         ("file\na\n", "no column age"),
         ("age\n1\n", "no column file"),
-        ("name;years\na;1\n", "no column age, file"),
+        ("name;years\na;1\n", "no column file, age"),
         ("file,age\na,old\n", "age is no number.*old"),
         ("file,age\na,\n", "age is no number"),
         ("file,age\na\n", "age is no number"),
@@ -94,6 +98,88 @@ def test_no_labels_file(tmp_path, write):
             read_labels(path)
     with pytest.raises(LabelsError, match="cannot be read"):
         read_labels(write("file,age\né,1\n", "utf-16"))
+
+
+# boxes in
+
+
+def test_boxes(write):
+    path = write(
+        "score,x2,y2,file,x1,y1,error\n"
+        "1,3,4,a.jpg,1,2,\n.9,7,8.5,b.jpg,5,-6,\n,,,none.jpg,,,\n.8,30,40,a.jpg,10,20,\n,,,broken.jpg,,,no picture\n"
+    )
+    boxes = read_boxes(path)
+    assert boxes == {
+        Path("a.jpg"): [("1", "2", "3", "4"), ("10", "20", "30", "40")],
+        Path("b.jpg"): [("5", "-6", "7", "8.5")],
+        Path("none.jpg"): [],
+        Path("broken.jpg"): [],
+    }
+    assert list(boxes) == list(map(Path, ("a.jpg", "b.jpg", "none.jpg", "broken.jpg")))
+    assert read_boxes(str(path)) == boxes
+
+
+def test_boxes_are_not_checked_yet(write):
+    path = write("file,x1,y1,x2,y2\na,1,,3,wide\nb,1\nc\nd,9,9,0,0,0,0\n")
+    assert list(read_boxes(path).values()) == [
+        [("1", "", "3", "wide")],
+        [("1", "", "", "")],
+        [],
+        [("9", "9", "0", "0")],
+    ]
+
+
+def test_files_with_boxes_are_in_the_working_folder_or_else_beside_the_csv(write, tmp_path, monkeypatch):
+    path = write("file,x1,y1,x2,y2\nboth,1,2,3,4\nbeside,1,2,3,4\nsub/beside,1,2,3,4\nneither,1,2,3,4\n")
+    working = tmp_path / "working"
+    (path.parent / "sub").mkdir()
+    working.mkdir()
+    for file in (working / "both", *(path.parent / name for name in ("both", "beside", "sub/beside"))):
+        file.touch()
+    monkeypatch.chdir(working)
+    names = [Path("both"), path.parent / "beside", path.parent / "sub" / "beside", Path("neither")]
+    assert list(read_boxes(path)) == names
+    monkeypatch.chdir(path.parent)
+    assert list(read_boxes(path.name)) == list(map(Path, ("both", "beside", "sub/beside", "neither")))
+    path.write_text(f"file,x1,y1,x2,y2\n{working / 'both'},1,2,3,4\n")
+    assert list(read_boxes(path)) == [working / "both"]
+
+
+def test_a_photo_with_boxes_that_is_named_in_several_ways_is_one(write, monkeypatch):
+    path = write("placeholder")
+    (path.parent / "a.jpg").touch()
+    monkeypatch.chdir(path.parent)
+    names = ("a.jpg", path.parent / "a.jpg", "./a.jpg", path.parent / "sub" / ".." / "a.jpg")
+    path.write_text("".join(("file,x1,y1,x2,y2\n", *(f"{name},{i},2,3,4\n" for i, name in enumerate(names)))))
+    assert read_boxes(path) == {Path("a.jpg"): [(str(i), "2", "3", "4") for i in range(4)]}
+
+
+def test_boxes_as_spreadsheets_write_them(write):
+    path = write('"file","x1","y1","x2","y2"\r\n"é, 写.jpg","1","2","3","4"\r\n\r\n', "utf-8-sig")
+    assert read_boxes(path) == {Path("é, 写.jpg"): [("1", "2", "3", "4")]}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no column file, x1, y1, x2, y2"),
+        ("file,x1,y1,width,height\na,1,2,3,4\n", r"no column x2, y2\..*file, x1, y1, x2, y2"),
+        ("x1,y1,x2,y2\n1,2,3,4\n", "no column file"),
+        ("file;x1;y1;x2;y2\na;1;2;3;4\n", "no column file"),
+    ],
+)
+def test_no_boxes(write, text, said):
+    path = write(text)
+    with pytest.raises(LabelsError, match=said) as e:
+        read_boxes(path)
+    assert str(path) in str(e.value)
+
+
+def test_no_file_of_boxes(tmp_path, write):
+    assert read_boxes(write("file,x1,y1,x2,y2\n")) == {}
+    for path in (tmp_path / "none.csv", tmp_path, write("file,x1,y1,x2,y2\né,1,2,3,4\n", "utf-16")):
+        with pytest.raises(LabelsError, match="cannot be read"):
+            read_boxes(path)
 
 
 # files out

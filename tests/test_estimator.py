@@ -1,6 +1,7 @@
 """From a photo to faces with ages, and what is told about each."""
 
 import copy
+import csv
 import dataclasses
 import json
 import math
@@ -18,11 +19,23 @@ from torch import nn
 
 import ssrnet_hub
 from ssrnet_hub import AgeEstimator, Face, Framing, Stage
-from ssrnet_hub.errors import PhotoError, PhotoTooLargeError, UnknownModelError
+from ssrnet_hub.convert import convert_keras
+from ssrnet_hub.errors import (
+    ArchitectureError,
+    BoxError,
+    ConfigError,
+    PhotoError,
+    PhotoTooLargeError,
+    SSRNetHubError,
+    UnknownModelError,
+)
 from ssrnet_hub.faces import Detection, MTCNNDetector
+from ssrnet_hub.framing import AUTHORS_FRAMING
 from ssrnet_hub.hub import get_extras
+from ssrnet_hub.photos import load_photo
 from ssrnet_hub.ssrnet import StageOutput, StagewiseOutput
 from ssrnet_hub.stages import explain
+from ssrnet_hub.zoo import new_model
 
 from .pictures import UNDO, encode, iou, turned
 
@@ -138,6 +151,8 @@ def test_fields(face, photo):
     assert face.age == face.raw_age
     assert face.in_range is True
     assert face.V == 101
+    assert face.aligned is True
+    assert face.gender_score is None
     x1, y1, x2, y2 = face.box
     assert 0 <= x1 < x2 <= photo.width and 0 <= y1 < y2 <= photo.height
     assert len(face.landmarks) == 5
@@ -286,11 +301,12 @@ def plain(value) -> bool:
 
 def test_to_dict_and_to_json(face):
     told = face.to_dict()
-    assert set(told) == {"age", "raw_age", "in_range", "V", "box", "landmarks", "score", "stages"}
+    assert set(told) == {field.name for field in dataclasses.fields(Face)} - {"crop"}
     assert plain(told)
     assert told["age"] == face.age and told["raw_age"] == face.raw_age and told["in_range"] is True
     assert told["box"] == list(face.box)
     assert told["landmarks"] == [list(point) for point in face.landmarks]
+    assert told["aligned"] is True and told["gender_score"] is None
     assert len(told["stages"]) == 3
     for said, stage in zip(told["stages"], face.stages, strict=True):
         assert set(said) == {"p", "eta", "delta", "width", "contribution"}
@@ -333,7 +349,7 @@ def test_crops_are_as_the_photos_faces(estimator, pair):
     assert len(crops) == 2
     for crop, face in zip(crops, faces, strict=True):
         assert crop.raw_age == pytest.approx(face.raw_age, abs=1e-3)
-        assert (crop.box, crop.landmarks, crop.score) == (None, None, None)
+        assert (crop.box, crop.landmarks, crop.score, crop.aligned) == (None, None, None, False)
         assert crop.crop.tobytes() == face.crop.tobytes()
         told = crop.to_dict()
         assert plain(told)
@@ -537,11 +553,439 @@ def test_defaults(estimator):
 
 
 def test_a_framing_that_nothing_tells_is_not_guessed_in_silence(recwarn):
-    model = timm.create_model("ssrnet", pretrained_cfg_overlay={"file": None})
-    with pytest.warns(UserWarning, match="framing="):
-        AgeEstimator(model, detector=lambda image: [])
+    for model in (new_model("ssrnet"), timm.create_model("ssrnet_blog")):
+        with pytest.warns(UserWarning, match="framing=") as warned:
+            AgeEstimator(model, detector=lambda image: [])
+        assert [w.filename for w in warned] == [__file__]
     recwarn.clear()
     AgeEstimator(model, detector=lambda image: [], framing=Framing())
     AgeEstimator(timm.create_model("ssrnet", pretrained=True), detector=lambda image: [])
     AgeEstimator(detector=lambda image: [])
     assert not recwarn.list
+
+
+# boxes of one's own
+
+
+BACKGROUND = (300.0, 10.0, 380.0, 90.0)
+"""Where the astronaut's photo has no face."""
+
+
+class FoundAndLocated(Found):
+    """The same with landmarks for any box."""
+
+    def locate(self, image: Image.Image, boxes: list) -> list[Detection]:
+        self.shown.append(image)
+        return [dataclasses.replace(detections(1)[0], box=box) for box in boxes]
+
+
+class NeverSearches(MTCNNDetector):
+    def __call__(self, image: Image.Image) -> list[Detection]:
+        raise AssertionError("this was not to be searched")
+
+
+@pytest.fixture(scope="module")
+def whole(estimator, astronaut):
+    """The face in the whole photo."""
+    (face,) = estimator(astronaut)
+    return face
+
+
+def near(face: Face, expected: Face, years: float = 3, pixels: float = 3) -> bool:
+    apart = np.abs(np.array(face.landmarks) - expected.landmarks).max()
+    return abs(face.raw_age - expected.raw_age) < years and apart < pixels
+
+
+def test_a_box_of_ones_own(estimator, astronaut, whole):
+    (face,) = estimator(astronaut, boxes=[whole.box])
+    assert near(face, whole, years=2)
+    assert face.box == whole.box
+    assert face.aligned is True and face.score > 0.99
+    assert face.crop.tobytes() == estimator.framing.crop(astronaut, whole.box, face.landmarks).tobytes()
+    assert plain(face.to_dict())
+
+
+@pytest.mark.parametrize("right, down", [(0.1, 0), (-0.1, 0), (0, 0.1), (0, -0.1)])
+def test_a_box_that_is_off(estimator, astronaut, whole, right, down):
+    x1, y1, x2, y2 = whole.box
+    width, height = x2 - x1, y2 - y1
+    left, top = x1 + (right - 0.1) * width, y1 + (down - 0.1) * height
+    box = (left, top, left + 1.2 * width, top + 1.2 * height)
+    (face,) = estimator(astronaut, boxes=[box])
+    assert near(face, whole)
+    assert face.box == box and face.aligned is True
+
+
+def test_nothing_is_searched_with_boxes(estimator, astronaut, whole):
+    own = AgeEstimator(estimator.model, detector=NeverSearches())
+    assert len(own(astronaut, boxes=[whole.box])) == 1
+    with pytest.raises(AssertionError):
+        own(astronaut)
+
+
+def test_a_box_without_a_face(estimator, astronaut):
+    (face,) = estimator(astronaut, boxes=[BACKGROUND])
+    assert (face.box, face.landmarks, face.aligned) == (BACKGROUND, None, False)
+    assert 0 <= face.score < 0.3
+    assert math.isfinite(face.age)
+    assert face.crop.tobytes() == estimator.framing.crop(astronaut, BACKGROUND, None).tobytes()
+    assert estimator.crops([face.crop])[0].raw_age == pytest.approx(face.raw_age, abs=1e-3)
+    told = face.to_dict()
+    assert plain(told) and (told["landmarks"], told["aligned"]) == (None, False)
+
+
+def test_faces_in_the_order_of_their_boxes(estimator, pair):
+    large, small = estimator(pair)
+    background = (0.0, 170.0, 50.0, 220.0)
+    boxes = [small.box, background, large.box, small.box]
+    faces = estimator(pair, boxes=boxes)
+    assert [face.box for face in faces] == boxes
+    assert [face.aligned for face in faces] == [True, False, True, True]
+    assert near(faces[0], small, years=5) and near(faces[2], large, years=5)
+    assert faces[3].raw_age == pytest.approx(faces[0].raw_age, abs=1e-3)
+
+
+def test_no_boxes_no_faces(estimator, astronaut):
+    for none in ([], (), np.zeros((0, 4)), torch.zeros(0, 4), iter(())):
+        assert estimator(astronaut, boxes=none) == []
+
+
+@pytest.mark.parametrize(
+    "kind", [tuple, iter, np.array, lambda boxes: np.array(boxes, np.float32), torch.tensor, lambda b: [map(str, b[0])]]
+)
+def test_boxes_of_every_kind(kind, estimator, astronaut):
+    boxes = [[181, 62, 268, 172]]
+    (face,) = estimator(astronaut, boxes=kind(boxes))
+    assert face.box == (181.0, 62.0, 268.0, 172.0)
+    assert {type(v) for v in face.box} == {float}
+    assert face == estimator(astronaut, boxes=boxes)[0]
+
+
+@pytest.mark.parametrize(
+    "box, said",
+    [
+        ((1, 2, 3), "four numbers.*(1, 2, 3)"),
+        ((1, 2, 3, 4, 5), "four numbers"),
+        ((), "four numbers"),
+        (5, "four numbers.*not 5"),
+        (None, "four numbers"),
+        ("face", "four numbers"),
+        ((1, 2, 3, None), "four numbers"),
+        ((1, 2, 3, "4px"), "four numbers.*4px"),
+        (("", "", "", ""), "four numbers"),
+        ((1, 2, math.nan, 4), "four numbers"),
+        ((-math.inf, 2, 3, 4), "four numbers"),
+        ((1, 2, 3, math.inf), "four numbers"),
+        (("1", "2", "3", "1e999"), "four numbers"),
+        ([[1, 2], [3, 4]], "four numbers"),
+        ((10, 10, 10, 20), "10, 10, 10, 20 has no area"),
+        ((10, 10, 20, 10), "no area"),
+        ((20, 10, 10, 20), "no area"),
+        ((10, 20, 20, 10), "no area"),
+        ((200, 10, 220, 30), "outside of the photo of 200x230"),
+        ((10, 230, 20, 240), "outside"),
+        ((-20, 10, 0, 20), "outside"),
+        ((10, -20, 20, 0), "outside"),
+        ((1000, 1000, 1100, 1100), "outside"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_box(estimator, photo, box, said):
+    good = (60.0, 40.0, 145.0, 155.0)
+    for call in (
+        lambda: estimator(photo, boxes=[good, box]),
+        lambda: estimator.batch([photo, photo], boxes=[None, [box]]),
+    ):
+        with pytest.raises(BoxError, match=said) as e:
+            call()
+        assert isinstance(e.value, SSRNetHubError) and isinstance(e.value, ValueError)
+
+
+def test_one_box_instead_of_a_list_of_them(estimator, photo):
+    for box in ([60, 40, 145, 155], np.array([60, 40, 145, 155]), torch.tensor([60, 40, 145, 155])):
+        with pytest.raises(BoxError, match="four numbers"):
+            estimator(photo, boxes=box)
+
+
+@pytest.mark.parametrize(
+    "box", [(-30.0, -30.0, 60.0, 60.0), (199.9, 229.9, 300.0, 300.0), (-1e4, -1e4, 1e4, 1e4), (0.0, 0.0, 1e9, 1.0)]
+)
+def test_boxes_over_the_edge(estimator, photo, box):
+    (face,) = estimator(photo, boxes=[box])
+    assert face.box == box
+    assert math.isfinite(face.age)
+
+
+def test_boxes_are_in_upright_coordinates_too(estimator, photo):
+    box = (60.0, 40.0, 145.0, 155.0)
+    assert_same(estimator(turned(photo, 6), boxes=[box]), estimator(photo, boxes=[box]))
+
+
+def test_a_detector_that_only_searches(estimator, astronaut, whole):
+    detector = Found()
+    own = AgeEstimator(estimator.model, detector=detector)
+    assert own(astronaut, boxes=[whole.box]) == estimator(astronaut, boxes=[whole.box])
+    assert not detector.shown
+    assert own(astronaut) == []
+
+
+def test_a_detector_that_locates(estimator, photo):
+    detector = FoundAndLocated()
+    (face,) = AgeEstimator(estimator.model, detector=detector)(turned(photo, 6), boxes=[(5, 6, 70, 80)])
+    assert (face.box, face.landmarks, face.aligned) == ((5.0, 6.0, 70.0, 80.0), detections(1)[0].landmarks, True)
+    (shown,) = detector.shown
+    assert shown.tobytes() == photo.tobytes()
+
+
+def test_a_detector_that_finds_no_landmarks(estimator, photo):
+    found = dataclasses.replace(detections(1)[0], landmarks=None)
+    (face,) = AgeEstimator(estimator.model, detector=Found(found))(photo)
+    assert (face.box, face.landmarks, face.aligned) == (found.box, None, False)
+    assert face.crop.tobytes() == estimator.framing.crop(photo, found.box, None).tobytes()
+
+
+def test_weights_that_want_the_box_alone(estimator, astronaut, whole):
+    boxed = AgeEstimator(estimator.model, framing=AUTHORS_FRAMING)
+    for face in (*boxed(astronaut), *boxed(astronaut, boxes=[whole.box]), *boxed.crops([astronaut], align=True)):
+        assert face.aligned is False
+        assert len(face.landmarks) == 5
+        assert face.crop.tobytes() == AUTHORS_FRAMING.crop(astronaut, whole.box, None).tobytes()
+
+
+def test_batch_with_boxes(estimator, photo, pair):
+    boxes = [[(60, 40, 145, 155)], None, [], [(10, 10, 60, 60), (60, 40, 145, 155)]]
+    photos = [photo, pair, photo, photo]
+    single = [estimator(p, boxes=own) for p, own in zip(photos, boxes, strict=True)]
+    assert [len(faces) for faces in single] == [1, 2, 0, 2]
+    for batch in (estimator.batch(photos, boxes), estimator.batch(iter(photos), boxes=iter(boxes))):
+        assert [[face.box for face in faces] for faces in batch] == [[face.box for face in faces] for faces in single]
+        for faces, expected in zip(batch, single, strict=True):
+            assert [face.raw_age for face in faces] == pytest.approx([face.raw_age for face in expected], abs=1e-3)
+            assert [face.aligned for face in faces] == [face.aligned for face in expected]
+    for one, other in zip(estimator.batch([photo, pair], [None, None]), estimator.batch([photo, pair]), strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_as_many_lists_of_boxes_as_photos(estimator, photo, count):
+    with pytest.raises(ValueError):
+        estimator.batch([photo, photo], boxes=[[(60, 40, 145, 155)]] * count)
+
+
+# crops to be aligned
+
+
+def test_a_loose_crop_is_aligned(estimator, astronaut, whole):
+    crop = astronaut.crop((150, 30, 300, 210))
+    (face,) = estimator.crops([crop], align=True)
+    moved = dataclasses.replace(whole, landmarks=tuple((x - 150, y - 30) for x, y in whole.landmarks))
+    assert near(face, moved)
+    assert iou(face.box, tuple(np.array(whole.box) - (150, 30, 150, 30))) > 0.8
+    assert face.box[0] >= 0 and face.box[2] <= crop.width and face.score > 0.9
+    assert face.aligned is True
+    assert face.crop.tobytes() == estimator.framing.crop(crop, face.box, face.landmarks).tobytes()
+    # as it is, it is in the wrong frame
+    assert abs(estimator.crops([crop])[0].raw_age - whole.raw_age) > 5
+
+
+def test_a_tight_crop_is_aligned_by_the_last_network(estimator, astronaut, whole):
+    crop = astronaut.crop((195, 85, 258, 155))
+    assert estimator.detector(crop) == []
+    (face,) = estimator.crops([crop], align=True)
+    assert face.box == (0.0, 0.0, 63.0, 70.0)
+    assert face.aligned is True and face.score > 0.9
+    moved = dataclasses.replace(whole, landmarks=tuple((x - 195, y - 85) for x, y in whole.landmarks))
+    assert near(face, moved, pixels=9)
+
+
+def test_a_crop_without_a_face_is_taken_as_it_is(estimator, astronaut):
+    for crop in (astronaut.crop((300, 10, 420, 150)), Image.new("RGB", (64, 64), "green"), Image.new("RGB", (1, 1))):
+        (face,), (plain_face,) = estimator.crops([crop], align=True), estimator.crops([crop])
+        assert face == plain_face
+        assert (face.box, face.landmarks, face.score, face.aligned) == (None, None, None, False)
+        assert face.crop.tobytes() == crop.tobytes()
+
+
+def test_a_long_crop_is_taken_as_well(estimator):
+    (face,) = estimator.crops([Image.new("RGB", (20000, 500))], align=True)
+    assert face.aligned is False
+
+
+def test_aligned_crops_keep_their_order(estimator, photo, pair):
+    crops = [Image.new("RGB", (30, 30)), pair, encode(photo, "PNG"), np.asarray(photo)]
+    faces = estimator.crops(iter(crops), align=True)
+    assert [face.aligned for face in faces] == [False, True, True, True]
+    # of several faces the largest
+    assert_same(faces[1:], [estimator(pair)[0], *estimator(photo), *estimator(photo)])
+    assert estimator.crops([], align=True) == []
+
+
+# gender
+
+
+@pytest.fixture(scope="module")
+def gender(tmp_path_factory):
+    """Folders of the same random weights of gender, by who is at 0 of their score."""
+    torch.manual_seed(0)
+    model = new_model("ssrnet_gender")
+    with torch.no_grad():
+        # near the middle, and not at it
+        model.stages[0].p.weight.mul_(0.3)
+    folder, extras = tmp_path_factory.mktemp("gender"), {"framing": AUTHORS_FRAMING.to_dict()}
+    ssrnet_hub.save_pretrained(model, folder / "unsaid", **extras)
+    ssrnet_hub.save_pretrained(model, folder / "female", **extras, ends=["female", "male"])
+    ssrnet_hub.save_pretrained(model, folder / "male", **extras, ends=["male", "female"])
+    return folder
+
+
+def score_of(folder, crop: Image.Image) -> float:
+    """What weights of gender answer for a crop, by timm's means alone, within [0, 1]."""
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    with torch.inference_mode():
+        return model(transform(crop)[None]).clamp(0, 1).item()
+
+
+@pytest.mark.parametrize("zero", ["unsaid", "female", "male"])
+def test_gender(zero, gender, estimator, pair):
+    faces = AgeEstimator(gender=gender / zero)(pair)
+    # the ages are the same, and the weights of gender have the frame that they want
+    assert_same(faces, estimator(pair))
+    scores = [score_of(gender / zero, AUTHORS_FRAMING.crop(pair, face.box, None)) for face in faces]
+    assert 0 < min(scores) < max(scores) - 1e-3 < 1 and abs(scores[0] - 0.5) > 0.01
+    expected = [1 - score for score in scores] if zero == "male" else scores
+    assert [face.gender_score for face in faces] == pytest.approx(expected, abs=1e-4)
+    assert {type(face.gender_score) for face in faces} == {float}
+    told = faces[0].to_dict()
+    assert plain(told) and told["gender_score"] == faces[0].gender_score
+    assert json.loads(faces[0].to_json())["gender_score"] == faces[0].gender_score
+
+
+def test_gender_by_boxes_and_of_crops(gender, astronaut, whole):
+    estimator = AgeEstimator(gender=gender / "female")
+    found, boxed = *estimator(astronaut), *estimator(astronaut, boxes=[whole.box])
+    assert boxed.gender_score == pytest.approx(found.gender_score, abs=1e-4)
+    crop = astronaut.crop((150, 30, 300, 210))
+    (as_it_is,) = estimator.crops([crop])
+    assert as_it_is.gender_score == pytest.approx(score_of(gender / "female", crop), abs=1e-4)
+    (aligned,) = estimator.crops([crop], align=True)
+    expected = score_of(gender / "female", AUTHORS_FRAMING.crop(crop, aligned.box, None))
+    assert aligned.gender_score == pytest.approx(expected, abs=1e-4)
+
+
+def test_gender_in_parts_of_a_batch(gender, estimator, photo):
+    several = AgeEstimator(estimator.model, detector=Found(*detections(7)), gender=gender / "male")
+    expected = [face.gender_score for face in several(photo)]
+    assert len(set(expected)) == 7
+    several.batch_size = 3
+    assert [face.gender_score for face in several(photo)] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("bias", [5.0, -5.0])
+@pytest.mark.parametrize("zero", ["female", "male"])
+def test_gender_is_clamped(zero, bias, gender, photo):
+    model = ssrnet_hub.from_pretrained(gender / zero)
+    with torch.no_grad():
+        # p of 5, or eta of -1 under a p of its middle and last bin, leave [0, 1]
+        model.stages[0].p.weight.zero_()
+        model.stages[0].p.bias.copy_(torch.tensor([0.0, 0.0, 5.0] if bias > 0 else [5.0, 0.0, 0.0]))
+        model.stages[0].eta.bias.fill_(bias)
+    assert not 0 <= model(torch.zeros(1, 3, 64, 64)).item() <= 1
+    (face,) = AgeEstimator(gender=model)(photo)
+    assert face.gender_score == ((bias > 0) is (zero == "female"))
+
+
+def test_gender_as_a_module_and_on_a_device(gender, photo):
+    model = ssrnet_hub.from_pretrained(gender / "male").train()
+    (expected,) = AgeEstimator(gender=gender / "male")(photo)
+    for device in (None, "cpu"):
+        assert AgeEstimator(gender=model, device=device)(photo) == [expected]
+        assert not model.training
+    (half,) = AgeEstimator(gender=model.bfloat16())(photo)
+    assert half.gender_score == pytest.approx(expected.gender_score, abs=0.05)
+
+
+def test_without_weights_of_gender_there_is_no_score(estimator, photo):
+    for face in (*estimator(photo), *estimator(photo, boxes=[(60, 40, 145, 155)]), *estimator.crops([photo])):
+        assert face.gender_score is None
+
+
+def test_age_and_gender_are_not_mixed_up(gender):
+    with pytest.raises(ArchitectureError, match="gender="):
+        AgeEstimator(gender / "female")
+    with pytest.raises(ArchitectureError, match="not 101"):
+        AgeEstimator(gender="ssrnet.utkface")
+    with pytest.raises(ArchitectureError):
+        AgeEstimator(gender / "female", gender="ssrnet.utkface")
+    with pytest.raises(ArchitectureError):
+        AgeEstimator(gender=nn.Linear(2, 1))
+    with pytest.raises(UnknownModelError):
+        AgeEstimator(gender="ssrnet_gendre.imdb")
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        ["male", "male"],
+        ["female"],
+        ["female", "male", "male"],
+        ["f", "m"],
+        [0, 1],
+        [],
+        "female",
+        None,
+        5,
+        {"female": 0},
+    ],
+    ids=repr,
+)
+def test_ends_that_are_none(ends, gender, tmp_path):
+    folder = ssrnet_hub.save_pretrained(ssrnet_hub.from_pretrained(gender / "female"), tmp_path, ends=ends)
+    with pytest.raises(ConfigError, match="female and male"):
+        AgeEstimator(gender=folder)
+
+
+@pytest.mark.parametrize("name", ["imdb", "wiki", "morph2"])
+def test_the_authors_weights_of_gender(name, shared, tmp_path):
+    pytest.importorskip("h5py")
+    file = shared / "official_weights" / f"gender_{name}.h5"
+    estimator = AgeEstimator(gender=convert_keras(file, tmp_path, gender=True))
+    woman, man = (estimator(shared / "data" / "photos" / photo)[0] for photo in ("kate_siegel_1.jpg", "img20.jpg"))
+    assert woman.gender_score < 0.2
+    assert man.gender_score > 0.8
+
+
+# photos of people
+
+
+@pytest.fixture(scope="module")
+def people(estimator, shared):
+    """Photos of FG-NET, their largest face, and its true age."""
+    folder = shared / "data" / "fgnet"
+    with (folder / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))[::20]
+    photos = [load_photo(folder / row["file"]) for row in rows]
+    found = [(p, f[0], float(row["age"])) for p, f, row in zip(photos, map(estimator, photos), rows, strict=True) if f]
+    assert len(found) >= 24
+    return found
+
+
+def test_boxes_handed_back_leave_ages_where_they_were(estimator, people):
+    photos, found, true = zip(*people, strict=True)
+    boxed = [face for (face,) in estimator.batch(photos, [[face.box] for face in found])]
+    assert all(face.aligned for face in boxed)
+    ages, before = (np.array([face.age for face in faces]) for faces in (boxed, found))
+    change = np.abs(ages - before)
+    assert change.mean() < 1.6 and np.median(change) < 1
+    assert abs(np.abs(ages - true).mean() - np.abs(before - true).mean()) < 0.5
+    # without landmarks they move
+    crops = [estimator.framing.crop(photo, face.box, None) for photo, face in zip(photos, found, strict=True)]
+    unaligned = np.array([face.age for face in estimator.crops(crops)])
+    assert np.abs(unaligned - before).mean() > 2 * change.mean()
+
+
+def test_without_landmarks_faces_are_about_where_the_template_has_them(estimator, people):
+    size = estimator.framing.size
+    crops = [estimator.framing.crop(photo, face.box, None) for photo, face, _ in people]
+    seen = [estimator.detector.locate(crop, [(0, 0, size, size)])[0].landmarks for crop in crops]
+    assert np.abs(np.median(seen, 0) / size - estimator.framing.template).max() < 0.06

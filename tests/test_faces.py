@@ -210,6 +210,127 @@ def test_the_same_again(detector, astronaut, found):
     assert detector(astronaut) == found
 
 
+# landmarks in boxes that are known
+
+
+def off(box, larger: float = 0.0, right: float = 0.0, down: float = 0.0) -> tuple[float, ...]:
+    """A box changed by shares of its size."""
+    x1, y1, x2, y2 = box
+    width, height = x2 - x1, y2 - y1
+    return (
+        x1 + (right - larger / 2) * width,
+        y1 + (down - larger / 2) * height,
+        x2 + (right + larger / 2) * width,
+        y2 + (down + larger / 2) * height,
+    )
+
+
+def distance(detection: Detection, landmarks) -> float:
+    return np.abs(np.array(detection.landmarks) - landmarks).max()
+
+
+@pytest.mark.parametrize("right, down", [(0, 0), (0.1, 0), (-0.1, 0), (0, 0.1), (0, -0.1)])
+@pytest.mark.parametrize("larger", [0, 0.2])
+def test_landmarks_in_a_box_that_is_off(detector, astronaut, found, larger, right, down):
+    box = off(found[0].box, larger, right, down)
+    (face,) = detector.locate(astronaut, [box])
+    assert face.box == box
+    assert face.score > 0.99
+    assert distance(face, found[0].landmarks) < 3
+
+
+def test_no_landmarks_on_the_background(detector, astronaut):
+    boxes = [(10.0, 10.0, 90.0, 90.0), (300.0, 10.0, 380.0, 90.0), (350.0, 350.0, 351.0, 351.0)]
+    for face, box in zip(detector.locate(astronaut, boxes), boxes, strict=True):
+        assert face.box == box
+        assert face.landmarks is None
+        assert type(face.score) is float and 0 <= face.score < 0.3
+
+
+def test_minimal_score_of_landmarks(detector, astronaut, found):
+    boxes = [found[0].box, (10.0, 10.0, 90.0, 90.0)]
+    face, background = detector.locate(astronaut, boxes)
+    generous, strict = MTCNNDetector(min_located=0.0), MTCNNDetector(min_located=face.score + 1e-6)
+    assert generous.locate(astronaut, boxes)[0] == face
+    assert len(generous.locate(astronaut, boxes)[1].landmarks) == 5
+    assert strict.locate(astronaut, boxes) == [Detection(face.box, None, face.score), background]
+
+
+def test_boxes_keep_their_order_and_number(detector, crowd, crowd_found):
+    some = crowd_found[5:60:7]
+    located = detector.locate(crowd, [face.box for face in some])
+    assert [face.box for face in located] == [face.box for face in some]
+    check(located, crowd)
+    for face, expected in zip(located, some, strict=True):
+        assert distance(face, expected.landmarks) < 3
+    again = detector.locate(crowd, [face.box for face in some[::-1]] + [some[0].box] * 2)
+    for face, expected in zip(again, [*located[::-1], located[0], located[0]], strict=True):
+        assert face.box == expected.box
+        assert distance(face, expected.landmarks) < 0.01
+        assert face.score == pytest.approx(expected.score, abs=1e-5)
+
+
+def test_no_boxes_no_landmarks(detector, astronaut):
+    assert detector.locate(astronaut, []) == []
+    assert detector.locate(astronaut, np.zeros((0, 4))) == []
+
+
+def test_boxes_of_any_numbers(detector, astronaut):
+    boxes = [[181, 62, 268, 172]]
+    expected = detector.locate(astronaut, [(181.0, 62.0, 268.0, 172.0)])
+    check(expected, astronaut)
+    array = np.array(boxes)
+    assert detector.locate(astronaut, boxes) == detector.locate(astronaut, array) == expected
+    assert (array == boxes).all()
+
+
+def test_a_box_over_the_edge(detector, found, cut_off):
+    box = tuple(np.array(found[0].box) - (205, 0, 205, 0))
+    (face,) = detector.locate(cut_off, [box])
+    assert face.box == pytest.approx(box) and face.box[0] < 0
+    assert distance(face, np.array(found[0].landmarks) - (205, 0)) < 6
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        (-50.0, -50.0, 20.0, 20.0),
+        (500.0, 500.0, 600.0, 580.0),
+        (-700.0, -700.0, 1200.0, 1200.0),
+        (100.0, 100.0, 100.001, 100.001),
+        (100.0, 10.0, 100.001, 500.0),
+        (-1e4, -1e4, 1e4, 1e4),
+        (-1e9, 0.0, 1e9, 1.0),
+    ],
+    ids=str,
+)
+def test_boxes_of_awkward_shapes(detector, astronaut, box):
+    (face,) = detector.locate(astronaut, [box])
+    assert (face.box, face.landmarks) == (box, None)
+    assert face.score < 0.5
+
+
+def test_a_box_around_the_whole_of_a_long_picture(detector):
+    image = Image.new("RGB", (20000, 500))
+    (face,) = detector.locate(image, [(0.0, 0.0, 20000.0, 500.0)])
+    assert face.landmarks is None
+
+
+def test_a_box_in_a_large_picture(detector, astronaut, found):
+    small = MTCNNDetector(max_side=64)
+    image = astronaut.resize((2048, 2048))
+    (face,) = small.locate(image, [tuple(4 * v for v in found[0].box)])
+    assert distance(face, 4 * np.array(found[0].landmarks)) < 12
+
+
+def test_locating_changes_nothing(detector, astronaut, found):
+    before = astronaut.tobytes()
+    boxes = [found[0].box]
+    first = detector.locate(astronaut, boxes)
+    assert detector.locate(astronaut, boxes) == first
+    assert boxes == [found[0].box] and astronaut.tobytes() == before
+
+
 def test_every_sure_face_of_the_stock_detector_is_found(detector, shared):
     from facenet_pytorch import MTCNN
 

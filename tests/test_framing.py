@@ -313,8 +313,42 @@ def test_box_framing_takes_no_landmarks_and_aligning_no_box():
     assert boxed.crop(image, box, None).tobytes() == boxed.crop(image, box, landmarks).tobytes()
     aligned = Framing()
     assert aligned.crop(image, box, landmarks).tobytes() == aligned.crop(image, NOWHERE, landmarks).tobytes()
-    with pytest.raises(ValueError, match="landmarks"):
-        aligned.crop(image, box, None)
+
+
+@pytest.mark.parametrize("box", [(300.0, 200.0, 480.0, 380.0), (330.5, 210.25, 430.5, 330.25)])
+def test_without_landmarks_a_face_is_upright_and_as_large_as_its_box(box):
+    x1, y1, x2, y2 = box
+    side, middle = max(x2 - x1, y2 - y1), (x1 + x2) / 2 + 1j * (y1 + y2) / 2
+    source = read_gradient(Framing().crop(gradient(800, 600), box, None), 800, 600)
+    turn = (source[:, -16:] - source[:, :16]).mean() / (SIDE - 16)
+    assert abs(turn) * SIDE == pytest.approx(side, rel=0.06)
+    assert abs(math.degrees(np.angle(turn))) < 1.5
+    # lower than the box, which has more of the forehead than of the chin
+    assert abs(source.mean().real - middle.real) < 0.03 * side
+    assert 0 < source.mean().imag - middle.imag < 0.1 * side
+
+
+def test_without_landmarks_a_box_is_as_the_square_around_it():
+    image = gradient(500, 500)
+    square = Framing().crop(image, (100.0, 150.0, 300.0, 350.0), None)
+    for box in ((160.0, 150.0, 240.0, 350.0), (100.0, 249.0, 300.0, 251.0)):
+        assert Framing().crop(image, box, None).tobytes() == square.tobytes()
+
+
+def test_without_landmarks_another_template_takes_the_same_face():
+    image, box = gradient(500, 500), (150.0, 150.0, 300.0, 300.0)
+    half = Framing(template=tuple((0.25 + x / 2, 0.25 + y / 2) for x, y in TEMPLATE.tolist()))
+    near, far = (read_gradient(framing.crop(image, box, None), 500, 500) for framing in (Framing(), half))
+    # the larger face fills the frame, the smaller one the middle
+    difference = far[32:96, 32:96] - near.reshape(64, 2, 64, 2).mean((1, 3))
+    assert np.abs(difference).max() < 5
+
+
+@pytest.mark.parametrize("box", [(-60.0, -80.0, 40.0, 20.0), (80.0, 70.0, 190.0, 200.0), (-1e9, -1e9, 1e9, 1e9)])
+def test_without_landmarks_beyond_the_edge_it_is_black(box):
+    crop = np.asarray(Framing().crop(Image.new("RGB", (100, 100), "white"), box, None))
+    assert crop.shape == (SIDE, SIDE, 3)
+    assert (crop == 0).mean() > 0.5
 
 
 def test_the_picture_is_not_changed():
@@ -350,3 +384,4 @@ def test_degenerate_landmarks_do_not_crash(landmarks):
 def test_thin_boxes_do_not_crash(box):
     for margin in (0, 0.4, 2):
         assert Framing(template=None, margin=margin).crop(gradient(100, 100), box, None).size == (SIDE, SIDE)
+    assert Framing().crop(gradient(100, 100), box, None).size == (SIDE, SIDE)

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 import ssrnet_hub
 from ssrnet_hub import Framing, SSRNetHubError, from_pretrained, save_pretrained, zoo
+from ssrnet_hub.convert import convert_keras
 from ssrnet_hub.errors import (
     ArchitectureError,
     ConfigError,
@@ -28,6 +29,7 @@ from ssrnet_hub.errors import (
     WeightsNotFoundError,
     WrongShapeError,
 )
+from ssrnet_hub.files import file_digest
 from ssrnet_hub.hub import get_extras
 
 from .hub_server import Answer, HubServer, commit_of
@@ -98,7 +100,25 @@ def test_zoo():
     embedded = list(filter(zoo.embedded_folder, ssrnet_hub.list_models()))
     assert zoo.DEFAULT in embedded
     for name in embedded:
-        assert {path.name for path in zoo.embedded_folder(name).iterdir()} == {*FILES, "LICENSE"}
+        folder = zoo.embedded_folder(name)
+        assert {path.name for path in folder.iterdir()} == {*FILES, "LICENSE"}
+        assert file_digest(folder / "model.safetensors") == zoo.ZOO[name].sha256
+        assert get_extras(from_pretrained(name))["framing"] == zoo.ZOO[name].framing.to_dict()
+        assert json.loads((folder / "config.json").read_text())["pretrained_cfg"]["license"] == zoo.ZOO[name].license
+
+
+def test_every_entry_of_the_zoo_is_a_tag_of_timm():
+    assert set(ssrnet_hub.list_models()) == set(zoo.ZOO) <= set(timm.list_pretrained())
+    assert ssrnet_hub.list_models("ssrnet_gender*") == [f"ssrnet_gender.{tag}" for tag in ("imdb", "morph2", "wiki")]
+    for name, weights in zoo.ZOO.items():
+        cfg = timm.get_pretrained_cfg(name)
+        assert cfg.license == weights.license
+        assert cfg.file or cfg.hf_hub_id.endswith(f"/{name}")
+        assert bool(cfg.file) == weights.embedded
+        model = timm.create_model(name)
+        assert get_extras(model)["framing"] == weights.framing.to_dict()
+        assert bool(weights.ends) == (model.V == 1)
+    assert len({weights.sha256 for weights in zoo.ZOO.values()}) == len(zoo.ZOO)
 
 
 def test_default_is_the_embedded_one():
@@ -253,7 +273,7 @@ def test_weights_are_as_readable_as_any_new_file(folder):
 
 @pytest.mark.parametrize("name", ["ssrnet.utkfase", "ssrnet", "utkface"])
 def test_unknown_name_with_a_near_match(name):
-    with pytest.raises(UnknownModelError, match=r"Did you mean ssrnet\.utkface\?") as e:
+    with pytest.raises(UnknownModelError, match=r"Did you mean [^?]*\bssrnet\.utkface\b[^?]*\?") as e:
         from_pretrained(name)
     assert name in str(e.value)
     assert isinstance(e.value, SSRNetHubError)
@@ -274,9 +294,29 @@ def test_file_instead_of_its_folder(folder):
         from_pretrained(folder / "model.safetensors")
 
 
-def test_two_revisions():
-    with pytest.raises(UnknownModelError, match=r"'owner/name@v1'.*'v2'"):
-        from_pretrained("owner/name@v1", revision="v2")
+@pytest.mark.parametrize("name", ["owner/name@v1", "ssrnet.imdb@v1"])
+def test_two_revisions(name):
+    with pytest.raises(UnknownModelError, match=rf"'{name}'.*'v2'"):
+        from_pretrained(name, revision="v2")
+
+
+@pytest.mark.parametrize("name", [name for name, weights in zoo.ZOO.items() if not weights.embedded])
+def test_without_an_owner_the_error_says_what_to_do(name, monkeypatch):
+    monkeypatch.delenv("SSRNET_HUB_OWNER", raising=False)
+    with pytest.raises(UnknownModelError, match=re.escape(zoo.ZOO[name].conversion)) as e:
+        from_pretrained(name)
+    assert "SSRNET_HUB_OWNER" in str(e.value) and zoo.ZOO[name].source in zoo.ZOO[name].conversion
+
+
+def test_a_name_of_the_zoo_wins_over_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("ssrnet.utkface", "ssrnet.imdb", "mine@v1"):
+        save_pretrained(timm.create_model("ssrnet", V=7), name)
+    assert from_pretrained("ssrnet.utkface").V == 101
+    assert from_pretrained("./ssrnet.utkface").V == from_pretrained(Path("ssrnet.utkface").absolute()).V == 7
+    assert from_pretrained("mine@v1").V == 7
+    with pytest.raises(UnknownModelError, match=r"loaded as '\./ssrnet\.imdb'"):
+        from_pretrained("ssrnet.imdb")
 
 
 # damaged folders
@@ -463,11 +503,13 @@ def test_command_that_converts_a_pickle(tmp_path):
 # the Hub, by the real client in a process of its own: it reads where the Hub is when it is imported
 
 CLIENT = """
-import hashlib, json, sys, traceback
+import hashlib, json, sys, traceback, warnings
 from ssrnet_hub import SSRNetHubError, from_pretrained
 for line in sys.stdin:
     try:
-        model = from_pretrained(**json.loads(line))
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            model = from_pretrained(**json.loads(line))
     except Exception as e:
         typed = isinstance(e, SSRNetHubError)
         answer = {"error": type(e).__name__, "typed": typed, "said": str(e), "traceback": traceback.format_exc()}
@@ -475,7 +517,8 @@ for line in sys.stdin:
         sha = hashlib.sha256()
         for key, value in sorted(model.state_dict().items()):
             sha.update(f"{key} {value.dtype} {tuple(value.shape)}".encode() + value.numpy().tobytes())
-        answer = {"V": model.V, "digest": sha.hexdigest(), "training": model.training}
+        warned = [str(w.message) for w in warned if w.category is UserWarning]
+        answer = {"V": model.V, "digest": sha.hexdigest(), "training": model.training, "warned": warned}
     print(json.dumps(answer), flush=True)
 """
 
@@ -500,6 +543,7 @@ class Hub:
         self.server = server
         self.folders = folders
         env = {**os.environ, "HF_ENDPOINT": server.url, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+        env["SSRNET_HUB_OWNER"] = "zoo-owner"
         self.client = subprocess.Popen(
             [sys.executable, "-c", CLIENT], env=env, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -516,6 +560,7 @@ class Hub:
         assert "error" not in answer, answer["traceback"]
         assert answer["digest"] == digest(from_pretrained(self.folders[folder]))
         assert not answer["training"]
+        return answer
 
     def refuses(self, error, said, name, **kwargs):
         answer = self.load(name, **kwargs)
@@ -547,6 +592,9 @@ def hub(tmp_path_factory):
         repos[f"age/{name}"] = {"main": folders["a"]}
     for name in ("pickle", "bare-pickle", "other", "damaged", "empty"):
         repos[f"age/{name}"] = {"main": folders[name]}
+    folders["utkface"] = zoo.embedded_folder("ssrnet.utkface")
+    repos["zoo-owner/ssrnet.utkface"] = {"main": folders["utkface"], "other": folders["b"]}
+    repos["zoo-owner/ssrnet.imdb"] = {"main": folders["a"]}
     server = MisbehavingHub(repos, private={"age/private": TOKEN}, gated={"age/gated": TOKEN})
     with server:
         hub = Hub(server, folders)
@@ -592,6 +640,36 @@ def test_hub_downloads_only_what_it_needs(hub, cache, tmp_path):
     hub.refuses("WeightsNotFoundError", "age/empty", "age/empty", **cache)
     hub.refuses("PickleOnlyError", "age/pickle", "age/pickle", **cache)
     assert {path.name for path in tmp_path.glob("models--*/snapshots/*/*")} == {"config.json"}
+
+
+def test_hub_names_of_the_zoo(hub, cache):
+    assert not hub.loads("utkface", "ssrnet.utkface", **cache)["warned"]
+    assert not hub.server.requests  # it is embedded
+    assert not hub.loads("utkface", "ssrnet.utkface@main", **cache)["warned"]
+    assert hub.server.requests
+
+
+def test_hub_other_weights_under_a_name_of_the_zoo(hub, cache):
+    theirs, ours = file_digest(hub.folders["a"] / "model.safetensors"), zoo.ZOO["ssrnet.imdb"].sha256
+    hub.refuses("DigestError", f"zoo-owner/ssrnet.imdb.*{theirs}.*{ours}", "ssrnet.imdb", **cache)
+    (warning,) = hub.loads("a", "ssrnet.imdb", revision="main", **cache)["warned"]
+    assert theirs in warning and ours in warning
+    (warning,) = hub.loads("b", "ssrnet.utkface@other", **cache)["warned"]
+    assert "'other'" in warning
+    # whoever names the repository means what is in it
+    assert not hub.loads("a", "zoo-owner/ssrnet.imdb", **cache)["warned"]
+
+
+def test_hub_has_the_weights_of_the_authors(shared, tmp_path, cache):
+    folders = {}
+    for name in ("ssrnet.wiki", "ssrnet_gender.wiki"):
+        source = shared / "official_weights" / zoo.ZOO[name].source
+        folders[name] = convert_keras(source, tmp_path / name, gender="gender" in name)
+    with HubServer({f"zoo-owner/{name}": {"main": folder} for name, folder in folders.items()}) as server:
+        hub = Hub(server, folders)
+        for name in folders:
+            assert not hub.loads(name, name, **cache)["warned"]
+            assert ("GET", f"/zoo-owner/{name}/resolve/{commit_of(folders[name])}/model.safetensors") in server.requests
 
 
 def test_hub_unknown_repo(hub, cache):

@@ -1,6 +1,6 @@
 import pytest
 
-from ssrnet_hub.metrics import age_metrics
+from ssrnet_hub.metrics import age_metrics, gender_metrics
 
 
 def test_by_hand():
@@ -29,3 +29,27 @@ def test_perfect():
 def test_as_many_true_ages_as_predicted_ones(predicted, true):
     with pytest.raises(ValueError):
         age_metrics(predicted, true)
+
+
+def test_gender_by_hand():
+    metrics = gender_metrics([0.1, 0.6, 0.9, 0.2, 0.8], ["female", "female", "male", "male", "male"])
+    assert metrics == {"accuracy": 0.6, "balanced_accuracy": pytest.approx((1 / 2 + 2 / 3) / 2), "n": 5}
+    assert [type(value) for value in metrics.values()] == [float, float, int]
+
+
+def test_the_larger_gender_does_not_make_the_balanced_accuracy():
+    metrics = gender_metrics([1.0] * 10, ["male"] * 9 + ["female"])
+    assert (metrics["accuracy"], metrics["balanced_accuracy"]) == (0.9, 0.5)
+
+
+def test_all_right_all_wrong_and_on_neither_side():
+    genders = ["female", "male"]
+    for scores, expected in (([0, 1], 1), ([0.4999, 0.5001], 1), ([1, 0], 0), ([0.5, 0.5], 0), ([0.5, 0.7], 0.5)):
+        metrics = gender_metrics(scores, genders)
+        assert metrics == {"accuracy": expected, "balanced_accuracy": expected, "n": 2}
+
+
+@pytest.mark.parametrize(("scores", "genders"), [([0.1], ["male"] * 2), ([0.1, 0.2], ["male"])], ids=str)
+def test_as_many_genders_as_scores(scores, genders):
+    with pytest.raises(ValueError, match="genders"):
+        gender_metrics(scores, genders)

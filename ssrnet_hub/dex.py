@@ -1,0 +1,216 @@
+"""DEX, the ancestor of SSR-Net: one stage, a softmax over every year, and the expected value of it.
+
+Paper: `DEX: Deep EXpectation of Apparent Age From a Single Image`
+    - https://data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki/
+
+`ssrnet_dex` puts its stage on the two streams of SSR-Net, `dex_vgg16` is the paper's network.
+"""
+
+from typing import Any, Optional, Union
+
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import VGG, build_model_with_cfg, generate_default_cfgs, register_model
+from torch import Tensor, nn
+
+from .ssrnet import (
+    SSRNet,
+    StageOutput,
+    StagewiseOutput,
+    check_regression,
+    create_two_stream,
+    regress_stages,
+    sum_contributions,
+    two_stream_cfg,
+)
+
+__all__ = ["DEXVGG", "SSRNetDEX"]
+
+_VGG16 = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"]
+
+
+def softmax_stage(logits: Tensor, num_classes: int, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits ``(B, num_classes * s)`` as the p, eta and delta of a stage of s bins that stand still."""
+    # under autocast the layers answer in half precision; the regression runs in that of the weights
+    p = logits.to(index.dtype).view(-1, num_classes, index.shape[0]).softmax(-1)
+    return p, torch.zeros_like(p), torch.zeros_like(p[:, :, 0])
+
+
+class SoftmaxStage(nn.Module):
+    """Prediction block of a single stage: all features to one softmax over its bins.
+
+    Args:
+        num_features: Features of both streams together.
+        num_bins: Bins of the stage.
+        num_classes: Outputs; each has a softmax of its own.
+        drop_rate: Dropout on the features.
+    """
+
+    def __init__(self, num_features: int, num_bins: int, num_classes: int, drop_rate: float, **dd: Any):
+        super().__init__()
+        self.num_classes = num_classes
+        self.drop = nn.Dropout(drop_rate)
+        self.fc = nn.Linear(num_features, num_classes * num_bins, **dd)
+        self.register_buffer("index", torch.empty(num_bins, **dd), persistent=False)
+        self.init_weights()
+
+    @torch.jit.ignore
+    def init_weights(self) -> None:
+        """Near the uniform distribution."""
+        nn.init.normal_(self.fc.weight, std=0.001)
+        nn.init.zeros_(self.fc.bias)
+        with torch.no_grad():
+            self.index.copy_(torch.arange(len(self.index), device=self.index.device))
+
+    def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits = self.fc(self.drop(torch.cat([x1, x2], 1)))
+        return softmax_stage(logits, self.num_classes, self.index)
+
+
+class SSRNetDEX(SSRNet):
+    """The two streams of SSR-Net under the single stage of DEX.
+
+    Args:
+        stage_bins: Bins of the stage.
+        V: Range of the answer, years.
+        num_classes: Number of outputs; 0 leaves the flat features of the six taps.
+        in_chans: Channels of the input.
+        img_size: Side of the input, pixels; or (height, width).
+        drop_rate: Dropout before the stage.
+    """
+
+    num_stages = 1
+
+    def __init__(
+        self,
+        stage_bins: tuple[int] = (101,),
+        V: float = 101.0,
+        num_classes: int = 1,
+        in_chans: int = 3,
+        img_size: Union[int, tuple[int, int]] = 64,
+        drop_rate: float = 0.2,
+        device: Optional[torch.device] = None,
+        dtype: Optional[torch.dtype] = None,
+    ):
+        super().__init__(
+            stage_bins,
+            V,
+            dynamic_range=False,
+            num_classes=num_classes,
+            in_chans=in_chans,
+            img_size=img_size,
+            drop_rate=drop_rate,
+            device=device,
+            dtype=dtype,
+        )
+
+    @torch.jit.ignore
+    def make_stages(self, **dd: Any) -> list[nn.Module]:
+        return [SoftmaxStage(self.num_features, self.stage_bins[0], self.num_classes, self.drop_rate, **dd)]
+
+
+class DEXVGG(VGG):
+    """DEX: VGG-16 with a softmax over the years.
+
+    Args:
+        stage_bins: Bins of its one stage.
+        V: Range of the answer, years.
+        num_classes: Number of outputs; each has a softmax of its own. 0 leaves the features.
+        in_chans: Channels of the input.
+        mlp_ratio: Width of the first dense layer, as a share of the paper's 4096.
+        drop_rate: Dropout in the dense layers.
+    """
+
+    def __init__(
+        self,
+        stage_bins: tuple[int] = (101,),
+        V: float = 101.0,
+        num_classes: int = 1,
+        in_chans: int = 3,
+        mlp_ratio: float = 1.0,
+        drop_rate: float = 0.5,
+        device: Optional[torch.device] = None,
+        dtype: Optional[torch.dtype] = None,
+    ):
+        check_regression(tuple(stage_bins), 1, V)
+        (num_bins,) = stage_bins
+        super().__init__(
+            _VGG16,
+            num_classes * num_bins,
+            in_chans,
+            mlp_ratio=mlp_ratio,
+            drop_rate=drop_rate,
+            device=device,
+            dtype=dtype,
+        )
+        self.num_classes = num_classes
+        self.stage_bins = (num_bins,)
+        self.V = float(V)
+        index = torch.arange(num_bins, device=device, dtype=dtype or torch.get_default_dtype())
+        self.register_buffer("index", index, persistent=False)
+
+    @torch.jit.ignore
+    def reset_classifier(self, num_classes: int, global_pool: Optional[str] = None) -> None:
+        """Replace the last layer by a fresh one.
+
+        Args:
+            num_classes: Number of outputs; 0 for none, then the model answers its features.
+            global_pool: Pooling before it, by timm's names; None leaves it.
+        """
+        super().reset_classifier(num_classes * self.stage_bins[0], global_pool)
+        self.num_classes = num_classes
+
+    def _forward_stages(self, x: Tensor) -> list[StageOutput]:
+        p, eta, delta = softmax_stage(self.head(self.pre_logits(x)), self.num_classes, self.index)
+        return regress_stages([p], [eta], [delta], [self.index], self.V, 1.0, 1.0)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Features ``(B, 512, H / 32, W / 32)`` to ages ``(B, num_classes)``; with ``pre_logits`` to 4096 features."""
+        if pre_logits or self.num_classes == 0:
+            return self.head(self.pre_logits(x), pre_logits=True)
+        return sum_contributions(self._forward_stages(x))
+
+    @torch.jit.export
+    def forward_stages(self, x: Tensor) -> StagewiseOutput:
+        """The age and the one stage it comes from; see `SSRNet.forward_stages`."""
+        torch._assert(self.num_classes > 0, "This model has no prediction stage: it was made with num_classes=0")
+        stages = self._forward_stages(self.forward_features(x))
+        return StagewiseOutput(sum_contributions(stages), stages)
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        "ssrnet_dex": two_stream_cfg(classifier="stages.0.fc"),
+        "dex_vgg16": {
+            "num_classes": 1,
+            "input_size": (3, 224, 224),
+            "pool_size": (7, 7),
+            "crop_pct": 1.0,
+            "interpolation": "bilinear",
+            "mean": IMAGENET_DEFAULT_MEAN,
+            "std": IMAGENET_DEFAULT_STD,
+            "first_conv": "features.0",
+            "classifier": "head.fc",
+            "paper_name": "DEX: Deep EXpectation of Apparent Age From a Single Image",
+            "origin_url": "https://data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki/",
+        },
+    }
+)
+
+
+@register_model
+def ssrnet_dex(pretrained: bool = False, **kwargs: Any) -> SSRNetDEX:
+    """SSR-Net's streams with DEX's stage: what the three stages and the dynamic range are to be compared with."""
+    return create_two_stream(SSRNetDEX, "ssrnet_dex", pretrained, **kwargs)
+
+
+@register_model
+def dex_vgg16(pretrained: bool = False, **kwargs: Any) -> DEXVGG:
+    """DEX as its paper has it. There are no weights of it here."""
+    return build_model_with_cfg(
+        DEXVGG,
+        "dex_vgg16",
+        pretrained,
+        feature_cfg={"flatten_sequential": True, "out_indices": (0, 1, 2, 3, 4, 5)},
+        **kwargs,
+    )
