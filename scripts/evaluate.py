@@ -154,8 +154,8 @@ def main() -> int:
 
 
 def print_figures(result: dict[str, Any]) -> None:
-    boxes = result.pop("boxes", {})
-    rows = [*result.items(), *((f"mae, {how}", f"{mae} ({mae - result['mae']:+.2f})") for how, mae in boxes.items())]
+    rows = [(key, value) for key, value in result.items() if key != "boxes"]
+    rows += [(f"mae, {how}", f"{mae} ({mae - result['mae']:+.2f})") for how, mae in result.get("boxes", {}).items()]
     width = max(len(key) for key, _ in rows)
     print("\n".join(f"{key:{width}}  {value}" for key, value in rows))
 
