@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def render() -> dict[Path, str]:
     """Every rendered file with the text it should have."""
-    texts = {ROOT / "cards" / f"{w.name}.md": render_card(w.name) for w in ZOO.values() if w.embedded}
+    texts = {ROOT / "cards" / f"{w.name}.md": render_card(w.name) for w in ZOO.values()}
     readme = ROOT / "README.md"
     table = f"<!-- zoo -->\n{render_table()}\n<!-- /zoo -->"
     texts[readme] = re.sub(

@@ -7,6 +7,7 @@ from .errors import SSRNetHubError
 from .estimator import AgeEstimator, Face
 from .framing import Framing
 from .hub import from_pretrained, save_pretrained
+from .publish import push_to_hub
 from .ssrnet import SSRNet
 from .stages import Stage
 from .zoo import list_models
@@ -22,5 +23,6 @@ __all__ = [
     "Stage",
     "from_pretrained",
     "list_models",
+    "push_to_hub",
     "save_pretrained",
 ]

@@ -1,21 +1,67 @@
-"""Model cards: a template, the weights' config and figures that were measured."""
+"""Model cards: a template, what is known of the weights, and figures that were measured."""
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
 
+import timm
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from torch import nn
 
 from .errors import UnknownModelError
 from .files import file_digest, is_file, replace_file
 from .framing import Framing
-from .hub import WEIGHTS_FILE, from_pretrained, get_extras
-from .zoo import DEFAULT, ZOO, count_parameters
+from .hub import WEIGHTS_FILE, read_model_config
+from .zoo import DEFAULT, ZOO, Weights, count_parameters
 
 __all__ = ["name_weights", "record_figures", "render_card", "render_table"]
 
 _TEMPLATE = Path(__file__).with_name("card.md.jinja")
+
+
+@dataclass(frozen=True)
+class _Data:
+    """A data set that weights were trained on.
+
+    Attributes:
+        id: For the front matter.
+        name: As its makers call it.
+        terms: Under which they hand it out.
+        url: Where, if it has a page.
+    """
+
+    id: str
+    name: str
+    terms: str
+    url: str = ""
+
+
+_IMDB_WIKI = "https://data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki/"
+_DATA = {
+    "utkface": _Data(
+        "utkface", "UTKFace", "for non-commercial research purposes only", "https://susanqq.github.io/UTKFace/"
+    ),
+    "imdb": _Data("imdb-wiki", "the IMDB part of IMDB-WIKI", "for academic research only", _IMDB_WIKI),
+    "wiki": _Data("imdb-wiki", "the WIKI part of IMDB-WIKI", "for academic research only", _IMDB_WIKI),
+    "morph2": _Data("morph2", "MORPH Album 2", "by a licence of its owner, to be applied for"),
+    "megaage_asian": _Data(
+        "megaage-asian",
+        "MegaAge-Asian",
+        "for non-commercial research only",
+        "http://mmlab.ie.cuhk.edu.hk/projects/MegaAge/",
+    ),
+}
+"""By the tag of the weights."""
+
+_AUTHORS_FIGURES = {
+    "ssrnet.morph2": "MAE 3.16 years on MORPH Album 2",
+    "ssrnet.megaage_asian": "CA(3) 0.549 and CA(5) 0.741, the shares of errors below 3 and 5 years, on MegaAge-Asian",
+}
+"""What the paper says of networks trained as these."""
+
+_REPO_OF_AUTHORS = "shamangary/SSR-Net"
 
 
 def name_weights(weights: Union[str, os.PathLike]) -> str:
@@ -48,55 +94,97 @@ def _data(figures: dict[str, Any]) -> tuple[Any, ...]:
     return figures["dataset"], figures["split"], figures["detect"]
 
 
-def render_card(name: str) -> str:
-    """The model card of embedded weights, with front matter for the Hub."""
-    measured = ZOO[name].figures
-    model = from_pretrained(name)
-    cfg = model.pretrained_cfg
-    training = get_extras(model)["training"]
-    data = ModelCardData(
+def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None) -> str:
+    """A model card, with front matter for the Hub.
+
+    Args:
+        weights: A name of the zoo, or a folder as `save_pretrained` writes it.
+        repo_id: ``owner/name`` on the Hub, for the lines that load the weights; of the zoo's a placeholder without.
+
+    Raises:
+        SSRNetHubError: There is no such folder, or its config is not of this package.
+    """
+    entry, model, extras = _look_up(weights)
+    name = entry.name if entry else (repo_id or str(Path(weights).resolve())).rpartition("/")[2]
+    cfg, training = model.pretrained_cfg, extras.get("training")
+    data = _DATA.get(name.partition(".")[2]) if entry else None
+    measured = entry.figures if entry else []
+    of_gender = model.V == 1
+    context = {
+        "weights": name,
+        "repo": repo_id or f"OWNER/{name}",
+        "embedded": bool(entry and entry.embedded),
+        "default": name == DEFAULT,
+        "architecture": cfg["architecture"],
+        "of_gender": of_gender,
+        "turned": bool(entry and entry.ends and entry.ends[0] == "male"),
+        "parameters": count_parameters(cfg["architecture"]),
+        "megabytes": sum(v.numel() * v.element_size() for v in model.state_dict().values()) / 1e6,
+        "V": model.V,
+        "measured": measured,
+        "authors_figures": _AUTHORS_FIGURES.get(name),
+        "framing": _describe(Framing.from_dict(extras["framing"])) if "framing" in extras else None,
+        "input_size": "x".join(map(str, cfg["input_size"][1:])),
+        "normalisation": _describe_normalisation(cfg["mean"], cfg["std"]),
+        "source": entry and entry.source,
+        "conversion": entry and entry.source and entry.conversion,
+        "data": data,
+        "training": training,
+        "train_command": _train_command(training["recipe"]) if training and "recipe" in training else None,
+        "license": cfg.get("license") or "unknown",
+    }
+    front = ModelCardData(
         library_name="timm",
         pipeline_tag="image-classification",
-        license="other",
-        license_name="research-use-only",
-        license_link="LICENSE",
-        datasets=sorted({m["dataset"] for m in measured if not m["detect"]}),
-        tags=["age-estimation", "face", "ssr-net", "regression"],
-        metrics=["mae"],
-        model_name=name,
-        eval_results=[
-            EvalResult(
-                task_type="image-classification",
-                task_name="Age estimation",
-                dataset_type=m["dataset"],
-                dataset_name=f"{m['dataset']} ({'photos' if m['detect'] else 'aligned chips'})",
-                dataset_split=m["split"],
-                metric_type="mae",
-                metric_name="MAE, years",
-                metric_value=round(m["mae"], 2),
-            )
-            for m in measured
-        ],
+        tags=["gender-estimation" if of_gender else "age-estimation", "face", "ssr-net", "timm", "ssrnet_hub"],
+        datasets=[data.id] if data else None,
+        metrics=["accuracy" if of_gender else "mae"],
+        base_model=_REPO_OF_AUTHORS if entry and entry.source else None,
+        **_front_license(context["license"]),
+        **({"model_name": name, "eval_results": [_eval_result(m) for m in measured]} if measured else {}),
     )
-    card = ModelCard.from_template(
-        data,
-        template_path=str(_TEMPLATE),
-        weights=name,
-        argument="" if name == DEFAULT else f'"{name}"',
-        description=f"Trained from scratch on {training['data']}.",
-        parameters=count_parameters(name),
-        megabytes=(ZOO[name].folder / WEIGHTS_FILE).stat().st_size / 1e6,
-        V=model.V,
-        measured=measured,
-        framing=_describe(Framing.from_dict(get_extras(model)["framing"])),
-        input_size="x".join(map(str, cfg["input_size"][1:])),
-        mean=cfg["mean"][0],
-        std=cfg["std"][0],
-        training=f"`{_train_command(training['recipe'])}`, {training['minutes']:.0f} minutes on {training['device']}.",
-        license="non-commercial research use only, as the data; see the file LICENSE beside them.",
-        data_license="UTKFace, for non-commercial research purposes only; it is not distributed here.",
+    return f"{ModelCard.from_template(front, template_path=str(_TEMPLATE), **context)}\n"
+
+
+def _look_up(weights: Union[str, os.PathLike]) -> tuple[Optional[Weights], nn.Module, dict[str, Any]]:
+    """What the zoo knows of some weights, their model on the meta device, and the extras of their config."""
+    entry = ZOO.get(weights) if isinstance(weights, str) else None
+    if entry and not entry.embedded:
+        return entry, timm.create_model(entry.name, device="meta"), entry.extras
+    folder = entry.folder if entry else Path(weights)
+    model, extras = read_model_config(folder)
+    digest = file_digest(folder / WEIGHTS_FILE)
+    return next((w for w in ZOO.values() if w.sha256 == digest), None), model, extras
+
+
+def _front_license(license: str) -> dict[str, str]:
+    # the Hub wants the terms named that have no name there
+    terms = {"license_name": "research-use-only", "license_link": "LICENSE"} if license == "other" else {}
+    return {"license": license, **terms}
+
+
+def _eval_result(figures: dict[str, Any]) -> EvalResult:
+    of_age = "mae" in figures
+    return EvalResult(
+        task_type="image-classification",
+        task_name="Age estimation" if of_age else "Gender estimation",
+        dataset_type=figures["dataset"],
+        dataset_name=f"{figures['dataset']} ({'photos' if figures['detect'] else 'aligned chips'})",
+        dataset_split=figures["split"] or "all",
+        metric_type="mae" if of_age else "accuracy",
+        metric_name="MAE, years" if of_age else "accuracy",
+        metric_value=round(figures["mae"], 2) if of_age else figures["accuracy"],
     )
-    return str(card)
+
+
+def _describe_normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
+    if not any(mean) and {round(1 / v) for v in std} == {255}:
+        return "RGB from 0 to 255"
+    # the channels' values, or the one they share
+    less, by = (
+        ", ".join(f"{v:.4g}" for v in (values[:1] if len(set(values)) == 1 else values)) for values in (mean, std)
+    )
+    return f"RGB from 0 to 1, less {less}, divided by {by}"
 
 
 def _train_command(recipe: dict[str, Any]) -> str:
@@ -128,7 +216,7 @@ def render_table() -> str:
     ]
     for weights in ZOO.values():
         measured = {(m["dataset"], m["split"], m["detect"]): m for m in weights.figures}
-        name = f"[`{weights.name}`](cards/{weights.name}.md)" if weights.embedded else f"`{weights.name}`"
+        name = f"[`{weights.name}`](cards/{weights.name}.md)"
         cells = [
             name,
             f"{count_parameters(weights.name):,}",

@@ -3,6 +3,7 @@
 __all__ = [
     "ArchitectureError",
     "BoxError",
+    "CheckError",
     "ConfigError",
     "ConversionError",
     "CorruptWeightsError",
@@ -42,6 +43,10 @@ class PickleOnlyError(WeightsNotFoundError):
 
 class CorruptWeightsError(SSRNetHubError):
     """The weights file is truncated or damaged."""
+
+
+class CheckError(SSRNetHubError):
+    """A model does not answer as the check tensors beside its weights say."""
 
 
 class DigestError(SSRNetHubError):

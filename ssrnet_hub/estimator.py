@@ -176,7 +176,7 @@ class AgeEstimator:
             PhotoError: One of the crops cannot be read.
         """
         _assert_several(crops)
-        images = [load_photo(crop, self.max_pixels) for crop in crops]
+        images = (load_photo(crop, self.max_pixels) for crop in crops)
         return self._estimate([self._find(image) if align else _Cut(image, image) for image in images])
 
     def _locate(self, image: Image.Image, boxes: list[Box]) -> list[Detection]:
@@ -186,8 +186,12 @@ class AgeEstimator:
 
     def _find(self, crop: Image.Image) -> "_Cut":
         """The one face of a crop."""
-        detections = self.detector(crop) or self._locate(crop, [(0.0, 0.0, float(crop.width), float(crop.height))])
-        return _Cut(crop, crop) if detections[0].landmarks is None else self._cut(crop, detections[0])
+        found = self.detector(crop)[:1]
+        whole = (0.0, 0.0, float(crop.width), float(crop.height))
+        # where a face fills its picture the search misplaces the landmarks: they are looked for again in its box
+        located = self._locate(crop, [found[0].box if found else whole])
+        best = next((face for face in (*located, *found) if face.landmarks is not None), None)
+        return _Cut(crop, crop) if best is None else self._cut(crop, best)
 
     def _cut(self, image: Image.Image, detection: Detection) -> "_Cut":
         crop = self.framing.crop(image, detection.box, detection.landmarks)
@@ -282,11 +286,13 @@ def _read_ends(model: nn.Module) -> tuple[str, str]:
 
 def _to_boxes(boxes: Iterable[Sequence[float]], size: tuple[int, int]) -> list[Box]:
     """Check boxes that a person gave."""
+    if isinstance(boxes, str) or not isinstance(boxes, Iterable):
+        raise BoxError(f"Boxes are a list of x1, y1, x2, y2, not {boxes!r:.200}.")
     checked = []
     for box in boxes:
         try:
             x1, y1, x2, y2 = map(float, box)
-        except (TypeError, ValueError) as e:
+        except (TypeError, ValueError, OverflowError) as e:
             raise BoxError(f"A box is four numbers x1, y1, x2, y2, not {box!r:.200}.") from e
         if not all(map(math.isfinite, (x1, y1, x2, y2))):
             raise BoxError(f"A box is four numbers x1, y1, x2, y2, not {box!r:.200}.")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Union
 
-__all__ = ["file_digest", "full_name", "is_file", "is_folder", "replace_file"]
+__all__ = ["file_digest", "full_name", "git_digest", "is_file", "is_folder", "replace_file"]
 
 
 def is_folder(name: Union[str, os.PathLike]) -> bool:
@@ -34,6 +34,12 @@ def file_digest(path: Union[str, os.PathLike]) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def git_digest(path: Union[str, os.PathLike]) -> str:
+    """SHA-1 of a file as git names its content, in hexadecimal."""
+    content = Path(path).read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def full_name(path: Union[str, os.PathLike]) -> str:

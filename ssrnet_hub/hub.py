@@ -7,11 +7,12 @@ import os
 import re
 import shlex
 import tempfile
+import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Optional, TypeVar, Union
 
 import timm
 import torch
@@ -19,6 +20,7 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
+    HTTPError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -28,6 +30,7 @@ from timm.models import save_for_hf
 from torch import nn
 
 from . import zoo
+from .checks import CHECK_FILE, verify_model
 from .errors import (
     ArchitectureError,
     ConfigError,
@@ -40,7 +43,7 @@ from .errors import (
     WeightsNotFoundError,
     WrongShapeError,
 )
-from .files import file_digest, is_file, is_folder, replace_file
+from .files import file_digest, git_digest, is_file, is_folder, replace_file
 
 __all__ = ["from_pretrained", "get_extras", "save_pretrained"]
 
@@ -61,6 +64,7 @@ def from_pretrained(
     token: Union[str, bool, None] = None,
     cache_dir: Union[str, os.PathLike, None] = None,
     local_files_only: bool = False,
+    verify: bool = False,
     device: Union[str, torch.device, None] = None,
     **model_args: Any,
 ) -> nn.Module:
@@ -77,6 +81,7 @@ def from_pretrained(
         token: Token for the Hub, or False for none; by default that of the environment or of the login.
         cache_dir: Where downloads are kept.
         local_files_only: Only what has been downloaded before.
+        verify: Run the model on the check tensors beside its weights and compare.
         device: Where to put the model.
         **model_args: Constructor arguments of the model, as for `timm.create_model`.
 
@@ -89,6 +94,7 @@ def from_pretrained(
         DigestError: Under the name of the zoo the Hub has other weights than the zoo says; with a revision that is a
             warning.
         WrongShapeError: The weights do not fit the architecture.
+        CheckError: The model does not answer as its check tensors say, or there are none.
         DeviceError: There is no such device here.
     """
     name, revision = _split_revision(zoo.DEFAULT if name is None else name, revision)
@@ -101,7 +107,8 @@ def from_pretrained(
         folder = Path(name)
     else:
         repo = _repo_of(weights) if weights else _assert_repo(name)
-        folder = _download(repo, revision, token, cache_dir, local_files_only)
+        files = [CONFIG_FILE, WEIGHTS_FILE, *[CHECK_FILE] * verify]
+        folder = _download(repo, revision, token, cache_dir, local_files_only, files)
         if weights:
             _check_digest(weights, folder, revision)
     extras = _check_folder(folder)
@@ -113,6 +120,8 @@ def from_pretrained(
         if model_args:
             raise
         raise ConfigError(f"{folder / CONFIG_FILE} does not let timm load the weights: {e!r}") from e
+    if verify:
+        verify_model(model, folder / CHECK_FILE)
     model.ssrnet_hub_extras = extras
     return model if device is None else move_model(model, device)
 
@@ -244,20 +253,29 @@ def _download(
     token: Union[str, bool, None],
     cache_dir: Union[str, os.PathLike, None],
     local_files_only: bool,
+    files: list[str],
 ) -> Path:
     where = f"{repo} at revision {revision}" if revision else repo
-    if isinstance(token, str) and not re.fullmatch("[!-~]*", token):
-        # the client would raise an error that quotes it
-        raise HubError(f"{where} cannot be asked for: the token has a space, line break or other odd character in it.")
-    try:
-        folder = snapshot_download(
-            repo,
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            allow_patterns=[CONFIG_FILE, WEIGHTS_FILE],
+    check_token(token)
+
+    def fetch() -> Path:
+        return Path(
+            snapshot_download(
+                repo,
+                revision=revision,
+                token=token,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+                allow_patterns=files,
+            )
         )
+
+    try:
+        folder = _retry(fetch)
+        damaged = _remove_damaged(folder, files)
+        if damaged and not local_files_only:
+            folder = _retry(fetch)
+            damaged = _remove_damaged(folder, files)
     except GatedRepoError as e:
         raise HubError(
             f"{repo} is gated: accept its terms on its page on the Hub, then pass token= or set HF_TOKEN."
@@ -278,7 +296,11 @@ def _download(
         ) from e
     except Exception as e:  # whatever the network, or a server that is not the Hub, makes the client raise
         raise HubError(f"Downloading {where} failed: {e!r:.500}") from e
-    folder = Path(folder)
+    if damaged:
+        raise CorruptWeightsError(
+            f"{where}: {' and '.join(damaged)} is not the content that the Hub says it is, and was removed from the "
+            "cache. Try again."
+        )
     if not (folder / WEIGHTS_FILE).is_file() and not local_files_only:
         try:
             # one request; list_repo_files would try for 23 seconds where the Hub is out of reach
@@ -290,6 +312,58 @@ def _download(
     if not (folder / CONFIG_FILE).is_file():
         raise WeightsNotFoundError(f"{where} has no {CONFIG_FILE}: it is no repository of weights for timm.")
     return folder
+
+
+def check_token(token: Union[str, bool, None]) -> None:
+    """Refuse a token that cannot be sent: the client would raise an error that quotes it."""
+    if isinstance(token, str) and not re.fullmatch("[!-~]*", token):
+        raise HubError("The token cannot be sent: it has a space, line break or other odd character in it.")
+
+
+_T = TypeVar("_T")
+
+
+def _retry(ask: Callable[[], _T]) -> _T:
+    """Ask the Hub again where it was busy or hung up, which its client does for some of its requests only."""
+    for pause in (1.0, 3.0):
+        try:
+            return ask()
+        except Exception as e:
+            if not _may_pass(e):
+                raise
+            time.sleep(max(pause, _asked_to_wait(e)))
+    return ask()
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether an error of the Hub's client is one that may be gone with the next try."""
+    if isinstance(error, LocalEntryNotFoundError):
+        # without an answer the Hub is out of reach, which the client has tried long enough
+        return getattr(error.__cause__, "response", None) is not None and _may_pass(error.__cause__)
+    response = getattr(error, "response", None)
+    if response is None:
+        return isinstance(error, HTTPError)
+    return response.status_code == 429 or response.status_code >= 500
+
+
+def _asked_to_wait(error: Exception) -> float:
+    response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
+    seconds = response.headers.get("Retry-After", "") if response is not None else ""
+    return min(float(seconds), 30.0) if seconds.isdigit() else 0.0
+
+
+def _remove_damaged(folder: Path, files: list[str]) -> list[str]:
+    """Remove from the cache what is not the content that its name there says, which the client does not look at."""
+    damaged = []
+    for name in files:
+        path = folder / name
+        blob = path.resolve()
+        # a link to the content, by its digest, where the system has links
+        if path.is_symlink() and blob.is_file() and blob.name not in (file_digest(blob), git_digest(blob)):
+            path.unlink()
+            blob.unlink()
+            damaged.append(name)
+    return damaged
 
 
 def read_model_config(folder: Union[str, os.PathLike]) -> tuple[nn.Module, dict[str, Any]]:

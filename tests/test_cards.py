@@ -1,5 +1,6 @@
 """Cards and README say what was measured of the weights of the zoo."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -7,15 +8,15 @@ from pathlib import Path
 
 import pytest
 import timm
-from huggingface_hub import ModelCard
+import yaml
+from huggingface_hub import ModelCard, ModelCardData
 
 from ssrnet_hub import save_pretrained, zoo
-from ssrnet_hub.cards import name_weights, record_figures
+from ssrnet_hub.cards import name_weights, record_figures, render_card
 from ssrnet_hub.errors import UnknownModelError
 from ssrnet_hub.zoo import ZOO
 
 ROOT = Path(__file__).resolve().parent.parent
-EMBEDDED = [name for name, weights in ZOO.items() if weights.embedded]
 
 
 def test_rendered_files_are_up_to_date():
@@ -31,13 +32,47 @@ def test_everything_in_the_zoo_was_measured(weights):
     assert measured >= {("utkface", "val", False), *[("fgnet", None, True)] * (not weights.ends)}
 
 
-@pytest.mark.parametrize("name", EMBEDDED)
+FIELDS = {*inspect.signature(ModelCardData).parameters, "model-index"} - {"model_name", "eval_results", "kwargs"}
+
+
+@pytest.mark.parametrize("name", ZOO)
 def test_front_matter(name):
-    card = ModelCard.load(ROOT / "cards" / f"{name}.md")
+    card, weights = ModelCard.load(ROOT / "cards" / f"{name}.md"), ZOO[name]
+    front = yaml.safe_load(card.content.split("---")[1])
+    assert front.keys() <= FIELDS
+    assert front.keys() >= {"license", "library_name", "pipeline_tag", "tags", "datasets", "metrics", "model-index"}
     assert card.data.model_name == name
     assert card.data.library_name == "timm"
-    stated = [result.metric_value for result in card.data.eval_results]
-    assert stated == [round(m["mae"], 2) for m in ZOO[name].figures]
+    assert card.data.license == weights.license
+    assert (card.data.license == "other") == bool(card.data.license_name and card.data.license_link)
+    assert bool(card.data.base_model) == bool(weights.source)
+    assert all(result.dataset_split for result in card.data.eval_results)
+    stated = [(r.dataset_type, r.metric_value) for r in card.data.eval_results]
+    assert stated == [(m["dataset"], round(m["mae"], 2) if "mae" in m else m["accuracy"]) for m in weights.figures]
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_card_says_what_one_has_to_know(name):
+    card, weights = (ROOT / "cards" / f"{name}.md").read_text(encoding="utf-8"), ZOO[name]
+    for heading in ("Load it", "Input", "Figures", "Training", "Limits and misuse", "Licences", "Citation"):
+        assert f"\n## {heading}\n" in card
+    for way in ("AgeEstimator(", "from_pretrained(", 'timm.create_model("hf-hub:'):
+        assert way in card
+    for figures in weights.figures:
+        assert f"`{figures['command']}` on {figures['device']}" in card
+    assert card.count("- Code of") == card.count("- Weights:") == card.count("- Training data:") == 1
+    if weights.source:
+        assert weights.conversion in card and "released in" in card and "not\ntheirs" in card
+    assert "None" not in card and "  \n" not in card
+
+
+def test_card_of_weights_of_ones_own(tmp_path):
+    model = timm.create_model("ssrnet_blog")
+    card = render_card(save_pretrained(model, tmp_path, training={"data": "my chips"}), "me/mine")
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["license"] == "unknown" and "model-index" not in front and front.keys() <= FIELDS
+    assert 'from_pretrained("me/mine")' in card and "44,805 parameters" in card and "my chips" in card
+    assert "Nothing was measured" in card and "UTKFace" not in card
 
 
 @pytest.fixture

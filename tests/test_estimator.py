@@ -815,8 +815,9 @@ def test_aligned_crops_keep_their_order(estimator, photo, pair):
     crops = [Image.new("RGB", (30, 30)), pair, encode(photo, "PNG"), np.asarray(photo)]
     faces = estimator.crops(iter(crops), align=True)
     assert [face.aligned for face in faces] == [False, True, True, True]
+    assert_same(faces[1:], [estimator.crops([crop], align=True)[0] for crop in crops[1:]])
     # of several faces the largest
-    assert_same(faces[1:], [estimator(pair)[0], *estimator(photo), *estimator(photo)])
+    assert [face.box for face in faces[1:]] == [estimator(pair)[0].box, *[estimator(photo)[0].box] * 2]
     assert estimator.crops([], align=True) == []
 
 
@@ -982,6 +983,20 @@ def test_boxes_handed_back_leave_ages_where_they_were(estimator, people):
     crops = [estimator.framing.crop(photo, face.box, None) for photo, face in zip(photos, found, strict=True)]
     unaligned = np.array([face.age for face in estimator.crops(crops)])
     assert np.abs(unaligned - before).mean() > 2 * change.mean()
+
+
+@pytest.mark.parametrize("margin", [0, 0.1, 0.3])
+def test_crops_that_are_aligned_leave_ages_about_where_they_were(estimator, people, margin):
+    crops = []
+    for photo, face, _ in people:
+        x1, y1, x2, y2 = face.box
+        dx, dy = margin * (x2 - x1), margin * (y2 - y1)
+        corners = max(x1 - dx, 0), max(y1 - dy, 0), min(x2 + dx, photo.width), min(y2 + dy, photo.height)
+        crops.append(photo.crop(tuple(map(round, corners))))
+    aligned = estimator.crops(crops, align=True)
+    assert np.mean([face.aligned for face in aligned]) > 0.9
+    change = np.array([face.age for face in aligned]) - [face.age for _, face, _ in people]
+    assert np.abs(change).mean() < 3
 
 
 def test_without_landmarks_faces_are_about_where_the_template_has_them(estimator, people):

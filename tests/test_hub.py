@@ -525,17 +525,6 @@ for line in sys.stdin:
 TOKEN = "hf_0123456789secret"
 
 
-class MisbehavingHub(HubServer):
-    def model_info(self, token, repo, revision="main"):
-        if repo == "age/hangs-up":
-            return None
-        if repo == "age/portal":  # as the login page of a hotel
-            return Answer(b"<html>Welcome! Please log in.</html>", {"Content-Type": "text/html"})
-        if repo == "age/busy":
-            return Answer(status=503)
-        return super().model_info(token, repo, revision)
-
-
 class Hub:
     """The server and a client that talks to it."""
 
@@ -595,8 +584,11 @@ def hub(tmp_path_factory):
     folders["utkface"] = zoo.embedded_folder("ssrnet.utkface")
     repos["zoo-owner/ssrnet.utkface"] = {"main": folders["utkface"], "other": folders["b"]}
     repos["zoo-owner/ssrnet.imdb"] = {"main": folders["a"]}
-    server = MisbehavingHub(repos, private={"age/private": TOKEN}, gated={"age/gated": TOKEN})
-    with server:
+    with HubServer(repos, private={"age/private": TOKEN}, gated={"age/gated": TOKEN}) as server:
+        server.fail("/api/models/age/hangs-up", "drop", times=None)
+        server.fail("/api/models/age/busy", "503", times=None)
+        portal = Answer(b"<html>Welcome! Please log in.</html>", {"Content-Type": "text/html"})  # as of a hotel
+        server.fail("/api/models/age/portal", portal, times=None)
         hub = Hub(server, folders)
         yield hub
         hub.client.stdin.close()

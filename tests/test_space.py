@@ -1,0 +1,99 @@
+"""The demo as a Space: installed from its requirements alone, it answers."""
+
+import os
+import re
+import runpy
+import socket
+import subprocess
+import sys
+import time
+import venv
+from importlib.metadata import requires, version
+from pathlib import Path
+
+import gradio
+import httpx
+import pytest
+import yaml
+from gradio_client import Client, handle_file
+
+from ssrnet_hub import AgeEstimator
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = ROOT / "demo"
+
+prepare_space = runpy.run_path(str(ROOT / "scripts" / "publish_space.py"))["prepare_space"]
+
+
+@pytest.fixture(scope="module")
+def requirements():
+    return dict(line.split("==") for line in (DEMO / "requirements.txt").read_text().splitlines())
+
+
+def test_front_matter(requirements):
+    front = yaml.safe_load((DEMO / "README.md").read_text(encoding="utf-8").split("---")[1])
+    assert front["sdk"] == "gradio"
+    assert front["sdk_version"] == requirements["gradio"] == gradio.__version__
+    assert (DEMO / front["app_file"]).is_file()
+    assert re.fullmatch(r"3\.\d+", front["python_version"])
+    assert len(front["short_description"]) <= 60  # the Hub's limit
+
+
+def test_requirements_are_what_the_tests_run(requirements):
+    assert requirements == {name: version(name) for name in requirements}
+    needed = [name for name in requires("ssrnet_hub") if "extra ==" not in name or 'extra == "demo"' in name]
+    assert requirements.keys() == {re.match(r"[\w-]+", name)[0] for name in needed}
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def answers(python, space, astronaut, tmp_path):
+    """What the Space's endpoint answers, served by a Python from a folder."""
+    photo = tmp_path / "astronaut.png"
+    astronaut.save(photo)
+    port = free_port()
+    env = {**os.environ, "GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
+    env |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "GRADIO_TEMP_DIR": str(tmp_path / "gradio")}
+    log = tmp_path / "log"
+    with log.open("w") as out, subprocess.Popen([python, "app.py"], cwd=space, env=env, stdout=out, stderr=out) as app:
+        try:
+            url = f"http://127.0.0.1:{port}/"
+            wait_for(url, app, log)
+            return Client(url, verbose=False).predict(handle_file(photo), api_name="/predict")
+        finally:
+            app.kill()
+
+
+def wait_for(url, app, log):
+    for _ in range(600):
+        try:
+            httpx.get(url)
+            return
+        except httpx.TransportError:
+            assert app.poll() is None, log.read_text()
+            time.sleep(0.2)
+    pytest.fail(f"the Space did not start: {log.read_text()}")
+
+
+def test_the_space_answers(astronaut, estimator: AgeEstimator, tmp_path):
+    _, table, _ = answers(sys.executable, prepare_space(tmp_path / "space"), astronaut, tmp_path)
+    (face,) = estimator(astronaut)
+    assert table["data"] == [[1, round(face.age, 1), face.explain()]]
+
+
+@pytest.mark.skipif(not os.environ.get("SSRNET_TEST_INSTALL"), reason="SSRNET_TEST_INSTALL is not set: takes minutes")
+def test_the_space_answers_with_its_requirements_alone(astronaut, estimator: AgeEstimator, tmp_path):
+    space = tmp_path / "space"
+    space.mkdir()
+    # as the Hub does: the requirements are installed before the other files are there
+    (space / "requirements.txt").write_bytes((DEMO / "requirements.txt").read_bytes())
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", "requirements.txt"], cwd=space, check=True)
+    _, table, _ = answers(python, prepare_space(space), astronaut, tmp_path)
+    (face,) = estimator(astronaut)
+    assert table["data"] == [[1, round(face.age, 1), face.explain()]]
