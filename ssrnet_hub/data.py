@@ -39,14 +39,13 @@ def read_labels(path: Union[str, os.PathLike], split: Optional[str] = None) -> l
         split: Only the rows of this split.
 
     Raises:
-        LabelsError: No such file, a column is missing, an age is no number, or the split has no rows.
+        LabelsError: No such file, a column is missing, a row names no file, an age is no number, or the split has no
+            rows.
     """
     path = Path(path)
     rows = _read_table(
         path, ["file", "age", *["split"] * bool(split)], "A labels file has file, age and perhaps split."
     )
-    if not rows:
-        raise LabelsError(f"{path} has no rows.")
     try:
         labels = [
             Label(path.parent / row["file"], float(row["age"]), row.get("split"), row.get("gender") or None)
@@ -76,14 +75,14 @@ def read_boxes(path: Union[str, os.PathLike]) -> dict[Path, list[tuple[str, ...]
         The boxes of each photo, not checked, in the file's order; none for a photo whose only row has no numbers.
 
     Raises:
-        LabelsError: No such file, or a column is missing.
+        LabelsError: No such file, no rows, a column is missing, or a row names no file.
     """
     path = Path(path)
     corners = ("x1", "y1", "x2", "y2")
     photos: dict[str, Path] = {}
     boxes: dict[Path, list[tuple[str, ...]]] = {}
     for row in _read_table(path, ["file", *corners], "A file of boxes has file, x1, y1, x2, y2."):
-        name = row["file"] or ""
+        name = row["file"]
         photo = Path(name) if is_file(name) or not is_file(path.parent / name) else path.parent / name
         box = tuple(row[corner] or "" for corner in corners)
         # one photo may be named in several ways
@@ -103,4 +102,8 @@ def _read_table(path: Path, needed: list[str], hint: str) -> list[dict[str, Any]
     missing = [column for column in needed if column not in columns]
     if missing:
         raise LabelsError(f"{path} has no column {', '.join(missing)}. {hint}")
+    if not rows:
+        raise LabelsError(f"{path} has no rows.")
+    if not all(row["file"] for row in rows):
+        raise LabelsError(f"{path} has a row that names no file.")
     return rows

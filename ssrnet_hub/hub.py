@@ -16,6 +16,7 @@ from typing import Any, Optional, TypeVar, Union
 
 import timm
 import torch
+from filelock import FileLock
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -272,10 +273,14 @@ def _download(
 
     try:
         folder = _retry(fetch)
-        damaged = _remove_damaged(folder, files)
-        if damaged and not local_files_only:
-            folder = _retry(fetch)
-            damaged = _remove_damaged(folder, files)
+        damaged = _find_damaged(folder, files)
+        if damaged or not all((folder / name).is_file() for name in files):
+            # another process may be mending the same cache: a file of it was damaged, or is just being replaced
+            with FileLock(folder.parent.parent / ".mend.lock"):
+                damaged = _remove_damaged(folder, files)
+                if not local_files_only:
+                    folder = _retry(fetch)
+                    damaged = _remove_damaged(folder, files)
     except GatedRepoError as e:
         raise HubError(
             f"{repo} is gated: accept its terms on its page on the Hub, then pass token= or set HF_TOKEN."
@@ -342,7 +347,8 @@ def _may_pass(error: Exception) -> bool:
         return getattr(error.__cause__, "response", None) is not None and _may_pass(error.__cause__)
     response = getattr(error, "response", None)
     if response is None:
-        return isinstance(error, HTTPError)
+        # an OSError without a number is not the system's: the client got less than it was promised
+        return isinstance(error, HTTPError) or (type(error) is OSError and error.errno is None)
     return response.status_code == 429 or response.status_code >= 500
 
 
@@ -352,17 +358,27 @@ def _asked_to_wait(error: Exception) -> float:
     return min(float(seconds), 30.0) if seconds.isdigit() else 0.0
 
 
+def _find_damaged(folder: Path, files: list[str]) -> list[str]:
+    """The files of the cache that are not the content that their name there says, which the client does not look at."""
+    return [name for name in files if _is_damaged(folder / name)]
+
+
+def _is_damaged(path: Path) -> bool:
+    # a link to the content, by its digest, where the system has links
+    if not path.is_symlink():
+        return False
+    blob = path.resolve()
+    try:
+        return blob.name not in (file_digest(blob), git_digest(blob))
+    except FileNotFoundError:
+        return True
+
+
 def _remove_damaged(folder: Path, files: list[str]) -> list[str]:
-    """Remove from the cache what is not the content that its name there says, which the client does not look at."""
-    damaged = []
-    for name in files:
-        path = folder / name
-        blob = path.resolve()
-        # a link to the content, by its digest, where the system has links
-        if path.is_symlink() and blob.is_file() and blob.name not in (file_digest(blob), git_digest(blob)):
-            path.unlink()
-            blob.unlink()
-            damaged.append(name)
+    damaged = _find_damaged(folder, files)
+    for name in damaged:
+        (folder / name).resolve().unlink(missing_ok=True)
+        (folder / name).unlink(missing_ok=True)
     return damaged
 
 
