@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from . import __version__
 from .data import read_boxes
-from .errors import BoxError, PhotoError, SSRNetHubError
+from .errors import BoxError, LabelsError, PhotoError, SSRNetHubError
 from .estimator import AgeEstimator, Face
 from .files import full_name, is_file, is_folder, replace_file
 from .photos import MAX_PIXELS, load_photo, picture_suffixes
@@ -110,6 +110,8 @@ def run_models(args: argparse.Namespace) -> int:
 def run_predict(args: argparse.Namespace) -> int:
     boxes = read_boxes(args.boxes) if args.boxes else {}
     photos = find_photos(args.paths) if args.paths else [(path, None) for path in boxes]
+    if not photos:
+        raise LabelsError(f"{args.boxes} names no photos.")
     boxes_of = {full_name(path): own for path, own in boxes.items()}
     estimator = AgeEstimator(args.weights, device=args.device, gender=args.gender, max_pixels=args.max_pixels)
     names = unique_names([path for path, _ in photos])

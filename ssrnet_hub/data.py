@@ -46,6 +46,8 @@ def read_labels(path: Union[str, os.PathLike], split: Optional[str] = None) -> l
     rows = _read_table(
         path, ["file", "age", *["split"] * bool(split)], "A labels file has file, age and perhaps split."
     )
+    if not rows:
+        raise LabelsError(f"{path} has no rows.")
     try:
         labels = [
             Label(path.parent / row["file"], float(row["age"]), row.get("split"), row.get("gender") or None)
@@ -75,7 +77,7 @@ def read_boxes(path: Union[str, os.PathLike]) -> dict[Path, list[tuple[str, ...]
         The boxes of each photo, not checked, in the file's order; none for a photo whose only row has no numbers.
 
     Raises:
-        LabelsError: No such file, no rows, a column is missing, or a row names no file.
+        LabelsError: No such file, a column is missing, or a row names no file.
     """
     path = Path(path)
     corners = ("x1", "y1", "x2", "y2")
@@ -102,8 +104,6 @@ def _read_table(path: Path, needed: list[str], hint: str) -> list[dict[str, Any]
     missing = [column for column in needed if column not in columns]
     if missing:
         raise LabelsError(f"{path} has no column {', '.join(missing)}. {hint}")
-    if not rows:
-        raise LabelsError(f"{path} has no rows.")
     if not all(row["file"] for row in rows):
         raise LabelsError(f"{path} has a row that names no file.")
     return rows
