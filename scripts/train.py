@@ -1,26 +1,40 @@
-"""Train an age model on a labels file: python scripts/train.py --labels DIR/labels.csv --output DIR."""
+"""Train weights on a labels file: python scripts/train.py --recipe NAME.yaml --labels DIR/labels.csv --output DIR.
+
+On several GPUs, machines or processes: torchrun --nproc-per-node N scripts/train.py ..., or accelerate launch. A run
+that was cut off goes on when it is started again.
+"""
 
 import argparse
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 from ssrnet_hub import SSRNetHubError
-from ssrnet_hub.training import Recipe, train
+from ssrnet_hub.training import Recipe, read_recipe, train
+
+RECIPES = Path(__file__).parent / "recipes"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--labels", required=True, help="labels.csv with the columns file, age, split")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default=RECIPES / "ssrnet.utkface.yaml", help="default: %(default)s")
+    parser.add_argument("--labels", required=True, help="labels.csv with the columns file, age, split, perhaps gender")
     parser.add_argument("--output", required=True, help="folder for the weights, their config and the log")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--cpu", action="store_true", help="stay on the CPU although there is a GPU")
+    parser.add_argument("--workers", type=int, default=0, help="processes that prepare chips; default: none")
+    changes = parser.add_argument_group("instead of what the recipe says")
     for field in fields(Recipe):
-        kind = {"action": argparse.BooleanOptionalAction} if field.type is bool else {"type": field.type}
-        name = f"--{field.name.replace('_', '-')}"
-        parser.add_argument(name, default=field.default, help="default: %(default)s", **kind)
+        changes.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default))
     args = vars(parser.parse_args())
-    labels, output, device = args.pop("labels"), args.pop("output"), args.pop("device")
+    recipe, labels, output = args.pop("recipe"), args.pop("labels"), args.pop("output")
+    options = {name: args.pop(name) for name in ("cpu", "workers")}
+    changed = {name: value for name, value in args.items() if value is not None}
+    command = ["python scripts/train.py", "--recipe", Path("scripts/recipes") / Path(recipe).name]
+    command += ["--labels", Path(Path(labels).resolve().parent.name) / Path(labels).name, "--output DIR"]
+    command += [f"--{name.replace('_', '-')} {value}" for name, value in changed.items()]
     try:
-        print(train(labels, output, Recipe(**args), device))
+        recipe = read_recipe(recipe, **changed)
+        print(train(labels, output, recipe, **options, command=" ".join(map(str, command))))
     except SSRNetHubError as e:
         print(f"error: {e}", file=sys.stderr)
         return 1

@@ -14,6 +14,7 @@ from .errors import UnknownModelError
 from .files import file_digest, is_file, replace_file
 from .framing import Framing
 from .hub import WEIGHTS_FILE, read_model_config
+from .metrics import SMALLEST_GROUP
 from .zoo import DEFAULT, ZOO, Weights, count_parameters
 
 __all__ = ["name_weights", "record_figures", "render_card", "render_table"]
@@ -110,6 +111,7 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
     data = _DATA.get(name.partition(".")[2]) if entry else None
     measured = entry.figures if entry else []
     of_gender = model.V == 1
+    by_group = {what for figures in measured for what in figures.get("groups", {})}
     context = {
         "weights": name,
         "repo": repo_id or f"OWNER/{name}",
@@ -122,6 +124,9 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
         "megabytes": sum(v.numel() * v.element_size() for v in model.state_dict().values()) / 1e6,
         "V": model.V,
         "measured": measured,
+        "by_group": by_group,
+        "not_by_group": [what for what in ("age", "gender", "ethnicity") if what not in by_group],
+        "smallest_group": SMALLEST_GROUP,
         "authors_figures": _AUTHORS_FIGURES.get(name),
         "framing": _describe(Framing.from_dict(extras["framing"])) if "framing" in extras else None,
         "input_size": "x".join(map(str, cfg["input_size"][1:])),

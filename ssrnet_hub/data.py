@@ -22,12 +22,14 @@ class Label:
         age: Years.
         split: ``"train"``, ``"val"``, ...; None where the file has no such column.
         gender: ``"female"`` or ``"male"``; None where the file does not say.
+        ethnicity: As the file calls it; None where it does not say.
     """
 
     path: Path
     age: float
     split: Optional[str] = None
     gender: Optional[str] = None
+    ethnicity: Optional[str] = None
 
 
 def read_labels(path: Union[str, os.PathLike], split: Optional[str] = None) -> list[Label]:
@@ -35,7 +37,7 @@ def read_labels(path: Union[str, os.PathLike], split: Optional[str] = None) -> l
 
     Args:
         path: A CSV file with the columns ``file`` (relative to the CSV's folder) and ``age`` (years), and perhaps
-            ``split`` and ``gender``; further columns are passed over.
+            ``split``, ``gender`` and ``ethnicity``; further columns are passed over.
         split: Only the rows of this split.
 
     Raises:
@@ -50,7 +52,13 @@ def read_labels(path: Union[str, os.PathLike], split: Optional[str] = None) -> l
         raise LabelsError(f"{path} has no rows.")
     try:
         labels = [
-            Label(path.parent / row["file"], float(row["age"]), row.get("split"), row.get("gender") or None)
+            Label(
+                path.parent / row["file"],
+                float(row["age"]),
+                row.get("split"),
+                row.get("gender") or None,
+                row.get("ethnicity") or None,
+            )
             for row in rows
         ]
         bad = next((label.age for label in labels if not math.isfinite(label.age)), None)

@@ -1,18 +1,24 @@
 """Pictures of results."""
 
+import os
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Union
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .errors import SSRNetHubError
 from .estimator import Face
+from .files import replace_file
+from .metrics import age_band
 from .stages import rounded_contributions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["annotate", "plot_breakdown"]
+__all__ = ["annotate", "plot_breakdown", "plot_errors"]
 
 _COLOURS = ("#0072B2", "#E69F00", "#009E73")
 """One a stage; told apart by colour-blind eyes as well (Okabe and Ito)."""
@@ -40,6 +46,14 @@ def annotate(image: Image.Image, faces: list[Face]) -> Image.Image:
     return image
 
 
+def _new_figure(width: float, height: float) -> "Figure":
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as e:
+        raise SSRNetHubError("Such pictures are drawn by matplotlib: pip install matplotlib.") from e
+    return Figure(figsize=(width, height), layout="constrained")
+
+
 def plot_breakdown(face: Face) -> "Figure":
     """How the network got to an age: the bins of each stage where it moved them, and what each stage adds.
 
@@ -55,14 +69,9 @@ def plot_breakdown(face: Face) -> "Figure":
     Raises:
         SSRNetHubError: matplotlib (extra ``plot``) is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as e:
-        raise SSRNetHubError("Pictures of breakdowns are drawn by matplotlib: pip install matplotlib.") from e
-
     stages = face.stages
     before = [0.0, *accumulate(stage.contribution for stage in stages)]
-    figure = Figure(figsize=(9, 1.3 * len(stages) + 2.2), layout="constrained")
+    figure = _new_figure(9, 1.3 * len(stages) + 2.2)
     photo, *rows, total = figure.subplot_mosaic(
         [["face", f"stage {k}"] for k in range(len(stages))] + [["face", "total"]],
         width_ratios=(1, 3),
@@ -103,3 +112,65 @@ def plot_breakdown(face: Face) -> "Figure":
     total.set_xlabel(face.explain())
     total.spines[["top", "right", "left"]].set_visible(False)
     return figure
+
+
+def plot_errors(
+    predicted: Sequence[float], true: Sequence[float], folder: Union[str, os.PathLike, None] = None
+) -> dict[str, "Figure"]:
+    """How far predicted ages are off.
+
+    Args:
+        predicted: Ages, years.
+        true: Ages, years, as many.
+        folder: Where to write them as ``NAME.svg``; the same ages make the same bytes.
+
+    Returns:
+        Figures of matplotlib: ``scatter``, predicted against true ages; ``errors``, the errors by ten years of true
+        age, a box from the 25th to the 75th percentile around the median; ``cs``, the share of the faces with an error
+        of at most so many years.
+
+    Raises:
+        SSRNetHubError: matplotlib (extra ``plot``) is not installed, or the folder cannot be written to.
+    """
+    predicted, true = np.asarray(predicted, float), np.asarray(true, float)
+    errors = predicted - true
+    figures = {"scatter": _new_figure(5, 5), "errors": _new_figure(6, 3.5), "cs": _new_figure(5, 3.5)}
+    scatter, by_age, cs = (figure.subplots() for figure in figures.values())
+
+    ends = [min(0, predicted.min(), true.min()), max(predicted.max(), true.max())]
+    scatter.plot(ends, ends, color="0.5", linewidth=1)
+    scatter.scatter(true, predicted, s=8, alpha=0.4, color=_COLOURS[0], linewidths=0)
+    scatter.set(xlabel="true age, years", ylabel="predicted age, years", aspect="equal")
+
+    bands = np.array([age_band(age) for age in true])
+    parts = {str(band): errors[bands == band] for band in np.unique(bands)}
+    by_age.axhline(0, color="0.5", linewidth=1)
+    by_age.boxplot(
+        list(parts.values()),
+        tick_labels=[f"{band}\n{len(part)}" for band, part in parts.items()],
+        showfliers=False,
+        medianprops={"color": _COLOURS[1]},
+    )
+    by_age.set(xlabel="true age, years, and number of faces", ylabel="predicted less true age, years")
+
+    years = np.arange(201) / 10
+    cs.plot(years, [(np.abs(errors) <= limit).mean() for limit in years], color=_COLOURS[0])
+    cs.set(xlabel="error of at most, years", ylabel="share of the faces", xlim=(0, 20), ylim=(0, 1))
+    for axes in (scatter, by_age, cs):
+        axes.spines[["top", "right"]].set_visible(False)
+    if folder is not None:
+        _write_svg(figures, Path(folder))
+    return figures
+
+
+def _write_svg(figures: dict[str, "Figure"], folder: Path) -> None:
+    from matplotlib import rc_context
+
+    # without these, ids are drawn by chance and the date is written in
+    with rc_context({"svg.hashsalt": "ssrnet_hub"}):
+        for name, figure in figures.items():
+            try:
+                with replace_file(folder / f"{name}.svg") as path:
+                    figure.savefig(path, metadata={"Date": None})
+            except OSError as e:
+                raise SSRNetHubError(f"{folder / name}.svg cannot be written: {e.strerror or e}.") from e

@@ -201,16 +201,17 @@ def count_parameters(name: str) -> int:
     return sum(p.numel() for p in timm.create_model(name, device="meta").parameters())
 
 
-def new_model(architecture: str, **pretrained_cfg: Any) -> nn.Module:
+def new_model(architecture: str, drop_rate: Optional[float] = None, **pretrained_cfg: Any) -> nn.Module:
     """A model with random weights, in training mode.
 
     Args:
         architecture: One of `list_architectures`.
+        drop_rate: Dropout; the architecture's default without.
         **pretrained_cfg: What timm's config of the weights to come says otherwise than the architecture's default; of
             the default's origin it says nothing.
     """
     overlay = {"tag": None, "license": None, "file": None, "hf_hub_id": None, **pretrained_cfg}
-    return timm.create_model(architecture, pretrained_cfg_overlay=overlay)
+    return timm.create_model(architecture, pretrained_cfg_overlay=overlay, drop_rate=drop_rate)
 
 
 def embedded_folder(name: str) -> Optional[Path]:

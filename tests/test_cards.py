@@ -103,3 +103,43 @@ def test_weights_are_known_by_name_or_by_bytes(tmp_path):
     for weights in ("ssrnet.nowhere", save_pretrained(timm.create_model("ssrnet"), tmp_path)):
         with pytest.raises(UnknownModelError):
             name_weights(weights)
+
+
+AGES = {"mae": 6.0, "mae_interval": [5.5, 6.5], "rmse": 8.0, "cs3": 0.3, "cs5": 0.5, "cs7": 0.7, "bias": -1.0}
+HOW = {"n": 90, "missed": 1, "dataset": "faces", "split": None, "detect": True, "command": "measure", "device": "CPU"}
+
+
+def test_card_of_figures_from_before_there_were_groups(figures_folder):
+    record_figures("ssrnet.imdb", {"mae": 6.0, "cs5": 0.5, "bias": -1.0, **HOW})
+    card = render_card("ssrnet.imdb")
+    assert "| 6.00 | 50.0 % | -1.00 | 90 | 1 |" in card
+    assert "not measured by age or by group" in card and "RMSE" not in card and "interval" not in card
+
+
+def test_card_of_figures_by_group(figures_folder):
+    part = {"mae": 9.0, "bias": 2.0, "cs5": 0.25, "n": 40}
+    groups = {"age": {"0-9": {**part, "mae": 5.0}, "80+": part}}
+    changes = {"shift 5 %": 1.25, "half resolution": None, "JPEG quality 40": 2.5}
+    more = {"flip": {**AGES, "mae": 5.5}, "robustness": changes, "robustness_missed": {"JPEG quality 40": 3}}
+    record_figures("ssrnet.imdb", {**AGES, **HOW, "groups": groups, "worst_group": {"age": "80+"}, **more})
+    card = render_card("ssrnet.imdb")
+    for line in (
+        "| one forward pass | 6.00 | 5.50 to 6.50 | 8.00 | 30.0 % | 50.0 % | 70.0 % | -1.00 | 90 | 1 |",
+        "| mean with the mirror image | 5.50 | 5.50 to 6.50 | 8.00 | 30.0 % | 50.0 % | 70.0 % | -1.00 | 90 | 1 |",
+        "| age | 0-9 | 5.00 | +2.00 | 25.0 % | 40 |",
+        "| age | 80+, the worst | 9.00 | +2.00 | 25.0 % | 40 |",
+        "| shift 5 % | 1.25 |  |",
+        "| JPEG quality 40 | 2.50 | 3 |",
+    ):
+        assert f"\n{line}\n" in card
+    assert "None" not in card and "half resolution" not in card
+    assert "It was not measured by gender or ethnicity." in card and "by age or by group" not in card
+
+
+def test_card_of_genders_by_group(figures_folder):
+    of_all = {"accuracy": 0.75, "balanced_accuracy": 0.7}
+    groups = {what: {"a": {"accuracy": 0.5, "n": 40}} for what in ("age", "gender", "ethnicity")}
+    record_figures("ssrnet_gender.imdb", {**of_all, **HOW, "groups": groups, "worst_group": {}})
+    card = render_card("ssrnet_gender.imdb")
+    assert "\n| 75.0 % | 70.0 % | 90 | 1 |\n" in card and "\n| ethnicity | a | 50.0 % | 40 |\n" in card
+    assert "not equally right for all" in card and "not measured" not in card

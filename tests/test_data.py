@@ -30,10 +30,10 @@ def test_columns(write):
 
 
 def test_further_columns_and_their_order(write):
-    path = write('gender,age,split,file,note\nfemale,3,train,a.jpg,"x, y"\n,4,val,b.jpg,\n')
+    path = write('gender,age,split,file,note,ethnicity\nfemale,3,train,a.jpg,"x, y",other\n,4,val,b.jpg,,\n')
     assert read_labels(path) == [
-        Label(path.parent / "a.jpg", 3, "train", "female"),
-        Label(path.parent / "b.jpg", 4, "val", None),
+        Label(path.parent / "a.jpg", 3, "train", "female", "other"),
+        Label(path.parent / "b.jpg", 4, "val", None, None),
     ]
 
 

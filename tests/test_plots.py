@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssrnet_hub.plots import annotate, plot_breakdown
+from ssrnet_hub import SSRNetHubError
+from ssrnet_hub.plots import annotate, plot_breakdown, plot_errors
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +53,33 @@ def test_breakdown_says_the_same_numbers_in_words_and_in_the_picture(face, tmp_p
     shown = [float(text.get_text()) for text in total.texts]
     for number in shown:
         assert f"{number:.1f}" in face.explain()
+
+
+def test_pictures_of_errors_show_the_ages():
+    predicted, true = [4.0, 33, 25, 90], [2.0, 30, 39, 80]
+    figures = plot_errors(predicted, true)
+    axes = {name: figure.axes[0] for name, figure in figures.items()}
+    assert axes["scatter"].collections[0].get_offsets().tolist() == [list(p) for p in zip(true, predicted, strict=True)]
+    assert [tick.get_text() for tick in axes["errors"].get_xticklabels()] == ["0-9\n1", "30-39\n2", "80+\n1"]
+    # errors 2, 3, -14, 10
+    years, share = axes["cs"].lines[0].get_data()
+    cs = dict(zip(years.tolist(), share, strict=True))
+    assert [cs[limit] for limit in (0, 1.9, 2, 3, 9.9, 10, 14, 20)] == [0, 0, 0.25, 0.5, 0.5, 0.75, 1, 1]
+
+
+def test_the_same_errors_make_the_same_files(tmp_path):
+    rng = np.random.default_rng(0)
+    true = rng.uniform(0, 90, 50)
+    for folder in ("a", "b"):
+        plot_errors(true + 3, true, tmp_path / folder)
+    files = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert files == ["cs.svg", "errors.svg", "scatter.svg"]
+    for name in files:
+        content = (tmp_path / "a" / name).read_text()
+        assert content == (tmp_path / "b" / name).read_text() and "<svg" in content and "<dc:date>" not in content
+
+
+def test_pictures_of_errors_need_a_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SSRNetHubError, match=r"scatter\.svg cannot be written"):
+        plot_errors([1], [2], tmp_path / "file")
