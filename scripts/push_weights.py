@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ssrnet_hub import SSRNetHubError, from_pretrained
 from ssrnet_hub.convert import convert_torch
+from ssrnet_hub.errors import UnknownModelError
 from ssrnet_hub.hub import WEIGHTS_FILE
 from ssrnet_hub.publish import prepare_repository, push_repository, read_token
 
@@ -20,7 +21,11 @@ def find_folder(source: Path, temporary: str) -> Path:
     """The folder of weights that is meant by a path."""
     if source.name == WEIGHTS_FILE:
         return source.parent
-    return convert_torch(source, Path(temporary, "converted")) if source.is_file() else source
+    if source.is_file():
+        return convert_torch(source, Path(temporary, "converted"))
+    if not source.is_dir():
+        raise UnknownModelError(f"{source} is no folder and no file: name what train.py or convert_weights.py wrote.")
+    return source
 
 
 def main() -> int:

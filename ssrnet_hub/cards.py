@@ -62,8 +62,6 @@ _AUTHORS_FIGURES = {
 }
 """What the paper says of networks trained as these."""
 
-_REPO_OF_AUTHORS = "shamangary/SSR-Net"
-
 
 def name_weights(weights: Union[str, os.PathLike]) -> str:
     """The zoo's name of some weights, a name of the zoo itself or a folder.
@@ -135,7 +133,6 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
         "conversion": entry and entry.source and entry.conversion,
         "data": data,
         "training": training,
-        "train_command": _train_command(training["recipe"]) if training and "recipe" in training else None,
         "license": cfg.get("license") or "unknown",
     }
     front = ModelCardData(
@@ -144,7 +141,6 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
         tags=["gender-estimation" if of_gender else "age-estimation", "face", "ssr-net", "timm", "ssrnet_hub"],
         datasets=[data.id] if data else None,
         metrics=["accuracy" if of_gender else "mae"],
-        base_model=_REPO_OF_AUTHORS if entry and entry.source else None,
         **_front_license(context["license"]),
         **({"model_name": name, "eval_results": [_eval_result(m) for m in measured]} if measured else {}),
     )
@@ -190,14 +186,6 @@ def _describe_normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> 
         ", ".join(f"{v:.4g}" for v in (values[:1] if len(set(values)) == 1 else values)) for values in (mean, std)
     )
     return f"RGB from 0 to 1, less {less}, divided by {by}"
-
-
-def _train_command(recipe: dict[str, Any]) -> str:
-    options = []
-    for field, value in recipe.items():
-        name = field.replace("_", "-")
-        options.append(f"--{'' if value else 'no-'}{name}" if isinstance(value, bool) else f"--{name} {value}")
-    return f"python scripts/train.py --labels DIR/labels.csv --output DIR {' '.join(options)}"
 
 
 def _describe(framing: Framing) -> str:

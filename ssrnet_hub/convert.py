@@ -13,7 +13,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from .errors import ConversionError
-from .files import file_digest
+from .files import file_digest, is_file
 from .framing import AUTHORS_FRAMING
 from .hub import CONFIG_FILE, WEIGHTS_FILE, read_model_config, save_pretrained
 from .ssrnet import SSRNet
@@ -171,6 +171,8 @@ def _read_keras(path: Union[str, os.PathLike]) -> dict[str, np.ndarray]:
     except ImportError as e:
         raise ConversionError("Keras files are read by h5py: pip install h5py, or the extra convert.") from e
 
+    if not is_file(path):
+        raise ConversionError(f"{path} is no file.")
     layers: dict[str, np.ndarray] = {}
 
     def collect(name: str, item: Union[h5py.Group, h5py.Dataset]) -> None:

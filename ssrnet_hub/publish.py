@@ -16,6 +16,7 @@ from huggingface_hub.errors import (
     LocalTokenNotFoundError,
     RepositoryNotFoundError,
 )
+from huggingface_hub.utils import validate_repo_id
 from torch import nn
 
 from .cards import render_card
@@ -101,9 +102,11 @@ def prepare_repository(folder: Union[str, os.PathLike], directory: Union[str, os
         repo_id: ``owner/name``, for the lines of the card that load the weights.
 
     Raises:
+        UnknownModelError: Nothing on the Hub can be called ``repo_id``.
         SSRNetHubError: The folder does not load; `CheckError` where it does not answer as its check tensors say.
     """
     folder, directory = Path(folder), Path(directory)
+    _check_repo_id(repo_id)
     model = from_pretrained(folder)
     check = folder / CHECK_FILE
     if check.is_file():
@@ -142,6 +145,7 @@ def push_repository(
         mirror: Remove from the repository what the folder has not.
     """
     check_token(token)
+    _check_repo_id(repo_id)
     files = Path(files)
     api = HfApi(token=token)
     kind = {"repo_type": repo_type}
@@ -177,6 +181,15 @@ def push_repository(
     return Push(repo_id, done.oid, done.oid != before.sha, done.pr_revision or revision or "main")
 
 
+def _check_repo_id(repo_id: str) -> None:
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as e:
+        raise UnknownModelError(f"{repo_id!r} cannot be a name on the Hub: {e}") from e
+    if "/" not in repo_id:
+        raise UnknownModelError(f"{repo_id!r} does not say whose it is: name the repository as owner/name.")
+
+
 @contextmanager
 def _push_errors(repo_id: str) -> Iterator[None]:
     """Whatever the client raises while pushing, as an error that says what to do."""
@@ -184,8 +197,6 @@ def _push_errors(repo_id: str) -> Iterator[None]:
         yield
     except SSRNetHubError:
         raise
-    except HFValidationError as e:
-        raise UnknownModelError(f"{repo_id!r} cannot be a name on the Hub: {e}") from e
     except LocalTokenNotFoundError as e:
         raise HubError(f"Pushing to {repo_id} needs a token that may write: {_TOKENS}.") from e
     except HfHubHTTPError as e:

@@ -702,7 +702,11 @@ class _Connection(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.hub_server", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.hub_server",
+        description=__doc__,
+        epilog="Its one token is hf_local. Point a client at it by HF_ENDPOINT; with --lfs also HF_HUB_DISABLE_XET=1.",
+    )
     parser.add_argument("--port", type=int, default=0, help="where to listen; anywhere by default")
     parser.add_argument("--lfs", action="store_true", help="keep safetensors and large files as LFS objects")
     args = parser.parse_args()

@@ -45,7 +45,6 @@ def test_front_matter(name):
     assert card.data.library_name == "timm"
     assert card.data.license == weights.license
     assert (card.data.license == "other") == bool(card.data.license_name and card.data.license_link)
-    assert bool(card.data.base_model) == bool(weights.source)
     assert all(result.dataset_split for result in card.data.eval_results)
     stated = [(r.dataset_type, r.metric_value) for r in card.data.eval_results]
     assert stated == [(m["dataset"], round(m["mae"], 2) if "mae" in m else m["accuracy"]) for m in weights.figures]

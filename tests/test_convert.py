@@ -300,8 +300,9 @@ def test_truncated_keras_file(tmp_path, keras_file, gender_file, share):
 def test_what_is_no_keras_file(tmp_path):
     text = tmp_path / "weights.h5"
     text.write_text("These are no weights.")
-    for path in (text, tmp_path / "none.h5", tmp_path):
-        assert_refused(convert_keras, path, "cannot be read as a Keras weights file", tmp_path / "out")
+    assert_refused(convert_keras, text, "cannot be read as a Keras weights file", tmp_path / "out")
+    for path in (tmp_path / "none.h5", tmp_path):
+        assert_refused(convert_keras, path, "is no file", tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -229,8 +229,9 @@ def test_what_is_no_weights(client, repo, name):
     client.refuses("no folder|pickled state dict", "push_weights", ROOT / name, "--repo", repo)
 
 
-def test_impossible_name(client, folder):
-    client.refuses("cannot be a name", "push_weights", folder, "--repo", "a//b")
+@pytest.mark.parametrize("name", ["a//b", "a/b/c", "lonely"])
+def test_impossible_name(client, folder, name):
+    client.refuses("cannot be a name|owner/name", "push_weights", folder, "--repo", name, "--dry-run")
 
 
 def test_a_checkpoint_is_converted(hub, client, folder, repo, tmp_path):
