@@ -6,7 +6,7 @@ from typing import Optional, Protocol, Union
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from .framing import Box, Landmarks, align
 
@@ -44,6 +44,9 @@ class Locator(Protocol):
 class MTCNNDetector:
     """facenet-pytorch's MTCNN, whose weights are part of its wheel.
 
+    Where it finds nothing it looks once more, with a border around the picture: it does not see faces that the
+    picture's edge cuts.
+
     Args:
         min_score: Faces below this score are dropped.
         min_located: Below this score a box of someone else's gets no landmarks.
@@ -77,18 +80,22 @@ class MTCNNDetector:
         # MTCNN fails on pictures that are smaller than the smallest face
         if min(seen.size) < self.min_face:
             return []
-        boxes, scores, points = self._mtcnn.detect(np.asarray(seen), landmarks=True)
+        faces = self._search(seen, 0, image.size) or self._search(seen, max(seen.size) // 4, image.size)
+        return sorted(faces, key=_area, reverse=True)
+
+    def _search(self, seen: Image.Image, border: int, size: tuple[int, int]) -> list[Detection]:
+        """The faces in a picture with a border around it, in pixels of the picture at another size."""
+        boxes, scores, points = self._mtcnn.detect(np.asarray(ImageOps.expand(seen, border)), landmarks=True)
         if boxes is None:
             return []
-        scale = np.array(image.size) / seen.size
-        boxes = (boxes.astype(float).reshape(-1, 2, 2) * scale).clip(0, image.size)
-        points = points.astype(float) * scale
-        faces = [
+        scale = np.array(size) / seen.size
+        boxes = ((boxes.astype(float).reshape(-1, 2, 2) - border) * scale).clip(0, size)
+        points = (points.astype(float) - border) * scale
+        return [
             Detection(tuple(box.ravel().tolist()), tuple(map(tuple, landmarks.tolist())), float(score))
             for box, landmarks, score in zip(boxes, points, scores, strict=True)
             if score >= self.min_score and (box[1] > box[0]).all()
         ]
-        return sorted(faces, key=_area, reverse=True)
 
     def locate(self, image: Image.Image, boxes: Sequence[Box]) -> list[Detection]:
         """The landmarks of faces whose boxes are known, by the last of the three networks.

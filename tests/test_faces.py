@@ -139,6 +139,18 @@ def test_a_face_that_the_edge_cuts(detector, cut_off):
     assert iou(face.box, (0, 62, 63, 172)) > 0.5
 
 
+def test_a_face_that_all_edges_cut(detector, astronaut, found):
+    x1, y1, x2, y2 = found[0].box
+    dx, dy = 0.08 * (x2 - x1), 0.08 * (y2 - y1)
+    box = tuple(map(round, (x1 + dx, y1 + dy, x2 - dx, y2 - dy)))
+    close = astronaut.crop(box)
+    assert detector._mtcnn.detect(np.asarray(close))[0] is None
+    [face] = detector(close)
+    assert (np.array(face.box) >= 0).all() and (np.array(face.box[2:]) <= close.size).all()
+    landmarks = np.array(face.landmarks) + box[:2]
+    assert np.abs(landmarks - found[0].landmarks).max() < 0.1 * (x2 - x1)
+
+
 def test_largest_first(detector, astronaut):
     image = Image.new("RGB", (900, 400))
     for x, size in ((0, 200), (200, 400), (600, 300)):
