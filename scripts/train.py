@@ -31,7 +31,8 @@ def main() -> int:
     changed = {name: value for name, value in args.items() if value is not None}
     command = ["python scripts/train.py", "--recipe", Path("scripts/recipes") / Path(recipe).name]
     command += ["--labels", Path(Path(labels).resolve().parent.name) / Path(labels).name, "--output DIR"]
-    command += [f"--{name.replace('_', '-')} {value}" for name, value in changed.items()]
+    said = {**changed, **({"start": Path(changed["start"]).name} if "start" in changed else {})}
+    command += [f"--{name.replace('_', '-')} {value}" for name, value in said.items()]
     try:
         recipe = read_recipe(recipe, **changed)
         print(train(labels, output, recipe, **options, command=" ".join(map(str, command))))

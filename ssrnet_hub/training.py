@@ -200,7 +200,8 @@ def train(
             "data": f"{len(train_labels):,} aligned chips of {Path(labels).resolve().parent.name}, split train",
             "set_aside": len(aside),
             "median_age": float(np.median([label.age for label in train_labels])),
-            "recipe": asdict(recipe),
+            # where a folder lies says nothing to others
+            "recipe": {**asdict(recipe), "start": Path(recipe.start).name},
             **({"start": before} if before else {}),
             **({"command": command} if command else {}),
             "device": describe_device(device) + (f", {world} processes" if world > 1 else ""),
