@@ -1,6 +1,7 @@
 """What can go wrong, said to the person who meets it: what happened and what to do."""
 
 __all__ = [
+    "ArchiveError",
     "ArchitectureError",
     "BoxError",
     "CheckError",
@@ -79,6 +80,10 @@ class LabelsError(SSRNetHubError, ValueError):
 
 class PhotoError(SSRNetHubError):
     """The input cannot be read as a picture."""
+
+
+class ArchiveError(SSRNetHubError):
+    """A zip is damaged, too large, or has names that climb out of it."""
 
 
 class BoxError(SSRNetHubError, ValueError):
