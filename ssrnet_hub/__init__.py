@@ -7,6 +7,7 @@ from .errors import SSRNetHubError
 from .estimator import AgeEstimator, Face
 from .framing import Framing
 from .hub import from_pretrained, save_pretrained
+from .plots import plot_breakdown
 from .publish import push_to_hub
 from .ssrnet import SSRNet
 from .stages import Stage
@@ -23,6 +24,7 @@ __all__ = [
     "Stage",
     "from_pretrained",
     "list_models",
+    "plot_breakdown",
     "push_to_hub",
     "save_pretrained",
 ]

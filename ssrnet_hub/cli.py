@@ -20,7 +20,7 @@ from .errors import BoxError, LabelsError, PhotoError, SSRNetHubError
 from .estimator import AgeEstimator, Face
 from .files import full_name, is_file, is_folder, replace_file
 from .photos import MAX_PIXELS, load_photo, picture_suffixes
-from .plots import annotate
+from .plots import annotate, plot_breakdown
 from .zoo import DEFAULT, OWNER_VARIABLE, ZOO, count_parameters, list_models
 
 __all__ = ["main"]
@@ -58,7 +58,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     output = predict.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print a JSON list with one object a photo")
     output.add_argument("--csv", action="store_true", help="print CSV with one row a face")
-    predict.add_argument("--annotate", metavar="DIR", help="write a copy of each photo with boxes and ages to DIR")
+    predict.add_argument(
+        "--annotate",
+        metavar="DIR",
+        help="write a copy of each photo with boxes and ages to DIR; with --explain "
+        "also a picture of how the network got to the age of each face, NAME.face1.png",
+    )
     predict.add_argument("--explain", action="store_true", help="tell how the stages of the network got to each age")
     predict.add_argument("--device", help="where to compute, such as cuda; the CPU without")
     predict.add_argument(
@@ -132,7 +137,11 @@ def run_predict(args: argparse.Namespace) -> int:
                 error = str(e)
         if args.annotate and error is None:
             try:
-                save_picture(annotate(image, faces), Path(args.annotate, names[path]))
+                copy = Path(args.annotate, names[path])
+                save_picture(annotate(image, faces), copy)
+                if args.explain:
+                    for number, face in enumerate(faces, start=1):
+                        save_breakdown(face, copy.with_name(f"{copy.name}.face{number}.png"))
             except SSRNetHubError as e:
                 unwritten.append(str(e))
         results.append((str(path), faces, error))
@@ -190,6 +199,14 @@ def save_picture(image: Image.Image, path: Path) -> None:
         with replace_file(path) as temporary:
             image.save(temporary, quality=92)
     except (OSError, ValueError) as e:  # ValueError: more than the format can hold
+        raise SSRNetHubError(f"{path} cannot be written: {e}.") from e
+
+
+def save_breakdown(face: Face, path: Path) -> None:
+    try:
+        with replace_file(path) as temporary:
+            plot_breakdown(face).savefig(temporary, format="png", dpi=110)
+    except OSError as e:
         raise SSRNetHubError(f"{path} cannot be written: {e}.") from e
 
 

@@ -1,10 +1,14 @@
 """Pictures of results."""
 
+import io
+import math
 import os
+import re
+import textwrap
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -12,38 +16,73 @@ from PIL import Image, ImageDraw, ImageFont
 from .errors import SSRNetHubError
 from .estimator import Face
 from .files import replace_file
+from .framing import Box
 from .metrics import age_band
-from .stages import rounded_contributions
+from .stages import Stage, rounded_contributions
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["annotate", "plot_breakdown", "plot_errors"]
+__all__ = ["annotate", "figure_svg", "plot_breakdown", "plot_errors"]
 
 _COLOURS = ("#0072B2", "#E69F00", "#009E73")
 """One a stage; told apart by colour-blind eyes as well (Okabe and Ito)."""
 
 
-def annotate(image: Image.Image, faces: list[Face]) -> Image.Image:
-    """A copy of an upright RGB photo with a box and the age at every face."""
+def annotate(image: Image.Image, faces: Sequence[Face], labels: Optional[Sequence[str]] = None) -> Image.Image:
+    """A copy of an upright RGB photo with a box and a label at every face.
+
+    Args:
+        image: The photo in which the faces were found.
+        faces: With boxes.
+        labels: One a face; without, the age in whole years, after the face's number where there are several.
+
+    Raises:
+        ValueError: There are not as many labels as faces.
+    """
+    if labels is None:
+        numbers = [f"{number}: " for number in range(1, len(faces) + 1)] if len(faces) > 1 else [""]
+        labels = [number + _short_age(face) for number, face in zip(numbers, faces, strict=False)]
     image = image.copy()
     draw = ImageDraw.Draw(image)
     line = max(round(max(image.size) / 400), 2)
-    for face in faces:
-        x1, y1, x2, y2 = face.box
-        x1, y1, x2, y2 = max(x1, 0), max(y1, 0), min(x2, image.width), min(y2, image.height)
+    boxes = [_clip_box(face, image) for face in faces]
+    for x1, y1, x2, y2 in boxes:
         draw.rectangle((x1, y1, x2, y2), outline="black", width=line + 2)
         draw.rectangle((x1 + 1, y1 + 1, max(x2, x1 + 2) - 1, max(y2, y1 + 2) - 1), outline="white", width=line)
-        size = max(round((x2 - x1) / 4), 8 * line)
-        font = ImageFont.load_default(size)
-        text = f"{face.age:.0f}"
-        left, top, right, bottom = draw.textbbox((x1, y1), text, font)
-        height = bottom - top + 4 * line
-        # above the box, or inside where there is no room
-        y = y1 - height if y1 >= height else y1
-        draw.rectangle((x1, y, x1 + right - left + 4 * line, y + height), fill="black")
-        draw.text((x1 + 2 * line - (left - x1), y + 2 * line - (top - y1)), text, fill="white", font=font)
+    taken: list[Box] = []
+    # over all the boxes, or those of neighbours would cross them out
+    for (x1, y1, x2, y2), label in zip(boxes, labels, strict=True):
+        font, edge = ImageFont.load_default(min(max(round((x2 - x1) / 4), 9 * line), 24 * line)), 2 * line
+        left, top, right, bottom = draw.textbbox((0, 0), label, font)
+        width, height = right - left + 2 * edge, bottom - top + 2 * edge
+        spots = [
+            (min(max(x, 0), max(image.width - width, 0)), y)
+            for y in (y1 - height, y2, y1)
+            for x in (x1, x2 - width)
+            if y >= 0 and (y == y1 or y + height <= image.height)
+        ]
+        # above the box, or below, or inside where there is no room
+        x, y = min(spots, key=lambda spot: sum(_overlap((*spot, spot[0] + width, spot[1] + height), o) for o in taken))
+        taken.append((x, y, x + width, y + height))
+        draw.rectangle(taken[-1], fill="black")
+        draw.text((x + edge - left, y + edge - top), label, fill="white", font=font)
     return image
+
+
+def _short_age(face: Face, digits: int = 0) -> str:
+    return "?" if math.isnan(face.age) else f"{face.age:.{digits}f}"
+
+
+def _clip_box(face: Face, image: Image.Image) -> Box:
+    x1, y1, x2, y2 = face.box
+    return max(x1, 0), max(y1, 0), min(x2, image.width), min(y2, image.height)
+
+
+def _overlap(a: Box, b: Box) -> float:
+    """The area that two boxes share."""
+    return max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
 
 
 def _new_figure(width: float, height: float) -> "Figure":
@@ -54,14 +93,16 @@ def _new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def plot_breakdown(face: Face) -> "Figure":
+def plot_breakdown(face: Face, *, width: float = 9.0) -> "Figure":
     """How the network got to an age: the bins of each stage where it moved them, and what each stage adds.
 
-    A bin stands on the axis of years at the sum of the stages before plus its shifted index times the bin width; its
-    height is p. The faint lines are where the bins would stand without the dynamic range.
+    A bin stands on the axis of years at the sum of the stages before plus its shifted index times the bin width,
+    ``(i + eta_i) * width``, and is as high as its p. The faint bins are where it would stand without the dynamic range:
+    with eta and delta 0. Below, the contributions of the stages add up to the age.
 
     Args:
         face: What `AgeEstimator` answered.
+        width: Of the figure, inches; below 6, as for a phone, everything is in one column.
 
     Returns:
         A figure of matplotlib.
@@ -69,49 +110,104 @@ def plot_breakdown(face: Face) -> "Figure":
     Raises:
         SSRNetHubError: matplotlib (extra ``plot``) is not installed.
     """
-    stages = face.stages
-    before = [0.0, *accumulate(stage.contribution for stage in stages)]
-    figure = _new_figure(9, 1.3 * len(stages) + 2.2)
-    photo, *rows, total = figure.subplot_mosaic(
-        [["face", f"stage {k}"] for k in range(len(stages))] + [["face", "total"]],
-        width_ratios=(1, 3),
-        height_ratios=[1] * len(stages) + [1.2],
-    ).values()
-    photo.imshow(face.crop)
-    photo.set_title(f"{face.age:.1f} years", fontsize=16)
-    photo.axis("off")
+    stages, narrow = face.stages, width < 6
+    names = [f"stage {k}" for k in range(len(stages))]
+    heights = [1.0] * len(stages) + [0.45 + 0.25 * len(stages)]
+    panels = [[name] for name in (*names, "total")]
+    if narrow:
+        panels, heights = [["face"], *panels], [0.8, *heights]
+    else:
+        panels = [["face", *panel] for panel in panels]
+    figure = _new_figure(width, 1.35 * sum(heights) + 0.4)
+    axes = figure.subplot_mosaic(panels, width_ratios=(1,) if narrow else (1, 3.2), height_ratios=heights)
+    axes["face"].imshow(face.crop)
+    axes["face"].set_title(f"{_short_age(face, 1)} years", fontsize=16, fontweight="bold")
+    axes["face"].axis("off")
 
+    before = [0.0, *accumulate(stage.contribution for stage in stages)]
+    added = rounded_contributions(stages) if math.isfinite(face.raw_age) else [math.nan] * len(stages)
+    highest = max((p for stage in stages for p in stage.p if math.isfinite(p)), default=0) or 1
     fixed = face.V
-    added = rounded_contributions(stages)
-    for k, (stage, axes) in enumerate(zip(stages, rows, strict=True)):
-        colour = _COLOURS[k % len(_COLOURS)]
+    for k, (stage, name) in enumerate(zip(stages, names, strict=True)):
         fixed /= len(stage.p)
-        for i in range(len(stage.p) + 1):
-            axes.axvline(before[k] + i * fixed, color="0.85", linewidth=1, zorder=0)
-        for i, (p, eta) in enumerate(zip(stage.p, stage.eta, strict=True)):
-            left = before[k] + (i + eta) * stage.width
-            axes.bar(left, p, stage.width, align="edge", color=colour, alpha=0.55, edgecolor=colour)
-            if len(stage.p) <= 10:
-                middle = left + stage.width / 2
-                axes.annotate(str(i), (middle, 0), (0, 2), textcoords="offset points", ha="center", fontsize=8)
-        axes.set_ylabel(f"stage {k + 1}\np")
-        axes.spines[["top", "right"]].set_visible(False)
-        total.barh(0, stage.contribution, left=before[k], color=colour, edgecolor="white")
-        middle = before[k] + stage.contribution / 2
-        text = f"{added[k]:+.1f}"
-        total.annotate(
-            text, (middle, 0.45), (0, 3 + 11 * (k % 2)), textcoords="offset points", ha="center", color=colour
-        )
-    rows[-1].set_xlabel("years (faint: the bins before the network moved them)")
-    highest = 1.1 * max(max(stage.p) for stage in stages) or 1
-    for axes in rows:
-        axes.set_ylim(0, highest)
-    total.axvline(before[-1], ymax=0.55, color="black", linewidth=1)
-    total.set_ylim(-0.5, 1.3)
-    total.set_yticks([])
-    total.set_xlabel(face.explain())
-    total.spines[["top", "right", "left"]].set_visible(False)
+        _draw_bins(axes[name], stage, before[k], fixed, highest, _COLOURS[k % len(_COLOURS)])
+        says = f"{added[k]:.1f} years" if k == 0 else f"{added[k]:+.1f} years"
+        kind = "" if len(stages) == 1 else ", coarse" if k == 0 else ", finer" if k == 1 else ", finest"
+        axes[name].set_title(f"stage {k + 1}{kind}: {says}", loc="left", fontsize=11, fontweight="bold")
+    axes[names[-1]].set_xlabel("years; faint: the bins before the network moved them", fontsize=9)
+    _draw_sum(axes["total"], before, added, face)
     return figure
+
+
+def _draw_bins(axes: "Axes", stage: Stage, start: float, fixed: float, highest: float, colour: str) -> None:
+    """The bins of a stage, over those of ``fixed`` years that stand at their places from ``start``."""
+    few = len(stage.p) <= 10
+    for i, (p, eta) in enumerate(zip(stage.p, stage.eta, strict=True)):
+        if few:
+            axes.bar(start + i * fixed, highest, fixed, align="edge", gid="fixed", **_FAINT)
+        left = start + (i + eta) * stage.width
+        axes.bar(
+            left, p, stage.width, align="edge", gid="bin", color=colour, alpha=0.6, edgecolor=colour, linewidth=1.5
+        )
+        if few and math.isfinite(left):
+            middle = (left + stage.width / 2, 0)
+            axes.annotate(
+                f"{i}", middle, (0, 3), textcoords="offset points", ha="center", fontsize=9, fontweight="bold"
+            )
+    axes.set_ylim(0, 1.1 * highest)
+    axes.set_ylabel("p", rotation=0)
+    axes.tick_params(labelsize=9)
+    axes.locator_params(axis="y", nbins=3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+_FAINT = {"fill": False, "edgecolor": "0.6", "linewidth": 0.8, "linestyle": (0, (3, 3)), "zorder": 0}
+
+
+def _draw_sum(axes: "Axes", before: Sequence[float], added: Sequence[float], face: Face) -> None:
+    """The contributions, each from where the one before ended, down to the age."""
+    for k, share in enumerate(added):
+        axes.barh(k, before[k + 1] - before[k], 0.7, left=before[k], color=_COLOURS[k % len(_COLOURS)])
+        axes.plot([before[k + 1]] * 2, [k - 0.35, k + 1.35], color="0.5", linewidth=1, linestyle=":")
+        _note(axes, max(before[k], before[k + 1]), k, f"{share:.1f}" if k == 0 else f"{share:+.1f}")
+    axes.barh(len(added), before[-1], 0.7, color="0.5")
+    _note(axes, before[-1], len(added), f"{sum(added):.1f} years")
+    axes.set_yticks(range(len(added) + 1), [*(f"stage {k + 1}" for k in range(len(added))), "age"], fontsize=9)
+    axes.invert_yaxis()
+    axes.margins(x=0.2)
+    axes.tick_params(axis="x", labelsize=9)
+    axes.set_xlabel(textwrap.fill(face.explain(), 48), fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _note(axes: "Axes", x: float, y: float, text: str) -> None:
+    if math.isfinite(x):
+        axes.annotate(text, (x, y), (4, 0), textcoords="offset points", va="center", fontsize=10, fontweight="bold")
+
+
+def figure_svg(figure: "Figure", prefix: str = "") -> str:
+    """A figure as an ``<svg>`` element for a web page: in the page's own text colour and without a background.
+
+    Args:
+        figure: Of matplotlib; it is changed: what is black in it takes the colour of the text around it.
+        prefix: For the ids in it, which must differ between the figures of a page.
+
+    Returns:
+        The element; the same figure makes the same text.
+    """
+    from matplotlib import rc_context
+
+    file = io.StringIO()
+    with rc_context({"svg.hashsalt": "ssrnet_hub", "svg.fonttype": "none"}):
+        figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}", svg)
+    # axes and ticks are drawn in black, and text without any colour, which is black as well
+    svg = re.sub(r"(stroke|fill): #000000", r"\1: currentColor", svg)
+    svg = svg.replace("<text ", '<text fill="currentColor" ').replace("'DejaVu Sans'", "inherit")
+    return svg.replace("<svg ", '<svg role="img" ', 1)
 
 
 def plot_errors(

@@ -165,6 +165,19 @@ def test_annotate(run, folder, photo, face):
         assert (np.asarray(image) == before).all()
 
 
+def test_annotate_and_explain(run, tmp_path, photo):
+    two = Image.new("RGB", (2 * photo.width, photo.height))
+    for number in range(2):
+        two.paste(photo, (number * photo.width, 0))
+    two.save(tmp_path / "two.png")
+    code, _, err = run("predict", tmp_path / "two.png", "--annotate", tmp_path / "out", "--explain")
+    assert code == 0, err
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["two.png", "two.png.face1.png", "two.png.face2.png"]
+    breakdown = Image.open(tmp_path / "out" / names[1])
+    assert breakdown.width > 900 and len(breakdown.convert("RGB").getcolors(1 << 24)) > 100
+
+
 def test_annotated_copies_keep_their_format_or_become_png(run, tmp_path, photo):
     source, goal = tmp_path / "in", tmp_path / "out"
     (source / "b").mkdir(parents=True)

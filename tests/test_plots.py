@@ -1,11 +1,14 @@
 import dataclasses
+import math
+import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ssrnet_hub import SSRNetHubError
-from ssrnet_hub.plots import annotate, plot_breakdown, plot_errors
+from ssrnet_hub.plots import annotate, figure_svg, plot_breakdown, plot_errors
 
 
 @pytest.fixture(scope="module")
@@ -38,21 +41,73 @@ def test_breakdown_shows_every_bin_where_the_network_moved_it(face):
     axes = {a.get_label(): a for a in figure.axes}
     so_far = 0.0
     for k, stage in enumerate(face.stages):
-        bars = axes[f"stage {k}"].patches
+        bars = [bar for bar in axes[f"stage {k}"].patches if bar.get_gid() == "bin"]
         assert [bar.get_height() for bar in bars] == pytest.approx(stage.p)
         expected = [so_far + (i + eta) * stage.width for i, eta in enumerate(stage.eta)]
         assert [bar.get_x() for bar in bars] == pytest.approx(expected)
+        # and the grid that it moved them on
+        grid = [bar for bar in axes[f"stage {k}"].patches if bar.get_gid() == "fixed"]
+        assert [bar.get_x() for bar in grid] == pytest.approx([so_far + i * face.V / 3 ** (k + 1) for i in range(3)])
         so_far += stage.contribution
-    assert sum(bar.get_width() for bar in axes["total"].patches) == pytest.approx(face.raw_age)
+    *steps, age = axes["total"].patches
+    assert [bar.get_width() for bar in steps] == pytest.approx([stage.contribution for stage in face.stages])
+    assert age.get_width() == pytest.approx(face.raw_age)
 
 
 def test_breakdown_says_the_same_numbers_in_words_and_in_the_picture(face, tmp_path):
     figure = plot_breakdown(face)
     figure.savefig(tmp_path / "breakdown.svg")
     total = next(a for a in figure.axes if a.get_label() == "total")
-    shown = [float(text.get_text()) for text in total.texts]
+    shown = [text.get_text().removesuffix(" years").strip("+-") for text in total.texts]
+    assert len(shown) == 4
     for number in shown:
-        assert f"{number:.1f}" in face.explain()
+        assert number in face.explain()
+    for k, number in enumerate(shown[:3]):
+        panel = next(a for a in figure.axes if a.get_label() == f"stage {k}")
+        assert number in panel.get_title(loc="left")
+
+
+def odd_faces(face):
+    one = dataclasses.replace(face.stages[0], p=(0.01,) * 101, eta=(0.0,) * 101, contribution=50.0)
+    none = dataclasses.replace(face.stages[0], p=(0.0, 0.0, 0.0), contribution=0.0)
+    lost = dataclasses.replace(face.stages[1], width=math.inf, contribution=math.nan)
+    less = dataclasses.replace(face.stages[1], contribution=-3.0)
+    return {
+        "of one stage": dataclasses.replace(face, age=50.0, raw_age=50.0, stages=(one,)),
+        "of nothing": dataclasses.replace(face, age=0.0, raw_age=0.0, stages=(none,) * 3),
+        "without a number": dataclasses.replace(face, age=math.nan, raw_age=math.nan, stages=(face.stages[0], lost)),
+        "that goes down": dataclasses.replace(face, stages=(face.stages[0], less, less)),
+    }
+
+
+@pytest.mark.parametrize("width", [9.0, 4.2])
+@pytest.mark.parametrize("what", ["of one stage", "of nothing", "without a number", "that goes down"])
+def test_breakdown_of_any_face(face, what, width):
+    figure = plot_breakdown(odd_faces(face)[what], width=width)
+    assert figure.get_figwidth() == width
+    assert "<svg" in figure_svg(figure)
+
+
+def test_breakdown_for_a_page(face):
+    svg = figure_svg(plot_breakdown(face), "one-")
+    root = ElementTree.fromstring(svg)
+    assert root.tag.endswith("svg") and root.get("viewBox") and root.get("width") is None
+    assert svg == figure_svg(plot_breakdown(face), "one-")
+    # nothing in black, which a dark page would swallow, and text that can be read as such
+    assert "#000000" not in svg and "currentColor" in svg and ">stage 1, coarse: " in svg
+    other = figure_svg(plot_breakdown(face), "two-")
+    ids = [set(re.findall(r'\bid="([^"]*)"', text)) for text in (svg, other)]
+    assert ids[0] and not ids[0] & ids[1]
+    used = set(re.findall(r'href="#([^"]*)"', svg)) | set(re.findall(r"url\(#([^)]*)\)", svg))
+    assert used and used <= ids[0]
+
+
+def test_annotate_with_labels(astronaut, face):
+    plain, labelled = (np.asarray(annotate(astronaut, [face], labels)) for labels in (None, ["1: 32"]))
+    assert (plain != labelled).any()
+    assert (np.asarray(annotate(astronaut, [face], [f"{face.age:.0f}"])) == plain).all()
+    with pytest.raises(ValueError):
+        annotate(astronaut, [face], ["1", "2"])
 
 
 def test_pictures_of_errors_show_the_ages():
