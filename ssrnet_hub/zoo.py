@@ -120,7 +120,7 @@ ZOO: Mapping[str, Weights] = {
     for weights in (
         Weights(
             "ssrnet.utkface",
-            "1eaba9810858700943081121acb405880dee60996a8e4c8eb6bc345a0a2d6070",
+            "3cf2548e6ac3380bf1f013b690a1c80df8db6ebffd749c87ff83f408822aa6e0",
             Framing(),
             "other",
             embedded=True,
