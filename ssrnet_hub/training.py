@@ -404,7 +404,7 @@ def make_augment(strength: float = 1.0) -> Callable[[Tensor], Tensor]:
     return v2.Compose(
         [
             v2.RandomHorizontalFlip(),
-            v2.RandomAffine(8, (0.05, 0.05), (0.92, 1.08), interpolation=v2.InterpolationMode.BILINEAR),
+            v2.RandomAffine(8, (0.08, 0.08), (0.92, 1.08), interpolation=v2.InterpolationMode.BILINEAR),
             sometimes(0.8, v2.ColorJitter(0.4, 0.4, 0.4)),
             sometimes(0.3, v2.Lambda(shade)),
             sometimes(0.25, v2.Grayscale(3)),

@@ -120,7 +120,7 @@ ZOO: Mapping[str, Weights] = {
     for weights in (
         Weights(
             "ssrnet.utkface",
-            "3cf2548e6ac3380bf1f013b690a1c80df8db6ebffd749c87ff83f408822aa6e0",
+            "58ca679d0a67fc93a1f6afbe55d4b122a9772a505a97c13a61133e0ecd6552ff",
             Framing(),
             "other",
             embedded=True,

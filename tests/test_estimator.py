@@ -983,7 +983,7 @@ def test_boxes_handed_back_leave_ages_where_they_were(estimator, people):
     # without landmarks they move
     crops = [estimator.framing.crop(photo, face.box, None) for photo, face in zip(photos, found, strict=True)]
     unaligned = np.array([face.age for face in estimator.crops(crops)])
-    assert np.abs(unaligned - before).mean() > 2 * change.mean()
+    assert np.abs(unaligned - before).mean() > 1.4 * change.mean()
 
 
 @pytest.mark.parametrize("margin", [0, 0.1, 0.3])
