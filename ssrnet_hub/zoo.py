@@ -104,7 +104,7 @@ class Weights:
 
 
 AUTHORS_INPUT = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
-"""The input of the authors' weights: 0 .. 255, not normalised."""
+"""The input of the authors' weights, and of all weights of gender: 0 .. 255, not normalised."""
 
 FEMALE_MALE = ("female", "male")
 """Who is at 0 and who at 1 of a score of gender, unless the weights say otherwise."""
@@ -144,6 +144,15 @@ ZOO: Mapping[str, Weights] = {
             "megaage_asian.h5",
             "ssrnet.megaage_asian",
             "64002c94a6cb309e19cafd2922447d971217199da271b3517761221db37f7ad1",
+        ),
+        Weights(
+            "ssrnet_gender.utkface",
+            "bbf9e062e464fd6e68c0238ef9a6c259860eb1809d7ca978f4d7336ee070e4e4",
+            Framing(),
+            "other",
+            input=AUTHORS_INPUT,
+            embedded=True,
+            ends=FEMALE_MALE,
         ),
         _of_authors(
             "gender_imdb.h5",

@@ -1005,3 +1005,9 @@ def test_without_landmarks_faces_are_about_where_the_template_has_them(estimator
     crops = [estimator.framing.crop(photo, face.box, None) for photo, face, _ in people]
     seen = [estimator.detector.locate(crop, [(0, 0, size, size)])[0].landmarks for crop in crops]
     assert np.abs(np.median(seen, 0) / size - estimator.framing.template).max() < 0.06
+
+
+def test_the_embedded_weights_of_gender(estimator, astronaut):
+    (face,) = AgeEstimator(gender="ssrnet_gender.utkface")(astronaut)
+    assert face.gender_score < 0.3  # she is a woman
+    assert face.age == pytest.approx(estimator(astronaut)[0].age)

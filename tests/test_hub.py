@@ -109,7 +109,8 @@ def test_zoo():
 
 def test_every_entry_of_the_zoo_is_a_tag_of_timm():
     assert set(ssrnet_hub.list_models()) == set(zoo.ZOO) <= set(timm.list_pretrained())
-    assert ssrnet_hub.list_models("ssrnet_gender*") == [f"ssrnet_gender.{tag}" for tag in ("imdb", "morph2", "wiki")]
+    tags = ("imdb", "morph2", "utkface", "wiki")
+    assert ssrnet_hub.list_models("ssrnet_gender*") == [f"ssrnet_gender.{tag}" for tag in tags]
     for name, weights in zoo.ZOO.items():
         cfg = timm.get_pretrained_cfg(name)
         assert cfg.license == weights.license
