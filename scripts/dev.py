@@ -1,6 +1,7 @@
 """Set up and run the project with nothing but Python and git.
 
 python3 scripts/dev.py predict [PHOTO ...]   the age of every face in a photo (scikit-image's astronaut by default)
+python3 scripts/dev.py demo                  the web page, on http://127.0.0.1:7860 (--host, --port: elsewhere)
 python3 scripts/dev.py test [ARGUMENT ...]   the tests and the linter; arguments go to pytest
 
 Each makes the virtual environment .venv and, the first time, installs into it what it needs.
@@ -55,6 +56,11 @@ def predict(arguments: list) -> None:
     sys.exit(subprocess.run([str(BIN / "ssrnet-hub"), "predict", *map(str, arguments)]).returncode)
 
 
+def demo(arguments: list) -> None:
+    install("demo")
+    sys.exit(subprocess.run([str(BIN / "ssrnet-hub"), "demo", *arguments]).returncode)
+
+
 def test(arguments: list) -> None:
     install("dev")
     run([PYTHON, "-m", "ruff", "check", "."])
@@ -63,7 +69,7 @@ def test(arguments: list) -> None:
 
 
 def main() -> None:
-    commands = {"predict": predict, "test": test}
+    commands = {"predict": predict, "demo": demo, "test": test}
     if len(sys.argv) < 2 or sys.argv[1] not in commands:
         sys.exit(__doc__)
     if sys.version_info < (3, 10):  # noqa: UP036  run by whatever Python the machine has

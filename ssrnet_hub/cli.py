@@ -78,6 +78,16 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     models = commands.add_parser("models", help="list the weights that have a name")
     models.set_defaults(run=run_models)
 
+    demo = commands.add_parser(
+        "demo",
+        help="serve the web page",
+        description="Serve the web page: photos in, ages out, and how the network got there. Ctrl+C ends it.",
+    )
+    demo.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for other machines as well (default: %(default)s)")
+    demo.add_argument("--port", type=int, help="the first free one from 7860 without")
+    demo.add_argument("--mcp", action="store_true", help="serve its endpoints as MCP tools as well (extra mcp)")
+    demo.set_defaults(run=run_demo)
+
     args = parser.parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -109,6 +119,15 @@ def run_models(args: argparse.Namespace) -> int:
         notes = "the default" if name == DEFAULT else "gender" if weights.ends else ""
         rows.append((name, f"{count_parameters(name):,}", where, weights.license, notes))
     print(table(("name", "parameters", "where", "licence", ""), rows))
+    return 0
+
+
+def run_demo(args: argparse.Namespace) -> int:
+    try:
+        from .webapp import launch
+    except ImportError as e:
+        raise SSRNetHubError(f"The web page needs the extra demo: pip install 'ssrnet_hub[demo]' ({e}).") from e
+    launch(server_name=args.host, server_port=args.port, mcp_server=args.mcp)
     return 0
 
 

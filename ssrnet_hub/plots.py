@@ -155,7 +155,7 @@ def _draw_bins(axes: "Axes", stage: Stage, start: float, fixed: float, highest: 
                 f"{i}", middle, (0, 3), textcoords="offset points", ha="center", fontsize=9, fontweight="bold"
             )
     axes.set_ylim(0, 1.1 * highest)
-    axes.set_ylabel("p", rotation=0)
+    axes.set_ylabel("p", rotation=0, labelpad=10)
     axes.tick_params(labelsize=9)
     axes.locator_params(axis="y", nbins=3)
     axes.spines[["top", "right"]].set_visible(False)

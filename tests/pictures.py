@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,14 @@ def write_nasty(folder: Path, face: Image.Image) -> tuple[set[str], set[str]]:
     for name, data in {**good, **bad}.items():
         (folder / name).write_bytes(data)
     return set(good), set(bad)
+
+
+def write_zip(path: Path, files: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> Path:
+    """A zip of files by their names."""
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
 
 
 def iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:

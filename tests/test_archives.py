@@ -9,12 +9,7 @@ import pytest
 from ssrnet_hub.archives import read_zip
 from ssrnet_hub.errors import ArchiveError
 
-
-def write_zip(path, files, compression=zipfile.ZIP_DEFLATED):
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
+from .pictures import write_zip
 
 
 def test_the_pictures_in_the_order_of_their_names(tmp_path):

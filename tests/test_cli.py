@@ -713,3 +713,19 @@ def test_gender_mixed_up_with_age(run, folder, gender):
         code, out, err = run("predict", folder / "a.png", *arguments)
         assert (code, out) == (1, "")
         assert err.startswith("error: ") and len(err.splitlines()) == 1
+
+
+def test_demo_without_gradio(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ssrnet_hub.webapp", None)
+    code, out, err = run("demo")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ") and "ssrnet_hub[demo]" in err
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("SWEEP", "0"), ("MAX_PIXELS", "many"), ("QUEUE", "-1"), ("KEPT_WEIGHTS", "")]
+)
+def test_limits_of_the_demo_that_are_none(run, monkeypatch, variable, value):
+    monkeypatch.setenv(f"SSRNET_HUB_DEMO_{variable}", value)
+    code, _, err = run("demo")
+    assert code == 1 and f"SSRNET_HUB_DEMO_{variable}" in err and "above 0" in err

@@ -3,21 +3,20 @@
 import os
 import re
 import runpy
-import socket
 import subprocess
 import sys
-import time
 import venv
 from importlib.metadata import requires, version
 from pathlib import Path
 
 import gradio
-import httpx
 import pytest
 import yaml
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 
 from ssrnet_hub import AgeEstimator
+
+from .demo_server import serve
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "demo"
@@ -45,44 +44,18 @@ def test_requirements_are_what_the_tests_run(requirements):
     assert requirements.keys() == {re.match(r"[\w-]+", name)[0] for name in needed}
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def answers(python, space, astronaut, tmp_path):
     """What the Space's endpoint answers, served by a Python from a folder."""
     photo = tmp_path / "astronaut.png"
     astronaut.save(photo)
-    port = free_port()
-    env = {**os.environ, "GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
-    env |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "GRADIO_TEMP_DIR": str(tmp_path / "gradio")}
-    log = tmp_path / "log"
-    with log.open("w") as out, subprocess.Popen([python, "app.py"], cwd=space, env=env, stdout=out, stderr=out) as app:
-        try:
-            url = f"http://127.0.0.1:{port}/"
-            wait_for(url, app, log)
-            return Client(url, verbose=False).predict(handle_file(photo), api_name="/predict")
-        finally:
-            app.kill()
-
-
-def wait_for(url, app, log):
-    for _ in range(600):
-        try:
-            httpx.get(url)
-            return
-        except httpx.TransportError:
-            assert app.poll() is None, log.read_text()
-            time.sleep(0.2)
-    pytest.fail(f"the Space did not start: {log.read_text()}")
+    with serve(tmp_path, [python, "app.py"], space) as demo:
+        return demo.client().predict(handle_file(photo), api_name="/predict")
 
 
 def test_the_space_answers(astronaut, estimator: AgeEstimator, tmp_path):
-    _, table, _ = answers(sys.executable, prepare_space(tmp_path / "space"), astronaut, tmp_path)
+    answer = answers(sys.executable, prepare_space(tmp_path / "space"), astronaut, tmp_path)
     (face,) = estimator(astronaut)
-    assert table["data"] == [[1, round(face.age, 1), face.explain()]]
+    assert [said["age"] for said in answer["faces"]] == pytest.approx([face.age])
 
 
 @pytest.mark.skipif(not os.environ.get("SSRNET_TEST_INSTALL"), reason="SSRNET_TEST_INSTALL is not set: takes minutes")
@@ -94,6 +67,6 @@ def test_the_space_answers_with_its_requirements_alone(astronaut, estimator: Age
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", "requirements.txt"], cwd=space, check=True)
-    _, table, _ = answers(python, prepare_space(space), astronaut, tmp_path)
+    answer = answers(python, prepare_space(space), astronaut, tmp_path)
     (face,) = estimator(astronaut)
-    assert table["data"] == [[1, round(face.age, 1), face.explain()]]
+    assert [said["age"] for said in answer["faces"]] == pytest.approx([face.age])

@@ -1,0 +1,6 @@
+"""The web page of the package, and the service behind it: ``ssrnet-hub demo`` and the Space."""
+
+from .limits import Limits
+from .page import launch, make_page
+
+__all__ = ["Limits", "launch", "make_page"]

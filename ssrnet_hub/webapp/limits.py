@@ -1,0 +1,50 @@
+"""What visitors may ask of the demo."""
+
+import os
+from dataclasses import dataclass, fields
+
+from ..errors import ConfigError
+
+__all__ = ["Limits"]
+
+_PREFIX = "SSRNET_HUB_DEMO_"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a visitor may ask for.
+
+    Attributes:
+        max_pixels: Largest photo, width x height.
+        max_file_size: Largest upload, bytes.
+        max_photos: Photos in one go.
+        max_weights_size: Largest weights that are downloaded, bytes.
+        kept_weights: Weights kept in memory besides the embedded ones; those asked for longest ago go first.
+        sweep: Seconds between two sweeps of the uploads and answers on disk; each removes what is older than that.
+        queue: Requests that wait at most; others are turned away.
+    """
+
+    max_pixels: int = 40_000_000
+    max_file_size: int = 100_000_000
+    max_photos: int = 200
+    max_weights_size: int = 50_000_000
+    kept_weights: int = 4
+    sweep: int = 600
+    queue: int = 64
+
+    @classmethod
+    def from_environment(cls) -> "Limits":
+        """The defaults, but for those that variables like ``SSRNET_HUB_DEMO_MAX_PIXELS`` change.
+
+        Raises:
+            ConfigError: A variable is no positive whole number.
+        """
+        values = {}
+        for field in fields(cls):
+            variable = f"{_PREFIX}{field.name.upper()}"
+            text = os.environ.get(variable)
+            if text is not None:
+                if not text.isdecimal() or int(text) < 1:
+                    raise ConfigError(f"{variable} is a whole number above 0, not {text!r:.100}.")
+                values[field.name] = int(text)
+        return cls(**values)

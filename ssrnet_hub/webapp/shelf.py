@@ -1,0 +1,113 @@
+"""The weights that visitors may ask for: names of the zoo and repositories on the Hub, never a path."""
+
+import re
+import tempfile
+from collections import OrderedDict
+from pathlib import Path
+from threading import Lock
+from typing import Optional, Union
+
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+from torch import nn
+
+from ..errors import HubError, SSRNetHubError, UnknownModelError
+from ..estimator import AgeEstimator
+from ..faces import MTCNNDetector
+from ..hub import CONFIG_FILE, WEIGHTS_FILE, from_pretrained, read_model_config
+from ..zoo import DEFAULT, ZOO
+from .limits import Limits
+
+__all__ = ["Shelf"]
+
+_REPO = re.compile(r"(?P<repo>[A-Za-z0-9][\w-]*(\.[\w-]+)*/[A-Za-z0-9][\w-]*(\.[\w-]+)*)(@(?P<revision>[\w.-]+))?")
+_CONFIG_SIZE = 1_000_000
+
+
+class Shelf:
+    """Estimators by the names of their weights, a bounded number of them, on one detector.
+
+    Args:
+        limits: How large weights may be, how many are kept, and how large photos may be.
+    """
+
+    def __init__(self, limits: Limits):
+        self._limits = limits
+        self._detector = MTCNNDetector()
+        self._default = self._make(None)
+        self._kept: OrderedDict[str, AgeEstimator] = OrderedDict()
+        self._lock = Lock()
+
+    @property
+    def names(self) -> list[str]:
+        """The zoo's weights of age that can be had here, the default first."""
+        return [w.name for w in ZOO.values() if not w.ends and (w.embedded or w.repo)]
+
+    def __getitem__(self, name: Optional[str]) -> AgeEstimator:
+        """The estimator of some weights, made where it is not at hand.
+
+        Args:
+            name: A name of `names`, ``owner/repo`` or ``owner/repo@revision``; nothing for the default.
+
+        Raises:
+            UnknownModelError: It is neither.
+            HubError: The Hub does not hand them out to anybody, or they are too large.
+            SSRNetHubError: They are no weights of age of this package.
+        """
+        name = (name or DEFAULT).strip()
+        if name == DEFAULT:
+            return self._default
+        with self._lock:
+            if name in self._kept:
+                self._kept.move_to_end(name)
+                return self._kept[name]
+        estimator = self._load(name)
+        with self._lock:
+            self._kept[name] = estimator
+            while len(self._kept) > self._limits.kept_weights:
+                self._kept.popitem(last=False)
+        return estimator
+
+    def _load(self, name: str) -> AgeEstimator:
+        weights = ZOO.get(name)
+        if weights and weights.embedded:
+            return self._make(name)
+        match = _REPO.fullmatch(weights.repo or "" if weights else name)
+        if not match:
+            raise UnknownModelError(
+                f"{name!r:.100} is none of the weights here. Choose {', '.join(self.names)}, or a public repository on "
+                "the Hugging Face Hub as owner/repo or owner/repo@revision."
+            )
+        repo, revision = match["repo"], match["revision"]
+        # nothing stays on disk: what is kept is kept in memory
+        with tempfile.TemporaryDirectory() as cache:
+            commit = self._check(repo, revision, cache)
+            wanted = {"name": name} if weights else {"name": repo, "revision": commit}
+            return self._make(from_pretrained(**wanted, token=False, cache_dir=cache))
+
+    def _check(self, repo: str, revision: Optional[str], cache: str) -> str:
+        """Look at the sizes and the config of a repository before its weights are downloaded; its commit."""
+        try:
+            info = HfApi(token=False).model_info(repo, revision=revision, files_metadata=True, timeout=20)
+            sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+            for file, limit in ((WEIGHTS_FILE, self._limits.max_weights_size), (CONFIG_FILE, _CONFIG_SIZE)):
+                if sizes.get(file, 0) > limit:
+                    raise HubError(f"{file} of {repo} has {sizes[file]:,} bytes, more than the limit of {limit:,}.")
+            if CONFIG_FILE in sizes:
+                # it says whether these are weights of this package at all
+                config = hf_hub_download(repo, CONFIG_FILE, revision=info.sha, cache_dir=cache, token=False)
+                read_model_config(Path(config).parent)
+        except SSRNetHubError:
+            raise
+        except RevisionNotFoundError as e:
+            raise HubError(f"{repo} has no revision {revision!r}.") from e
+        except (GatedRepoError, RepositoryNotFoundError) as e:
+            raise HubError(f"{repo} is not on the Hugging Face Hub, or not for everybody.") from e
+        except HFValidationError as e:
+            raise UnknownModelError(f"{repo} cannot be a name on the Hugging Face Hub.") from e
+        except Exception as e:  # whatever the network, or a server that is not the Hub, makes the client raise
+            raise HubError("The Hugging Face Hub is out of reach. The embedded weights are always there.") from e
+        return info.sha
+
+    def _make(self, model: Union[str, nn.Module, None]) -> AgeEstimator:
+        return AgeEstimator(model, self._detector, max_pixels=self._limits.max_pixels)

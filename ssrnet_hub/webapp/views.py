@@ -1,0 +1,109 @@
+"""How answers look on the page."""
+
+import base64
+import html
+import io
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from ..estimator import Face
+from ..plots import figure_svg, plot_breakdown
+from .service import to_csv
+
+__all__ = ["CSS", "offer_files", "say_age", "show_breakdowns", "show_faces"]
+
+_PHONE = 4.2
+"""Width of the breakdown on a phone, inches of the figure."""
+
+CSS = """
+.ssr-faces { display: flex; flex-wrap: wrap; gap: 10px; }
+.ssr-face { display: flex; align-items: center; gap: 12px; padding: 8px 14px 8px 8px; cursor: pointer; text-align: left;
+  border: 2px solid var(--border-color-primary); border-radius: 12px; background: var(--background-fill-secondary);
+  color: var(--body-text-color); font: inherit; min-width: 190px; }
+.ssr-face:hover { border-color: var(--color-accent); }
+.ssr-face:focus-visible { outline: 3px solid var(--color-accent); outline-offset: 2px; }
+.ssr-face[aria-pressed=true] { border-color: var(--color-accent); box-shadow: inset 0 0 0 1px var(--color-accent); }
+.ssr-face img { width: 64px; height: 64px; border-radius: 8px; object-fit: cover; }
+.ssr-face b { font-size: 1.35em; }
+.ssr-face small { display: block; opacity: .75; }
+.ssr-breakdowns { display: flex; flex-wrap: wrap; gap: 24px; }
+.ssr-breakdown { flex: 1 1 340px; min-width: 0; max-width: 1000px; margin: 0; color: var(--body-text-color); }
+.ssr-breakdown figcaption { font-weight: 600; padding-bottom: 4px; }
+.ssr-breakdown svg { width: 100%; height: auto; display: block; }
+.ssr-breakdown .ssr-narrow { display: none; }
+.ssr-several .ssr-breakdown .ssr-wide { display: none; }
+.ssr-several .ssr-breakdown .ssr-narrow { display: block; }
+@media (max-width: 700px) {
+  .ssr-breakdown .ssr-wide { display: none; }
+  .ssr-breakdown .ssr-narrow { display: block; }
+  .ssr-face { flex: 1 1 100%; }
+}
+.ssr-file { font-weight: 600; margin-right: 12px; }
+"""
+
+
+def say_age(face: Face) -> str:
+    """The age in years to a tenth, or that there is none."""
+    return "no number" if math.isnan(face.age) else f"{face.age:.1f}"
+
+
+def show_faces(faces: Sequence[Face], picked: int) -> str:
+    """A button a face: its crop, number, age, and how sure the detector is."""
+    if not faces:
+        return ""
+    cards = []
+    for index, face in enumerate(faces):
+        cards.append(
+            f'<button type="button" class="ssr-face" data-face="{index}" aria-pressed="{str(index == picked).lower()}">'
+            f'<img src="{_picture(face.crop)}" alt="face {index + 1}">'
+            f"<span>face {index + 1}<br><b>{say_age(face)}</b> years"
+            f"<small>found with {face.score:.0%} confidence</small></span></button>"
+        )
+    return f'<div class="ssr-faces" role="group" aria-label="faces">{"".join(cards)}</div>'
+
+
+def show_breakdowns(faces: Sequence[tuple[str, Face]], number: int) -> str:
+    """The breakdown of a face by one or more weights, as wide as the page or for a phone, as the page is.
+
+    Args:
+        faces: Names of weights, and what they say of the same face.
+        number: The face's, from 1.
+    """
+    several = len(faces) > 1
+    figures = []
+    for index, (name, face) in enumerate(faces):
+        drawings = "".join(
+            f'<div class="ssr-{size}">{figure_svg(plot_breakdown(face, width=width), f"{size}{index}-")}</div>'
+            for size, width in (("wide", 9.0), ("narrow", _PHONE))
+        )
+        figures.append(
+            f'<figure class="ssr-breakdown"><figcaption>face {number}, {html.escape(name)}: {say_age(face)} years'
+            f"</figcaption>{drawings}</figure>"
+        )
+    return f'<div class="ssr-breakdowns {"ssr-several" if several else ""}">{"".join(figures)}</div>'
+
+
+def offer_files(rows: list[dict[str, Any]]) -> str:
+    """Links that save answers as CSV and JSON; what they save is in the links, and nowhere on the server's disk."""
+    files = {"ages.csv": ("text/csv", to_csv(rows)), "ages.json": ("application/json", json.dumps(rows, indent=2))}
+    links = [
+        f'<a class="ssr-file" download="{name}" href="{_data_uri(kind, text.encode())}">{name}</a>'
+        for name, (kind, text) in files.items()
+    ]
+    broken = sum(row["error"] is not None for row in rows)
+    said = f"{len(rows)} photos" + (f", {broken} of them could not be read" if broken else "")
+    return f"<p>{said}. Save: {' '.join(links)}</p>"
+
+
+def _picture(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=88)
+    return _data_uri("image/jpeg", file.getvalue())
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
