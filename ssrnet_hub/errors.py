@@ -17,6 +17,7 @@ __all__ = [
     "PickleOnlyError",
     "SSRNetHubError",
     "UnknownModelError",
+    "VideoError",
     "WeightsNotFoundError",
     "WrongShapeError",
 ]
@@ -84,6 +85,10 @@ class PhotoError(SSRNetHubError):
 
 class ArchiveError(SSRNetHubError):
     """A zip is damaged, too large, or has names that climb out of it."""
+
+
+class VideoError(SSRNetHubError):
+    """A film cannot be read, or is too long or too large."""
 
 
 class BoxError(SSRNetHubError, ValueError):
