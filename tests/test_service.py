@@ -15,7 +15,7 @@ import timm
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from mcp import ClientSession
-from mcp.client.streamable_http import streamablehttp_client
+from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 from ssrnet_hub import save_pretrained
@@ -276,7 +276,7 @@ def test_as_tools_of_a_language_model(demo, photos):
 
     async def use():
         async with (
-            streamablehttp_client(f"{demo.url}gradio_api/mcp/") as (read, write, _),
+            streamable_http_client(f"{demo.url}gradio_api/mcp/") as (read, write, _),
             ClientSession(read, write) as session,
         ):
             await session.initialize()
