@@ -5,7 +5,7 @@ import math
 import os
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
@@ -19,15 +19,16 @@ from .files import replace_file
 from .framing import Box
 from .metrics import age_band
 from .stages import Stage, rounded_contributions
+from .tracking import Sighting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["annotate", "figure_svg", "plot_breakdown", "plot_errors"]
+__all__ = ["annotate", "annotate_people", "figure_svg", "plot_ages", "plot_breakdown", "plot_errors"]
 
-_COLOURS = ("#0072B2", "#E69F00", "#009E73")
-"""One a stage; told apart by colour-blind eyes as well (Okabe and Ito)."""
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+"""One a stage or a person; told apart by colour-blind eyes as well (Okabe and Ito)."""
 
 
 def annotate(image: Image.Image, faces: Sequence[Face], labels: Optional[Sequence[str]] = None) -> Image.Image:
@@ -69,6 +70,12 @@ def annotate(image: Image.Image, faces: Sequence[Face], labels: Optional[Sequenc
         draw.rectangle(taken[-1], fill="black")
         draw.text((x + edge - left, y + edge - top), label, fill="white", font=font)
     return image
+
+
+def annotate_people(frame: Image.Image, people: Sequence[Sighting]) -> Image.Image:
+    """A copy of a frame of a film with a box, the number and the smoothed age of every person."""
+    labels = [f"{sighting.person}: {sighting.age:.0f}" for sighting in people]
+    return annotate(frame, [sighting.face for sighting in people], labels)
 
 
 def _short_age(face: Face, digits: int = 0) -> str:
@@ -183,6 +190,43 @@ def _draw_sum(axes: "Axes", before: Sequence[float], added: Sequence[float], fac
 def _note(axes: "Axes", x: float, y: float, text: str) -> None:
     if math.isfinite(x):
         axes.annotate(text, (x, y), (4, 0), textcoords="offset points", va="center", fontsize=10, fontweight="bold")
+
+
+def plot_ages(seen: Iterable[tuple[float, Sequence[Sighting]]], *, width: float = 9.0) -> "Figure":
+    """Ages through a film: a line a person, smoothed as `AgeTracker` does, over a dot for every frame.
+
+    Args:
+        seen: Of each frame its time in seconds and the people in it.
+        width: Of the figure, inches.
+
+    Returns:
+        A figure of matplotlib. Lines end in the person's number; where somebody was out of sight for more than a second
+        the line has a gap.
+
+    Raises:
+        SSRNetHubError: matplotlib (extra ``plot``) is not installed.
+    """
+    times: dict[int, list[tuple[float, float, float]]] = {}
+    for seconds, people in seen:
+        for sighting in people:
+            times.setdefault(sighting.person, []).append((seconds, sighting.face.age, sighting.age))
+    figure = _new_figure(width, 3.6)
+    axes = figure.subplots()
+    for person, points in sorted(times.items()):
+        colour, line = _COLOURS[(person - 1) % len(_COLOURS)], _LINES[(person - 1) // len(_COLOURS) % len(_LINES)]
+        seconds, raw, smooth = np.array(points).T
+        axes.scatter(seconds, raw, s=6, color=colour, alpha=0.3, linewidths=0)
+        gaps = np.flatnonzero(np.diff(seconds) > 1) + 1
+        axes.plot(np.insert(seconds, gaps, np.nan), np.insert(smooth, gaps, np.nan), line, color=colour, gid="person")
+        _note(axes, seconds[-1], smooth[-1], str(person))
+    low, high = axes.get_ylim()
+    spare = max(10 - (high - low), 0) / 2
+    axes.set(xlabel="seconds", ylabel="age, years", ylim=(low - spare, high + spare))
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+_LINES = ("-", "--", ":", "-.")
 
 
 def figure_svg(figure: "Figure", prefix: str = "") -> str:

@@ -1,18 +1,32 @@
 """Films in, films with boxes and ages out. Films are untrusted: kind, length and size are checked before a frame is."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional, Union
+from typing import NamedTuple, Union
 
 from .errors import SSRNetHubError, VideoError
 from .estimator import AgeEstimator
 from .files import replace_file
 from .photos import MAX_PIXELS
-from .plots import annotate
+from .plots import annotate_people
 from .tracking import AgeTracker, Sighting
 
-__all__ = ["annotate_video"]
+__all__ = ["Moment", "annotate_frames", "annotate_video"]
+
+
+class Moment(NamedTuple):
+    """A frame that was looked at.
+
+    Attributes:
+        seconds: When it is shown.
+        people: Who is in it, the largest face first.
+        progress: How much of the film is done by now, in [0, 1]; 0 where the film does not say its length.
+    """
+
+    seconds: float
+    people: list[Sighting]
+    progress: float
 
 
 def annotate_video(
@@ -23,8 +37,7 @@ def annotate_video(
     max_seconds: float = 600.0,
     max_pixels: int = MAX_PIXELS,
     rate: float = 10.0,
-    on_frame: Optional[Callable[[float, float], None]] = None,
-) -> list[tuple[float, list[Sighting]]]:
+) -> list[Moment]:
     """Write a copy of a film with boxes, numbers of people and their smoothed ages, without its sound.
 
     Args:
@@ -34,20 +47,29 @@ def annotate_video(
         max_seconds: Longest film.
         max_pixels: Largest frame, width x height.
         rate: Frames a second that are looked at and written, at most; the others are left out.
-        on_frame: Called with each frame's time and the film's length, seconds; what it raises ends the work.
-
-    Returns:
-        A pair a frame: its time in seconds, and the people in it.
 
     Raises:
         VideoError: No film, a damaged one, or one that is too long or too large.
         SSRNetHubError: PyAV or trackers (extra ``video``) is not installed, or the target cannot be written.
     """
+    return list(annotate_frames(source, target, estimator, max_seconds=max_seconds, max_pixels=max_pixels, rate=rate))
+
+
+def annotate_frames(
+    source: Union[str, os.PathLike],
+    target: Union[str, os.PathLike],
+    estimator: AgeEstimator,
+    *,
+    max_seconds: float = 600.0,
+    max_pixels: int = MAX_PIXELS,
+    rate: float = 10.0,
+) -> Iterator[Moment]:
+    """`annotate_video`, frame by frame: the copy is there once the last was taken, and not if one stops before."""
     try:
         import av
     except ImportError as e:
         raise SSRNetHubError("Films are read by the extra video: pip install 'ssrnet_hub[video]'.") from e
-    name, seen, last = Path(source).name, [], -1.0
+    name, last = Path(source).name, None
     try:
         # a file that is there, and no address or playlist that names others
         with av.open(str(Path(source).resolve(strict=True)), options={"protocol_whitelist": "file"}) as film:
@@ -65,25 +87,21 @@ def annotate_video(
                 for frame in film.decode(stream):
                     seconds = frame.time or 0.0
                     _check(name, seconds, frame.width * frame.height, max_seconds, max_pixels)
-                    if seconds < last + 0.999 / rate:
+                    if last is not None and seconds < last + 0.999 / rate:
                         continue
                     last = seconds
                     image = frame.to_image()
                     people = tracker(image, seconds)
-                    labels = [f"{sighting.person}: {sighting.age:.0f}" for sighting in people]
-                    drawn = annotate(image, [sighting.face for sighting in people], labels)
+                    drawn = annotate_people(image, people)
                     copy.mux(out.encode(av.VideoFrame.from_image(drawn.crop((0, 0, out.width, out.height)))))
-                    seen.append((seconds, people))
-                    if on_frame:
-                        on_frame(seconds, length)
+                    yield Moment(seconds, people, min(seconds / length, 1.0) if length else 0.0)
                 copy.mux(out.encode())
-                if not seen:
+                if last is None:
                     raise VideoError(f"{name} has no frame that can be read.")
     except SSRNetHubError:
         raise
     except (av.error.FFmpegError, OSError, ValueError) as e:
         raise VideoError(f"{name} cannot be read as a film: {getattr(e, 'strerror', None) or e}.") from e
-    return seen
 
 
 def _check(name: str, seconds: float, pixels: int, max_seconds: float, max_pixels: int) -> None:

@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from PIL import Image
 
@@ -109,3 +110,28 @@ def iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
         return 0.0
     both = width * height
     return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+FILM_SIZE, FILM_RATE = (400, 260), 10
+
+
+def walk(astronaut):
+    """The frames of a second in which two people walk past: one to the right, one to the left."""
+    head = astronaut.crop((150, 30, 300, 210))
+    frames = []
+    for step in range(FILM_RATE):
+        frame = Image.new("RGB", FILM_SIZE, "grey")
+        frame.paste(head, (4 * step, 10))
+        frame.paste(head.resize((100, 120)), (280 - 4 * step, 100))
+        frames.append(frame)
+    return frames
+
+
+def write_film(path, frames, rate=FILM_RATE):
+    with av.open(str(path), "w", format="mp4") as film:
+        stream = film.add_stream("libx264", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = *frames[0].size, "yuv420p"
+        for frame in frames:
+            film.mux(stream.encode(av.VideoFrame.from_image(frame)))
+        film.mux(stream.encode())
+    return path

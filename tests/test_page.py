@@ -3,7 +3,6 @@
 The pictures that the tests take of it go to the folder that SSRNET_SCREENSHOTS names.
 """
 
-import io
 import json
 import os
 import re
@@ -21,6 +20,7 @@ from ssrnet_hub.zoo import new_model
 
 from .demo_server import serve
 from .hub_server import HubServer
+from .pictures import walk, write_film
 
 DESK = {"viewport": {"width": 1280, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -43,11 +43,11 @@ def demo(tmp_path_factory):
 def webcam(tmp_path_factory, astronaut):
     """A film of the astronaut, as chromium plays it for a camera."""
     path = tmp_path_factory.mktemp("webcam") / "webcam.mjpeg"
-    frame = Image.new("RGB", (640, 480), "grey")
-    frame.paste(astronaut.crop((0, 0, 512, 480)), (64, 0))
-    file = io.BytesIO()
-    frame.save(file, "JPEG", quality=92)
-    path.write_bytes(file.getvalue() * 30)
+    with path.open("wb") as file:
+        for step in (*range(15), *range(15, 0, -1)):
+            frame = Image.new("RGB", (640, 480), "grey")
+            frame.paste(astronaut.crop((0, 0, 512, 480)), (50 + 2 * step, 0))
+            frame.save(file, "JPEG", quality=92)
     return path
 
 
@@ -99,6 +99,17 @@ def photos(tmp_path_factory, astronaut):
     Image.fromarray(skimage.data.cat()).save(folder / "cat.png")
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff no photo")
     return folder
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory, astronaut):
+    """A second of two people who walk past each other."""
+    return write_film(tmp_path_factory.mktemp("film") / "walk.mp4", walk(astronaut))
+
+
+@pytest.fixture(scope="module")
+def long_film(tmp_path_factory, astronaut):
+    return write_film(tmp_path_factory.mktemp("film") / "walks.mp4", walk(astronaut) * 60)
 
 
 def upload(page: Page, path: Path) -> None:
@@ -250,6 +261,58 @@ def test_by_webcam(visit):
     page.locator("#photo").get_by_label("capture photo").click()
     expect(faces(page)).to_have_count(1)
     keep(page, "webcam")
+
+
+def test_live(visit, demo):
+    before, page = demo.files, visit(permissions=["camera"])
+    page.get_by_role("tab", name="Live").click()
+    page.locator("#camera").get_by_text("Click to Access Webcam").click()
+    page.locator("#camera").get_by_label("start recording").or_(page.locator("#camera").get_by_text("Record")).click()
+    seen = page.locator("#seen img")
+    expect(seen).to_have_attribute("alt", re.compile(r"^person 1: \d+ years$"))
+    picture = "document.querySelector('#seen img').src"
+    page.wait_for_function(f"first => {picture} !== first", arg=page.evaluate(picture))
+    page.wait_for_timeout(1500)
+    keep(page, "live")
+    # who it is and how old stay the same, and no picture comes to the server's disk
+    assert seen.get_attribute("alt").startswith("person 1: ")
+    assert demo.files == before
+
+
+def test_film(visit, film):
+    page = visit()
+    page.get_by_role("tab", name="Film").click()
+    page.set_input_files("#film input[type=file]", film)
+    expect(page.locator("#film video")).to_be_visible()
+    page.get_by_role("button", name="Follow the faces").click()
+    expect(page.locator("#ages figcaption")).to_contain_text("2 people", timeout=60_000)
+    assert page.locator("#ages .ssr-wide svg [id*=person]").count() >= 2
+    video = page.locator("#copy video")
+    expect(video).to_be_visible()
+    page.wait_for_function("document.querySelector('#copy video').readyState >= 2")
+    assert page.evaluate("document.querySelector('#copy video').duration") == pytest.approx(1.0, abs=0.1)
+    keep(page, "film")
+
+
+def test_film_stopped(visit, long_film):
+    page = visit()
+    page.get_by_role("tab", name="Film").click()
+    page.set_input_files("#film input[type=file]", long_film)
+    page.get_by_role("button", name="Follow the faces").click()
+    expect(page.locator("#copy")).to_contain_text("seconds seen")
+    page.locator("#film-stop").click()
+    expect(page.locator("#copy")).not_to_contain_text("seconds seen")
+    expect(page.locator("#ages figcaption")).to_have_count(0)
+
+
+def test_no_film(visit, photos, tmp_path):
+    page = visit()
+    page.get_by_role("tab", name="Film").click()
+    fake = tmp_path / "fake.mp4"
+    fake.write_bytes(b"no film")
+    page.set_input_files("#film input[type=file]", fake)
+    page.get_by_role("button", name="Follow the faces").click()
+    expect(page.locator(".toast-body")).to_contain_text("fake.mp4 cannot be read as a film")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -7,33 +7,18 @@ from PIL import Image
 
 from ssrnet_hub import AgeEstimator
 from ssrnet_hub.errors import VideoError
+from ssrnet_hub.plots import plot_ages
 from ssrnet_hub.tracking import AgeTracker
-from ssrnet_hub.video import annotate_video
+from ssrnet_hub.video import annotate_frames, annotate_video
 
-SIZE, RATE = (400, 260), 10
-
-
-def write_film(path, frames, rate=RATE):
-    with av.open(str(path), "w", format="mp4") as film:
-        stream = film.add_stream("libx264", rate=rate)
-        stream.width, stream.height, stream.pix_fmt = *frames[0].size, "yuv420p"
-        for frame in frames:
-            film.mux(stream.encode(av.VideoFrame.from_image(frame)))
-        film.mux(stream.encode())
-    return path
+from .pictures import FILM_RATE as RATE
+from .pictures import FILM_SIZE as SIZE
+from .pictures import walk, write_film
 
 
 @pytest.fixture(scope="module")
 def frames(astronaut):
-    """A second in which two people walk past: one to the right, one to the left."""
-    head = astronaut.crop((150, 30, 300, 210))
-    frames = []
-    for step in range(RATE):
-        frame = Image.new("RGB", SIZE, "grey")
-        frame.paste(head, (4 * step, 10))
-        frame.paste(head.resize((100, 120)), (280 - 4 * step, 100))
-        frames.append(frame)
-    return frames
+    return walk(astronaut)
 
 
 @pytest.fixture(scope="module")
@@ -73,23 +58,22 @@ def test_somebody_who_comes_back_late_is_another(estimator, frames):
 
 
 def test_a_copy_with_boxes(estimator, film, frames, tmp_path):
-    told = []
-    seen = annotate_video(film, tmp_path / "copy.mp4", estimator, on_frame=lambda *times: told.append(times))
-    assert [seconds for seconds, _ in seen] == pytest.approx([step / RATE for step in range(RATE)])
-    assert told == [(seconds, pytest.approx(1.0)) for seconds, _ in seen]
-    assert {sighting.person for _, people in seen for sighting in people} == {1, 2}
+    seen = annotate_video(film, tmp_path / "copy.mp4", estimator)
+    assert [moment.seconds for moment in seen] == pytest.approx([step / RATE for step in range(RATE)])
+    assert [moment.progress for moment in seen] == pytest.approx([moment.seconds / 1.0 for moment in seen])
+    assert {sighting.person for moment in seen for sighting in moment.people} == {1, 2}
     with av.open(str(tmp_path / "copy.mp4")) as copy:
         pictures = [np.asarray(frame.to_image(), int) for frame in copy.decode(video=0)]
         assert copy.streams.video[0].codec_context.name == "h264"
     assert len(pictures) == RATE and pictures[0].shape == (SIZE[1], SIZE[0], 3)
     # the frame around the box is white
-    x1, _, _, y2 = map(round, seen[1][1][0].face.box)
+    x1, _, _, y2 = map(round, seen[1].people[0].face.box)
     assert pictures[1][y2 - 4 : y2 + 5, x1 + 20].max() > 200 > 140 > np.asarray(frames[0])[5, 5].max()
 
 
 def test_frames_are_left_out(estimator, film, tmp_path):
     seen = annotate_video(film, tmp_path / "copy.mp4", estimator, rate=5)
-    assert [seconds for seconds, _ in seen] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
+    assert [moment.seconds for moment in seen] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
 
 
 @pytest.mark.parametrize(
@@ -126,14 +110,21 @@ def test_a_film_that_is_not_there(estimator, tmp_path):
         annotate_video(tmp_path / "nothing.mp4", tmp_path / "copy.mp4", estimator)
 
 
-def test_cancelled(estimator, film, tmp_path):
-    class Cancelled(Exception):
-        pass
-
-    def cancel(seconds, length):
-        if seconds > 0.2:
-            raise Cancelled
-
-    with pytest.raises(Cancelled):
-        annotate_video(film, tmp_path / "copy.mp4", estimator, on_frame=cancel)
+def test_stopped(estimator, film, tmp_path):
+    frames = annotate_frames(film, tmp_path / "copy.mp4", estimator)
+    assert next(frames).seconds == 0
+    frames.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_ages_over_time(estimator, film, tmp_path):
+    seen = annotate_video(film, tmp_path / "copy.mp4", estimator)
+    late = [(moment.seconds + 5, moment.people) for moment in seen]
+    (axes,) = plot_ages([*((m.seconds, m.people) for m in seen), *late]).axes
+    lines = [line for line in axes.lines if line.get_gid() == "person"]
+    assert len(lines) == 2 and [text.get_text() for text in axes.texts] == ["1", "2"]
+    first = [sighting.age for _, people in late for sighting in people if sighting.person == 1]
+    smooth = lines[0].get_ydata()
+    # each time, and a gap between
+    assert len(smooth) == 2 * len(first) + 1 and np.isnan(smooth).sum() == 1
+    assert smooth[-len(first) :] == pytest.approx(first)

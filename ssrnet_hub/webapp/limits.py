@@ -18,6 +18,9 @@ class Limits:
         max_pixels: Largest photo, width x height.
         max_file_size: Largest upload, bytes.
         max_photos: Photos in one go.
+        max_film_seconds: Longest film.
+        max_film_pixels: Largest frame of a film, width x height.
+        max_live_seconds: How long a camera is watched before its visitor has to start it again.
         max_weights_size: Largest weights that are downloaded, bytes.
         kept_weights: Weights kept in memory besides the embedded ones; those asked for longest ago go first.
         sweep: Seconds between two sweeps of the uploads and answers on disk; each removes what is older than that.
@@ -27,6 +30,9 @@ class Limits:
     max_pixels: int = 40_000_000
     max_file_size: int = 100_000_000
     max_photos: int = 200
+    max_film_seconds: int = 120
+    max_film_pixels: int = 9_000_000
+    max_live_seconds: int = 300
     max_weights_size: int = 50_000_000
     kept_weights: int = 4
     sweep: int = 600

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
 from typing import Any, Optional, Union
 
 import gradio as gr
@@ -15,11 +17,13 @@ from ..errors import SSRNetHubError
 from ..estimator import Face
 from ..photos import picture_suffixes
 from ..plots import annotate
+from ..tracking import AgeTracker
+from ..video import Moment
 from ..zoo import DEFAULT
 from .limits import Limits
 from .service import Service
 from .shelf import Shelf
-from .views import CSS, offer_files, show_breakdowns, show_faces
+from .views import CSS, offer_files, show_ages, show_breakdowns, show_faces, show_frame
 
 __all__ = ["launch", "make_page"]
 
@@ -50,6 +54,15 @@ class Visit:
     faces: list[Face] = field(default_factory=list)
     picked: int = 0
     others: dict[str, list[Face]] = field(default_factory=dict)
+
+
+@dataclass
+class Watch:
+    """Whom a visitor's camera sees."""
+
+    weights: str
+    tracker: AgeTracker
+    started: float = field(default_factory=monotonic)
 
 
 @contextmanager
@@ -148,6 +161,33 @@ class _Answers:
                 yield _table(rows), gr.skip()
         yield _table(rows), offer_files(rows)
 
+    def live(self, frame: Optional[Image.Image], weights: str, watch: Optional[Watch]) -> tuple[Any, ...]:
+        """The next picture of a camera."""
+        if frame is None:
+            return "", None
+        with _plainly():
+            if watch is None or watch.weights != weights:
+                watch = Watch(weights, self._service.watch(weights))
+            people = watch.tracker(frame, monotonic() - watch.started)
+        return show_frame(frame, people), watch
+
+    def film(
+        self,
+        path: Optional[str],
+        weights: str,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  as Gradio wants it
+    ) -> Iterator[tuple[Any, ...]]:
+        """A film to its annotated copy and the ages over time; its frames on the way there."""
+        seen: list[Moment] = []
+        with _plainly(), TemporaryDirectory() as folder:
+            # Gradio has a copy of its own before it comes back for more
+            copy = str(Path(folder, "ages.mp4"))
+            for moment in self._service.film(path, copy, weights):
+                seen.append(moment)
+                progress(moment.progress, desc=f"{moment.seconds:.1f} seconds seen")
+                yield gr.skip(), gr.skip()
+            yield copy, show_ages(seen)
+
 
 def _table(rows: list[dict[str, Any]]) -> list[list[Any]]:
     lines = []
@@ -172,6 +212,10 @@ def make_page(limits: Optional[Limits] = None) -> gr.Blocks:
         gr.Markdown(_INTRO)
         with gr.Tab("Photo"):
             _add_photo(answers, shelf)
+        with gr.Tab("Live"):
+            _add_live(answers, shelf, limits)
+        with gr.Tab("Film"):
+            _add_film(answers, shelf, limits)
         with gr.Tab("Many photos"):
             _add_many(answers, shelf, limits)
         with gr.Tab("About"):
@@ -225,6 +269,57 @@ def _add_photo(answers: _Answers, shelf: Shelf) -> None:
     others.change(answers.compare, [visit, others], [visit, breakdown], **quietly)
     drawn.select(answers.pick_box, visit, [visit, faces, breakdown], **quietly)
     faces.click(answers.pick_row, visit, [visit, faces, breakdown], **quietly)
+
+
+def _add_live(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
+    watch = gr.State(time_to_live=3600)
+    with gr.Row(equal_height=False):
+        with gr.Column():
+            camera = gr.Image(
+                label="your camera",
+                sources=["webcam"],
+                streaming=True,
+                type="pil",
+                webcam_options=gr.WebcamOptions(constraints={"video": {"width": 640, "height": 480}}),
+                elem_id="camera",
+            )
+            weights = _choose_weights(shelf)
+        with gr.Column():
+            seen = gr.HTML("Start your camera: your face appears here, with its age.", elem_id="seen")
+            gr.Markdown("An age is a mean of the last seconds: it settles while you hold still. No picture is kept.")
+    camera.stream(
+        answers.live,
+        [camera, weights, watch],
+        [seen, watch],
+        stream_every=0.1,
+        time_limit=limits.max_live_seconds,
+        concurrency_limit=4,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+
+
+def _add_film(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
+    with gr.Row(equal_height=False):
+        with gr.Column():
+            film = _untouched(
+                gr.Video(
+                    label=f"a film of at most {limits.max_film_seconds} seconds",
+                    sources=["upload"],
+                    include_audio=False,
+                    height=360,
+                    elem_id="film",
+                )
+            )
+            weights = _choose_weights(shelf)
+            with gr.Row():
+                start = gr.Button("Follow the faces", variant="primary")
+                stop = gr.Button("Stop", elem_id="film-stop")
+        with gr.Column():
+            copy = gr.Video(label="with ages", interactive=False, autoplay=True, height=360, elem_id="copy")
+    ages = gr.HTML(elem_id="ages")
+    running = start.click(answers.film, [film, weights], [copy, ages], api_visibility="private")
+    stop.click(None, cancels=running, api_visibility="private")
 
 
 def _add_many(answers: _Answers, shelf: Shelf, limits: Limits) -> None:

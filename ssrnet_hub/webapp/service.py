@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..archives import read_zip
-from ..errors import PhotoError, SSRNetHubError
+from ..errors import PhotoError, SSRNetHubError, VideoError
 from ..estimator import AgeEstimator, Face
 from ..photos import Photo, load_photo
+from ..tracking import AgeTracker
+from ..video import Moment, annotate_frames
 from .limits import Limits
 from .shelf import Shelf
 
@@ -98,6 +100,19 @@ class Service:
                 if count > self._limits.max_photos:
                     raise PhotoError(f"These are more than {self._limits.max_photos} photos: send fewer at a time.")
                 yield self._row(estimator, name, photo)
+
+    def film(self, video: Optional[str], target: str, weights: Optional[str] = None) -> Iterator[Moment]:
+        """Write an annotated copy of a film, moment by moment; as `annotate_frames`."""
+        if not video:
+            raise VideoError("There is no film yet: upload one first.")
+        limits = self._limits
+        yield from annotate_frames(
+            video, target, self._shelf[weights], max_seconds=limits.max_film_seconds, max_pixels=limits.max_film_pixels
+        )
+
+    def watch(self, weights: Optional[str] = None) -> AgeTracker:
+        """What follows the faces before a camera, frame by frame."""
+        return AgeTracker(self._shelf.quick(weights))
 
     def _unpack(self, path: str) -> Iterator[tuple[str, Photo]]:
         name = Path(path).name

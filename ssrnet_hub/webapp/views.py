@@ -5,16 +5,21 @@ import html
 import io
 import json
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from ..estimator import Face
-from ..plots import figure_svg, plot_breakdown
+from ..plots import annotate_people, figure_svg, plot_ages, plot_breakdown
+from ..tracking import Sighting
+from ..video import Moment
 from .service import to_csv
 
-__all__ = ["CSS", "offer_files", "say_age", "show_breakdowns", "show_faces"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["CSS", "offer_files", "say_age", "show_ages", "show_breakdowns", "show_faces", "show_frame"]
 
 _PHONE = 4.2
 """Width of the breakdown on a phone, inches of the figure."""
@@ -42,6 +47,7 @@ CSS = """
   .ssr-breakdown .ssr-narrow { display: block; }
   .ssr-face { flex: 1 1 100%; }
 }
+.ssr-frame { width: 100%; border-radius: 8px; display: block; }
 .ssr-file { font-weight: 600; margin-right: 12px; }
 """
 
@@ -76,15 +82,37 @@ def show_breakdowns(faces: Sequence[tuple[str, Face]], number: int) -> str:
     several = len(faces) > 1
     figures = []
     for index, (name, face) in enumerate(faces):
-        drawings = "".join(
-            f'<div class="ssr-{size}">{figure_svg(plot_breakdown(face, width=width), f"{size}{index}-")}</div>'
-            for size, width in (("wide", 9.0), ("narrow", _PHONE))
-        )
+        drawings = _draw(lambda width, face=face: plot_breakdown(face, width=width), f"face{index}")
         figures.append(
             f'<figure class="ssr-breakdown"><figcaption>face {number}, {html.escape(name)}: {say_age(face)} years'
             f"</figcaption>{drawings}</figure>"
         )
     return f'<div class="ssr-breakdowns {"ssr-several" if several else ""}">{"".join(figures)}</div>'
+
+
+def show_frame(frame: Image.Image, people: Sequence[Sighting]) -> str:
+    """A picture of a camera with boxes and ages, which lies in the page and nowhere on the server's disk."""
+    said = ", ".join(f"person {sighting.person}: {sighting.age:.0f} years" for sighting in people) or "nobody"
+    return f'<img class="ssr-frame" src="{_picture(annotate_people(frame, people))}" alt="{said}">'
+
+
+def show_ages(seen: Sequence[Moment]) -> str:
+    """The ages of the people of a film over time, as wide as the page or for a phone, as the page is."""
+    people = {sighting.person for moment in seen for sighting in moment.people}
+    if not people:
+        return "<p>No face was found in this film.</p>"
+    said = f"{len(people)} {'people' if len(people) > 1 else 'person'}; a line is a mean of the last seconds"
+    points = [(moment.seconds, moment.people) for moment in seen]
+    drawings = _draw(lambda width: plot_ages(points, width=width), "ages")
+    return f'<figure class="ssr-breakdown"><figcaption>Age over time: {said}</figcaption>{drawings}</figure>'
+
+
+def _draw(plot: Callable[[float], "Figure"], prefix: str) -> str:
+    """A figure twice, of which the page shows one."""
+    return "".join(
+        f'<div class="ssr-{size}">{figure_svg(plot(width), f"{prefix}-{size}-")}</div>'
+        for size, width in (("wide", 9.0), ("narrow", _PHONE))
+    )
 
 
 def offer_files(rows: list[dict[str, Any]]) -> str:
