@@ -6,7 +6,9 @@ The pictures that the tests take of it go to the folder that SSRNET_SCREENSHOTS 
 import json
 import os
 import re
+import runpy
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,8 @@ from ssrnet_hub.zoo import new_model
 from .demo_server import serve
 from .hub_server import HubServer
 from .pictures import walk, write_film
+
+write_camera = runpy.run_path(str(Path(__file__).resolve().parent.parent / "scripts" / "live_rate.py"))["write_camera"]
 
 DESK = {"viewport": {"width": 1280, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -40,14 +44,10 @@ def demo(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def webcam(tmp_path_factory, astronaut):
+def webcam(tmp_path_factory):
     """A film of the astronaut, as chromium plays it for a camera."""
     path = tmp_path_factory.mktemp("webcam") / "webcam.mjpeg"
-    with path.open("wb") as file:
-        for step in (*range(15), *range(15, 0, -1)):
-            frame = Image.new("RGB", (640, 480), "grey")
-            frame.paste(astronaut.crop((0, 0, 512, 480)), (50 + 2 * step, 0))
-            frame.save(file, "JPEG", quality=92)
+    write_camera(path)
     return path
 
 
@@ -303,6 +303,24 @@ def test_film_stopped(visit, long_film):
     page.locator("#film-stop").click()
     expect(page.locator("#copy")).not_to_contain_text("seconds seen")
     expect(page.locator("#ages figcaption")).to_have_count(0)
+
+
+def test_nothing_is_left_after_the_sweep(browser, photos, film, tmp_path):
+    with serve(tmp_path, SSRNET_HUB_DEMO_SWEEP=3) as demo:
+        page = browser.new_page(**DESK)
+        page.goto(demo.url)
+        upload(page, photos / "astronaut.png")
+        expect(faces(page)).to_have_count(1, timeout=60_000)
+        page.get_by_role("tab", name="Film").click()
+        page.set_input_files("#film input[type=file]", film)
+        page.get_by_role("button", name="Follow the faces").click()
+        expect(page.locator("#copy video")).to_be_visible(timeout=60_000)
+        assert list(demo.uploads.rglob("ages.mp4"))
+        page.close()
+        deadline = time.monotonic() + 30
+        while (demo.files or list(tmp_path.rglob("*.mp4"))) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert not demo.files and not list(tmp_path.rglob("*.mp4"))
 
 
 def test_no_film(visit, photos, tmp_path):

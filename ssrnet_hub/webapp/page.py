@@ -185,7 +185,8 @@ class _Answers:
             for moment in self._service.film(path, copy, weights):
                 seen.append(moment)
                 progress(moment.progress, desc=f"{moment.seconds:.1f} seconds seen")
-                yield gr.skip(), gr.skip()
+                # not gr.skip(): what Gradio keeps for a component after one, its sweep does not find
+                yield None, ""
             yield copy, show_ages(seen)
 
 
