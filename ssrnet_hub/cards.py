@@ -17,7 +17,7 @@ from .hub import WEIGHTS_FILE, read_model_config
 from .metrics import SMALLEST_GROUP
 from .zoo import DEFAULT, ZOO, Weights, count_parameters
 
-__all__ = ["name_weights", "record_figures", "render_card", "render_table"]
+__all__ = ["name_weights", "record_exports", "record_figures", "render_card", "render_table"]
 
 _TEMPLATE = Path(__file__).with_name("card.md.jinja")
 
@@ -81,11 +81,22 @@ def name_weights(weights: Union[str, os.PathLike]) -> str:
 
 def record_figures(name: str, figures: dict[str, Any]) -> Path:
     """Keep figures of weights of the zoo, in place of those on the same data; those of other bytes are dropped."""
+    kept = [measured for measured in ZOO[name].figures if _data(measured) != _data(figures)]
+    return _record(name, measured=[*kept, figures])
+
+
+def record_exports(name: str, exports: dict[str, Any]) -> Path:
+    """Keep what was measured of the ONNX files of weights of the zoo, in place of what was before."""
+    return _record(name, exports=exports)
+
+
+def _record(name: str, **parts: Any) -> Path:
     weights = ZOO[name]
-    kept = [measured for measured in weights.figures if _data(measured) != _data(figures)]
-    record = {"weights": name, "sha256": weights.sha256, "measured": [*kept, figures]}
+    record = {"measured": [], **weights.record, "weights": name, "sha256": weights.sha256, **parts}
+    order = ("weights", "sha256", "measured", "exports")
     with replace_file(weights.figures_file) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps({key: record[key] for key in order if key in record}, indent=2)
+        temporary.write_text(text + "\n", encoding="utf-8")
     return weights.figures_file
 
 
@@ -122,6 +133,7 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
         "megabytes": sum(v.numel() * v.element_size() for v in model.state_dict().values()) / 1e6,
         "V": model.V,
         "measured": measured,
+        "exports": entry and entry.record.get("exports"),
         "by_group": by_group,
         "not_by_group": [what for what in ("age", "gender", "ethnicity") if what not in by_group],
         "smallest_group": SMALLEST_GROUP,

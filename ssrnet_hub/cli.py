@@ -5,6 +5,7 @@ import csv
 import glob
 import io
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from .estimator import AgeEstimator, Face
 from .files import full_name, is_file, is_folder, replace_file
 from .photos import MAX_PIXELS, load_photo, picture_suffixes
 from .plots import annotate, plot_breakdown
+from .runtime import RUNTIMES
 from .zoo import DEFAULT, OWNER_VARIABLE, ZOO, count_parameters, list_models
 
 __all__ = ["main"]
@@ -65,7 +67,20 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         "also a picture of how the network got to the age of each face, NAME.face1.png",
     )
     predict.add_argument("--explain", action="store_true", help="tell how the stages of the network got to each age")
+    predict.add_argument(
+        "--min-face",
+        type=positive,
+        metavar="N",
+        help="smallest face that has to be found, in pixels, or below 1 as a share of the photo's short side: the "
+        "larger, the faster; 20 pixels or 1/50 of the long side without",
+    )
     predict.add_argument("--device", help="where to compute, such as cuda; the CPU without")
+    predict.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        default="auto",
+        help="what computes the ages, which are the same; by default ONNX Runtime (extra onnx) where it is installed",
+    )
     predict.add_argument(
         "--max-pixels",
         type=int,
@@ -111,6 +126,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return 1
 
 
+def positive(text: str) -> float:
+    """A number above 0, for argparse."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError(text)
+    return value
+
+
 def run_models(args: argparse.Namespace) -> int:
     rows = []
     for name in list_models():
@@ -137,7 +160,14 @@ def run_predict(args: argparse.Namespace) -> int:
     if not photos:
         raise LabelsError(f"{args.boxes} names no photos.")
     boxes_of = {full_name(path): own for path, own in boxes.items()}
-    estimator = AgeEstimator(args.weights, device=args.device, gender=args.gender, max_pixels=args.max_pixels)
+    estimator = AgeEstimator(
+        args.weights,
+        device=args.device,
+        gender=args.gender,
+        max_pixels=args.max_pixels,
+        min_face=args.min_face,
+        runtime=args.runtime,
+    )
     names = unique_names([path for path, _ in photos])
     if args.annotate and any(Path(args.annotate, name).resolve() == path.resolve() for path, name in names.items()):
         raise SSRNetHubError(f"The copies would replace the photos in {args.annotate}: name another folder.")

@@ -1,6 +1,7 @@
 """Labelled faces: a ``labels.csv`` and the pictures beside it."""
 
 import csv
+import hashlib
 import math
 import os
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, Optional, Union
 from .errors import LabelsError
 from .files import full_name, is_file
 
-__all__ = ["Label", "read_boxes", "read_labels"]
+__all__ = ["Label", "read_boxes", "read_labels", "set_aside"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,25 @@ def read_labels(path: Union[str, os.PathLike], split: Optional[str] = None) -> l
             known = ", ".join(sorted({row["split"] for row in rows if row["split"]}))
             raise LabelsError(f"{path} has no rows of split {split!r}. Its splits: {known}.")
     return labels
+
+
+def set_aside(labels: list[Label], count: int) -> tuple[list[Label], list[Label]]:
+    """Part a split by a fixed rule: the ``count`` rows whose picture's name has the smallest SHA-256, and the others.
+
+    Returns:
+        The others, and those set aside, both in their order.
+
+    Raises:
+        LabelsError: Nothing would be left.
+    """
+    if count >= len(labels):
+        raise LabelsError(f"Of {len(labels)} rows, {count} are to be set aside: nothing is left to train on.")
+    names = sorted({hashlib.sha256(label.path.name.encode()).digest() for label in labels})
+    kept = set(names[count:])
+    parts: tuple[list[Label], list[Label]] = ([], [])
+    for label in labels:
+        parts[hashlib.sha256(label.path.name.encode()).digest() not in kept].append(label)
+    return parts
 
 
 def read_boxes(path: Union[str, os.PathLike]) -> dict[Path, list[tuple[str, ...]]]:

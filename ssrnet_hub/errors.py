@@ -10,11 +10,13 @@ __all__ = [
     "CorruptWeightsError",
     "DeviceError",
     "DigestError",
+    "ExportError",
     "HubError",
     "LabelsError",
     "PhotoError",
     "PhotoTooLargeError",
     "PickleOnlyError",
+    "RuntimeUnavailableError",
     "SSRNetHubError",
     "UnknownModelError",
     "VideoError",
@@ -73,6 +75,14 @@ class DeviceError(SSRNetHubError):
 
 class ConversionError(SSRNetHubError):
     """The file to convert is not what the converter was told it is."""
+
+
+class ExportError(SSRNetHubError, ValueError):
+    """The model cannot be written in this form, or does not answer there as it should."""
+
+
+class RuntimeUnavailableError(SSRNetHubError):
+    """What was asked to compute the answers is not installed, or cannot do that for this model."""
 
 
 class LabelsError(SSRNetHubError, ValueError):

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from itertools import repeat
 from typing import Any, NamedTuple, Optional, Union
 
-import timm
 import torch
 from PIL import Image
 from torch import nn
@@ -19,6 +18,7 @@ from .faces import Detection, Detector, MTCNNDetector
 from .framing import Box, Framing, Landmarks
 from .hub import from_pretrained, get_extras, move_model
 from .photos import MAX_PIXELS, Photo, load_photo
+from .runtime import Pixels, make_runtime
 from .ssrnet import StagewiseOutput
 from .stages import Stage, explain, split_stages
 from .zoo import FEMALE_MALE
@@ -91,9 +91,13 @@ class AgeEstimator:
         framing: How faces are cut out for the model; by default as its weights' config says, or, with a warning where
             nothing does, as for the embedded weights.
         max_pixels: Largest photo that is decoded, width x height.
+        min_face: Of the default detector, the smallest face that has to be found, see `MTCNNDetector`.
+        runtime: What computes the ages, which are the same: ``"auto"``, the fastest there is; ``"onnx"``, ONNX Runtime
+            (extra ``onnx``); ``"torch"``; or ``"eager"``, the model as it is. But for ``"eager"`` the estimator has a
+            copy of the model's weights.
 
     Raises:
-        SSRNetHubError: A model could not be loaded, see `from_pretrained`, or there is no such device.
+        SSRNetHubError: A model could not be loaded, see `from_pretrained`, or there is no such device or runtime.
         ArchitectureError: A model of gender was given for one of age, or the other way round.
     """
 
@@ -109,10 +113,12 @@ class AgeEstimator:
         gender: Union[str, os.PathLike, nn.Module, None] = None,
         framing: Optional[Framing] = None,
         max_pixels: int = MAX_PIXELS,
+        min_face: Optional[float] = None,
+        runtime: str = "auto",
     ):
-        self._age = _Network(model, device, framing)
+        self._age = _Network(model, device, framing, runtime)
         self.model, self.framing, self.device = self._age.model, self._age.framing, self._age.device
-        self._gender = None if gender is None else _Network(gender, self.device, None)
+        self._gender = None if gender is None else _Network(gender, self.device, None, runtime)
         if self.model.V == 1:
             raise ArchitectureError(
                 "These weights tell gender, not age: pass them as gender= (--gender of the command)."
@@ -120,7 +126,7 @@ class AgeEstimator:
         if self._gender and self._gender.model.V != 1:
             raise ArchitectureError(f"gender= takes weights of gender, whose V is 1, not {self._gender.model.V:g}.")
         self._gender_ends = self._gender and _read_ends(self._gender.model)
-        self.detector = MTCNNDetector(device=self.device) if detector is None else detector
+        self.detector = MTCNNDetector(min_face=min_face, device=self.device) if detector is None else detector
         self.max_pixels = max_pixels
         self._locator: Optional[MTCNNDetector] = None
 
@@ -245,6 +251,7 @@ class _Network:
         model: Union[str, os.PathLike, nn.Module, None],
         device: Union[str, torch.device, None],
         framing: Optional[Framing],
+        runtime: str,
     ):
         self.model = model.eval() if isinstance(model, nn.Module) else from_pretrained(model)
         if not hasattr(self.model, "forward_stages") or getattr(self.model, "num_classes", 1) != 1:
@@ -254,8 +261,7 @@ class _Network:
             )
         if device is not None:
             move_model(self.model, device)
-        like = next(self.model.parameters())
-        self.device, self._dtype = like.device, like.dtype
+        self.device = next(self.model.parameters()).device
         if framing is None:
             config = get_extras(self.model).get("framing")
             if config is None:
@@ -266,14 +272,10 @@ class _Network:
                 )
             framing = Framing() if config is None else Framing.from_dict(config)
         self.framing = framing
-        data = timm.data.resolve_input_data_config(self.model)
-        self._mode = "L" if data["input_size"][0] == 1 else "RGB"
-        self._transform = timm.data.create_transform(**data)
+        self._pixels, self._runtime = Pixels(self.model), make_runtime(self.model, runtime)
 
     def __call__(self, crops: Iterable[Image.Image]) -> StagewiseOutput:
-        x = torch.stack([self._transform(crop.convert(self._mode)) for crop in crops])
-        with torch.inference_mode():
-            return self.model.forward_stages(x.to(self.device, self._dtype))
+        return self._runtime(self._pixels(crops))
 
 
 def _read_ends(model: nn.Module) -> tuple[str, str]:

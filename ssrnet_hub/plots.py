@@ -5,7 +5,7 @@ import math
 import os
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
@@ -227,6 +227,33 @@ def plot_ages(seen: Iterable[tuple[float, Sequence[Sighting]]], *, width: float 
 
 
 _LINES = ("-", "--", ":", "-.")
+
+
+def plot_ratios(panels: Mapping[str, Mapping[str, float]], *, width: float = 9.0) -> "Figure":
+    """How long contestants take, as a share of the first: a panel a task, a bar a contestant.
+
+    Args:
+        panels: By task, by contestant, its share; the first contestant's is 1.
+        width: Inches.
+
+    Raises:
+        SSRNetHubError: matplotlib (extra ``plot``) is not installed.
+    """
+    rows = [len(shares) for shares in panels.values()]
+    figure = _new_figure(width, 0.34 * sum(rows) + 0.7 * len(rows))
+    for axes, (task, shares) in zip(
+        figure.subplots(len(rows), 1, sharex=True, squeeze=False, height_ratios=rows)[:, 0], panels.items(), strict=True
+    ):
+        places = range(len(shares), 0, -1)
+        colours = ["#999999"] + [_COLOURS[0]] * (len(shares) - 1)
+        bars = axes.barh(places, list(shares.values()), 0.7, color=colours)
+        axes.bar_label(bars, [f"{share:.2f}" for share in shares.values()], padding=3, fontsize=9)
+        axes.set_yticks(places, list(shares), fontsize=9)
+        axes.set_title(task, loc="left", fontsize=10)
+        axes.set_xlim(0, max(1.1, 1.1 * max(shares.values())))
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+        axes.tick_params(bottom=False, labelbottom=False, left=False)
+    return figure
 
 
 def figure_svg(figure: "Figure", prefix: str = "") -> str:

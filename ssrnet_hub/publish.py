@@ -27,7 +27,7 @@ from .hub import CONFIG_FILE, WEIGHTS_FILE, check_token, from_pretrained, save_p
 
 __all__ = ["Push", "prepare_repository", "push_repository", "push_to_hub", "read_token"]
 
-_OPTIONAL = ("LICENSE", "onnx/model.onnx")
+_OPTIONAL = ("LICENSE", "onnx/model.onnx", "onnx/model_fp16.onnx", "onnx/model_int8.onnx")
 """Files that go to the repository where the folder has them."""
 
 
@@ -96,7 +96,7 @@ def prepare_repository(folder: Union[str, os.PathLike], directory: Union[str, os
     """Write the files of a repository, exactly as they are pushed.
 
     Args:
-        folder: Weights as `save_pretrained` writes them; check tensors, ``LICENSE`` and ``onnx/model.onnx`` beside them
+        folder: Weights as `save_pretrained` writes them; check tensors, ``LICENSE`` and ``onnx/*.onnx`` beside them
             are taken along. They are loaded and run, and compared with the check tensors.
         directory: Where to; made where missing.
         repo_id: ``owner/name``, for the lines of the card that load the weights.

@@ -1,7 +1,6 @@
 """Training on labelled, aligned chips: on a CPU, a GPU, or several processes, with the same code."""
 
 import csv
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from .data import Label, read_labels
+from .data import Label, read_labels, set_aside
 from .errors import ArchitectureError, ConfigError, LabelsError
 from .files import replace_file
 from .framing import Framing
@@ -53,7 +52,7 @@ class Recipe:
             ``density(age) ** -balance``.
         keep_alive: Weight of the penalty on units of the stages whose ReLU is silent for nearly every face.
         augment: How strongly pictures are worn like those of the world, 0 to 1; see `make_augment`.
-        set_aside: Chips of the train split that are kept for calibration, and never trained on; see `set_aside`.
+        set_aside: Chips of the train split that are kept for calibration, and never trained on; see `data.set_aside`.
         mixed_precision: ``"no"``, ``"bf16"`` or ``"fp16"``, of convolutions and linear layers.
         seed: Of the weights, the order and the augmentation.
 
@@ -106,25 +105,6 @@ def read_recipe(path: Union[str, os.PathLike], **changes: Any) -> Recipe:
         return Recipe(**{name: types[name](value) for name, value in {**values, **changes}.items()})
     except (TypeError, ValueError) as e:
         raise ConfigError(f"{path}: {e}.") from e
-
-
-def set_aside(labels: list[Label], count: int) -> tuple[list[Label], list[Label]]:
-    """Part a split by a fixed rule: the ``count`` rows whose picture's name has the smallest SHA-256, and the others.
-
-    Returns:
-        The others, and those set aside, both in their order.
-
-    Raises:
-        LabelsError: Nothing would be left.
-    """
-    if count >= len(labels):
-        raise LabelsError(f"Of {len(labels)} rows, {count} are to be set aside: nothing is left to train on.")
-    names = sorted({hashlib.sha256(label.path.name.encode()).digest() for label in labels})
-    kept = set(names[count:])
-    parts: tuple[list[Label], list[Label]] = ([], [])
-    for label in labels:
-        parts[hashlib.sha256(label.path.name.encode()).digest() not in kept].append(label)
-    return parts
 
 
 def train(

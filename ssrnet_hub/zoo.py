@@ -95,12 +95,17 @@ class Weights:
         return _FOLDER / "figures" / f"{self.name}.json"
 
     @property
-    def figures(self) -> list[dict[str, Any]]:
-        """What was measured of them, one dictionary a data set."""
+    def record(self) -> dict[str, Any]:
+        """What is kept of these weights in `figures_file`: ``measured``, and perhaps ``exports``."""
         path = self.figures_file
         record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         # figures of other bytes say nothing of these
-        return record["measured"] if record.get("sha256") == self.sha256 else []
+        return record if record.get("sha256") == self.sha256 else {}
+
+    @property
+    def figures(self) -> list[dict[str, Any]]:
+        """What was measured of them, one dictionary a data set."""
+        return self.record.get("measured", [])
 
 
 AUTHORS_INPUT = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}

@@ -212,7 +212,8 @@ def test_a_network_that_overshoots(face):
     with torch.no_grad():
         # delta of the first stage close to -1
         model.stages[0].delta.bias.fill_(-4)
-    estimator = AgeEstimator(model, detector=Found())
+    # as it is: the weights change below
+    estimator = AgeEstimator(model, detector=Found(), runtime="eager")
     (huge,) = estimator.crops([face.crop])
     assert huge.raw_age > 1000
     assert (huge.age, huge.in_range) == (101.0, False)

@@ -1,0 +1,390 @@
+"""Measure how fast everything is, side by side in one run: python scripts/benchmark.py --photos DIR --film FILE.
+
+Contestants take turns, so that whatever else the machine does meets all of them; figures are medians, with the
+quarter and three-quarter points, and ratios to the first contestant. The results go to benchmarks/DEVICE.json, from
+which README's table and plot are made.
+"""
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import timm
+import torch
+from facenet_pytorch import MTCNN
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from ssrnet_hub import AgeEstimator, from_pretrained
+from ssrnet_hub.errors import SSRNetHubError
+from ssrnet_hub.files import replace_file
+from ssrnet_hub.fused import fuse
+from ssrnet_hub.metrics import describe_device
+from ssrnet_hub.photos import load_photo
+from ssrnet_hub.runtime import make_runtime
+from ssrnet_hub.tracking import AgeTracker
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "ssrnet_hub" / "webapp" / "examples"
+
+SURE = 0.95
+"""Score from which a face of the stock detector must not be lost, where it is as large as the default promises."""
+
+Contestants = dict[str, Callable[[], Any]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--photos", type=Path, default=EXAMPLES, help="folder of JPEGs (default: the demo's examples)")
+    parser.add_argument("--film", type=Path, help="film whose frames are looked at; without, a face that moves")
+    parser.add_argument("--keras", type=Path, metavar="H5", help="the authors' weights, where TensorFlow is installed")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    parser.add_argument("--output", type=Path, help="default: benchmarks/DEVICE.json")
+    args = parser.parse_args()
+    options = ["--photos PHOTOS"] * (args.photos != EXAMPLES) + ["--film FILM"] * bool(args.film)
+    options += ["--keras H5"] * bool(args.keras) + [f"--device {args.device}"] * (args.device != "cpu")
+    result: dict[str, Any] = {
+        "command": " ".join(["python scripts/benchmark.py", *options]),
+        "device": describe_device(args.device),
+        "versions": versions(),
+    }
+    try:
+        if args.device == "cuda":
+            result["model"] = measure_model_on_gpu()
+        else:
+            result["matrix_product_gflops"] = measure_matrix_product()
+            result["model"] = measure_model(result["matrix_product_gflops"], args.keras)
+            result["photos"] = measure_photos(sorted(args.photos.glob("*.jpg")))
+            result["film"] = measure_film(args.film)
+            result["start"] = measure_start()
+            result["sizes"] = measure_sizes()
+    except SSRNetHubError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 1
+    text = json.dumps(result, indent=2) + "\n"
+    with replace_file(args.output or ROOT / "benchmarks" / f"{args.device}.json") as path:
+        path.write_text(text, encoding="utf-8")
+    print(text if args.json else in_words(result), end="")
+    return 0
+
+
+def versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("torch", "timm", "facenet-pytorch", "onnxruntime", "tensorflow", "ssrnet_hub"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def take_turns(
+    contestants: Contestants, rounds: int, *, warm_up: int = 3, settle: bool = True
+) -> dict[str, dict[str, float]]:
+    """Time contestants, each once a round.
+
+    Args:
+        contestants: What to run, by name.
+        rounds: That count.
+        warm_up: Rounds before them that do not.
+        settle: Run each twice in its turn and time the second: then the threads of the one before are at rest.
+
+    Returns:
+        Of each ``ms``, the median, ``ms_quartiles``, and ``ratio`` to the first one's median.
+    """
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(warm_up + rounds):
+        for name, run in contestants.items():
+            if settle:
+                run()
+            start = time.perf_counter()
+            run()
+            if turn >= warm_up:
+                times[name].append(1000 * (time.perf_counter() - start))
+    first = float(np.median(next(iter(times.values()))))
+    return {
+        name: {**spread(values), "ratio": round(float(np.median(values)) / first, 4)} for name, values in times.items()
+    }
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    low, middle, high = np.percentile(values, (25, 50, 75)).tolist()
+    return {"ms": round(middle, 4), "ms_quartiles": [round(low, 4), round(high, 4)]}
+
+
+def measure_matrix_product(side: int = 2048) -> float:
+    """GFLOP a second of a float32 matrix product."""
+    a, b = torch.rand(2, side, side)
+    times = take_turns({"product": lambda: a @ b}, 9)
+    return round(2 * side**3 / times["product"]["ms"] / 1e6, 1)
+
+
+def measure_model(gflops: float, keras: Optional[Path]) -> dict[str, Any]:
+    """The model on a CPU: from pixels, or what each takes in their place, to age and stages."""
+    model, blog = from_pretrained(), timm.create_model("ssrnet_blog").eval()
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model(torch.zeros(1, 3, *model.img_size))
+    flops = counter.get_total_flops()
+    runtimes = {kind: make_runtime(model, kind) for kind in ("torch", "onnx")}
+    compiled, face = compile_model(model), Image.fromarray(np.zeros((64, 64, 3), np.uint8))
+    estimators = {
+        "est.crops": AgeEstimator(model),
+        "est.crops without ONNX Runtime": AgeEstimator(model, runtime="torch"),
+    }
+    authors = load_keras(keras) if keras else None
+    rows: dict[str, Any] = {}
+    for batch, rounds in ((1, 100), (16, 25), (64, 15), (256, 5)):
+        pixels = torch.randint(0, 256, (batch, *model.img_size, 3), dtype=torch.uint8)
+        x, crops = torch.rand(batch, 3, *model.img_size), [face] * batch
+        contestants: Contestants = {
+            "ssrnet_blog, eager": lambda x=x: blog(x),
+            "ssrnet, eager": lambda x=x: model(x),
+            **({"ssrnet, torch.compile": lambda x=x: compiled(x)} if compiled is not None else {}),
+            **{f"ssrnet, runtime {kind}": lambda run=run, pixels=pixels: run(pixels) for kind, run in runtimes.items()},
+            **{name: lambda est=est, crops=crops: est.crops(crops) for name, est in estimators.items()},
+            **({"the authors' Keras": lambda x=x: authors(x.movedim(1, 3).numpy())} if authors is not None else {}),
+        }
+        with torch.inference_mode():
+            row = take_turns(contestants, rounds)
+        for name, figures in row.items():
+            if name.startswith("ssrnet, "):
+                figures["share_of_matrix_product"] = round(batch * flops / figures["ms"] / 1e6 / gflops, 3)
+        rows[f"batch {batch}"] = row
+    return {"mflop_a_face": round(flops / 1e6, 1), **rows}
+
+
+def compile_model(model: torch.nn.Module) -> Optional[Callable]:
+    """The model by torch.compile, where there is the compiler that it needs."""
+    compiled = torch.compile(model, dynamic=True)
+    try:
+        with torch.inference_mode():
+            compiled(torch.rand(2, 3, *model.img_size))
+    except Exception as e:  # whatever is missing on this machine
+        print(f"torch.compile is left out: {str(e).splitlines()[0]}", file=sys.stderr)
+        return None
+    return compiled
+
+
+def load_keras(path: Path) -> Optional[Callable]:
+    """The authors' network in Keras as one graph; its weights do not change its speed, but are loaded all the same."""
+    try:
+        import tensorflow as tf
+    except ImportError:
+        print("The authors' Keras is left out: there is no TensorFlow.", file=sys.stderr)
+        return None
+    layers = tf.keras.layers
+    image = layers.Input((64, 64, 3))
+    taps: list[list[Any]] = []
+    for channels, act, pool in ((32, "relu", layers.AveragePooling2D), (16, "tanh", layers.MaxPooling2D)):
+        x, found = image, []
+        for block in range(4):
+            x = layers.Activation(act)(layers.BatchNormalization()(layers.Conv2D(channels, 3)(x)))
+            x = pool(2)(x) if block < 3 else x
+            if block != 2:
+                found.append(x)
+        taps.append(found[::-1])
+    age, width = 0.0, 101.0
+    for size, x1, x2 in zip((1, 4, 8), *taps, strict=True):
+        x1, x2 = (layers.Conv2D(10, 1, activation="relu")(x) for x in (x1, x2))
+        if size > 1:
+            x1, x2 = layers.AveragePooling2D(size)(x1), layers.MaxPooling2D(size)(x2)
+        x1, x2 = layers.Flatten()(x1), layers.Flatten()(x2)
+        delta = layers.Dense(1, activation="tanh")(x1 * x2)
+        h = layers.Dense(3, activation="relu")(x1) * layers.Dense(3, activation="relu")(x2)
+        h = layers.Dense(6, activation="relu")(h)
+        p, eta = layers.Dense(3, activation="relu")(h), layers.Dense(3, activation="tanh")(h)
+        width = width / (3 * (1 + delta))
+        age = age + tf.keras.ops.sum(p * (np.arange(3, dtype=np.float32) + eta), 1, keepdims=True) * width
+    model = tf.keras.Model(image, age)
+    print(f"Keras: {model.count_params()} parameters", file=sys.stderr)
+    return tf.function(lambda x: model(x, training=False), reduce_retracing=True)
+
+
+def measure_model_on_gpu() -> dict[str, Any]:
+    """The network on a GPU, in faces a second."""
+    model, blog = from_pretrained(device="cuda"), timm.create_model("ssrnet_blog").eval().cuda()
+    fused = fuse(model).to(memory_format=torch.channels_last)
+    half = fuse(model).half_streams().to(memory_format=torch.channels_last)
+    networks = {
+        "ssrnet_blog, eager": blog,
+        "ssrnet, eager": model,
+        "ssrnet, runtime torch": fused,
+        "ssrnet, float16": half,
+        "ssrnet, float16, torch.compile": torch.compile(half, mode="max-autotune"),
+    }
+    rows = {}
+    for batch in (1, 64, 4096):
+        pixels = torch.randint(0, 256, (batch, *model.img_size, 3), dtype=torch.uint8, device="cuda")
+        x = torch.rand(batch, 3, *model.img_size, device="cuda")
+
+        def wait_for(network: Callable, x: torch.Tensor) -> None:
+            network(x)
+            torch.cuda.synchronize()
+
+        contestants: Contestants = {
+            name: lambda run=run, x=x if run in (blog, model) else pixels: wait_for(run, x)
+            for name, run in networks.items()
+        }
+        with torch.inference_mode():
+            row = take_turns(contestants, 30, warm_up=5)
+        for figures in row.values():
+            figures["faces_a_second"] = round(1000 * batch / figures["ms"])
+        rows[f"batch {batch}"] = row
+    return rows
+
+
+def measure_photos(paths: list[Path]) -> dict[str, Any]:
+    """From photos to ages, photo by photo: the stock detector with the blog's model, and ours."""
+    stock, blog = MTCNN(keep_all=True), timm.create_model("ssrnet_blog").eval()
+    ways: dict[str, Callable[[Path], list]] = {
+        "MTCNN of facenet-pytorch and ssrnet_blog, eager": lambda path: run_plain(path, stock, blog),
+        "ours": AgeEstimator(),
+        "ours without ONNX Runtime": AgeEstimator(runtime="torch"),
+        "ours, min_face=20": AgeEstimator(min_face=20),
+        "ours, min_face=0.1": AgeEstimator(min_face=0.1),
+    }
+    total: dict[str, Any] = {name: {"ms": 0.0, "faces": 0} for name in ways}
+    sure = lost = 0
+    for path in paths:
+        row = take_turns(
+            {name: lambda way=way, path=path: way(path) for name, way in ways.items()}, 5, warm_up=1, settle=False
+        )
+        found = {name: way(path) for name, way in ways.items()}
+        for name, figures in row.items():
+            total[name]["ms"] += figures["ms"]
+            total[name]["faces"] += len(found[name])
+        least = max(20, max(load_photo(path).size) / 50)
+        first, *_ = found.values()
+        wanted = [box for box, score, _ in first if score > SURE and (box[2:] - box[:2]).max() >= least]
+        sure += len(wanted)
+        lost += sum(all(overlap(box, np.array(face.box)) < 0.5 for face in found["ours"]) for box in wanted)
+    (first, *_) = total.values()
+    for figures in total.values():
+        figures["ratio"] = round(figures["ms"] / first["ms"], 4)
+        figures["ms"] = round(figures["ms"], 1)
+    return {"photos": len(paths), "ways": total, "sure_faces": sure, "sure_faces_lost": lost}
+
+
+def run_plain(path: Path, stock: MTCNN, blog: torch.nn.Module) -> list[tuple[np.ndarray, float, float]]:
+    """What one writes from the README files of both: boxes, scores and ages."""
+    image = load_photo(path)
+    boxes, scores = stock.detect(image)
+    found = []
+    for box, score in zip([] if boxes is None else boxes, scores, strict=True):
+        crop = np.array(image.crop(tuple(map(int, box))).resize((64, 64)))
+        x = torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255
+        with torch.inference_mode():
+            found.append((box.astype(float), float(score), blog(x).item()))
+    return found
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    sides = (np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).clip(0)
+    both = sides.prod()
+    return float(both / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - both))
+
+
+def measure_film(path: Optional[Path], count: int = 40) -> dict[str, Any]:
+    """Frames a second at 640x480, faces looked for in every frame and people followed."""
+    frames = list(itertools.islice(read_film(path), count))
+    trackers = {
+        "default": AgeTracker(AgeEstimator()),
+        "min_face=0.1": AgeTracker(AgeEstimator(min_face=0.1)),
+    }
+    times: dict[str, list[float]] = {name: [] for name in trackers}
+    for number, frame in enumerate(frames):
+        for name, tracker in trackers.items():
+            start = time.perf_counter()
+            tracker(frame, number / 25)
+            times[name].append(1000 * (time.perf_counter() - start))
+    figures = {name: spread(values[3:]) for name, values in times.items()}
+    return {
+        "film": path.name if path else "a face that moves",
+        "frames": len(frames),
+        "size": list(frames[0].size),
+        "ways": {name: {**part, "frames_a_second": round(1000 / part["ms"], 1)} for name, part in figures.items()},
+    }
+
+
+def read_film(path: Optional[Path]) -> Iterator[Image.Image]:
+    if path is None:
+        photo = load_photo(EXAMPLES / "1-astronaut.jpg").resize((640, 640))
+        yield from (photo.crop((step, step, step + 600, step + 450)).resize((640, 480)) for step in range(40))
+        return
+    import av
+
+    with av.open(str(path)) as film:
+        yield from (frame.to_image().resize((640, 480)) for frame in film.decode(video=0))
+
+
+_START = {
+    "import timm": "import timm",
+    "import ssrnet_hub": "import ssrnet_hub",
+    "the first age": "from ssrnet_hub import AgeEstimator; AgeEstimator()({photo!r})",
+    "the first age, MTCNN of facenet-pytorch and ssrnet_blog": "import sys; sys.path.insert(0, {scripts!r}); "
+    "import timm, ssrnet_hub, benchmark; from pathlib import Path; "
+    "benchmark.run_plain(Path({photo!r}), benchmark.MTCNN(keep_all=True), timm.create_model('ssrnet_blog').eval())",
+}
+
+
+def measure_start(rounds: int = 5) -> dict[str, Any]:
+    """Time and peak memory of fresh processes, on Linux."""
+    photo, scripts = str(EXAMPLES / "1-astronaut.jpg"), str(ROOT / "scripts")
+    peaks: dict[str, list[float]] = {name: [] for name in _START}
+
+    def run(name: str) -> None:
+        code = f"{_START[name].format(photo=photo, scripts=scripts)}; print(open('/proc/self/status').read())"
+        answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        peaks[name].append(int(answer.stdout.partition("VmHWM:")[2].split()[0]) / 1024)
+
+    row = take_turns({name: lambda name=name: run(name) for name in _START}, rounds, warm_up=1, settle=False)
+    return {name: {**figures, "peak_mb": round(float(np.median(peaks[name])))} for name, figures in row.items()}
+
+
+def measure_sizes() -> dict[str, int]:
+    """Bytes of the weights in their forms."""
+    from ssrnet_hub.export import to_onnx
+    from ssrnet_hub.zoo import DEFAULT, ZOO
+
+    return {
+        "model.safetensors": (ZOO[DEFAULT].folder / "model.safetensors").stat().st_size,
+        "model.onnx": len(to_onnx(fuse(from_pretrained())).SerializeToString()),
+    }
+
+
+def in_words(result: dict[str, Any]) -> str:
+    lines = [result["command"], result["device"]]
+
+    def table(title: str, rows: dict[str, dict[str, Any]]) -> None:
+        lines.append(f"\n{title}")
+        for name, row in rows.items():
+            cells = "  ".join(f"{key} {value}" for key, value in row.items())
+            lines.append(f"  {name:56} {cells}")
+
+    if "matrix_product_gflops" in result:
+        lines.append(f"float32 matrix product: {result['matrix_product_gflops']} GFLOP/s")
+    for batch, rows in result["model"].items():
+        if isinstance(rows, dict):
+            table(f"model, {batch}", rows)
+    if "photos" in result:
+        photos = result["photos"]
+        lost = f"{photos['sure_faces_lost']} of {photos['sure_faces']} sure faces lost"
+        table(f"{photos['photos']} photos to ages, {lost}", photos["ways"])
+        table(f"{result['film']['frames']} frames of 640x480", result["film"]["ways"])
+        table("start", result["start"])
+        table("bytes", {name: {"": size} for name, size in result["sizes"].items()})
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

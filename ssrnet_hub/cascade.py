@@ -1,0 +1,205 @@
+"""The cascade of MTCNN around the three networks of facenet-pytorch. The only module that knows facenet-pytorch.
+
+The first network scans the picture at several scales for candidates, the second and the third look at each candidate
+closer. The networks, scales, thresholds and rules are facenet-pytorch's; what is ours is how pixels reach the networks:
+the candidates of a stage are cut out of pictures at such scales, all of a scale at once, where facenet-pytorch resizes
+them one by one from the full picture; and a pixel's channels lie beside each other in memory.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Union
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import nms
+
+__all__ = ["Cascade"]
+
+_FACTOR = 0.709
+"""From one scale to the next."""
+
+_STOCK_FACE = 20
+"""Smallest face that facenet-pytorch looks for by default, pixels. Scales are always some of the ladder that begins
+there: faces that are hard to find are found at some scales and not between them."""
+
+_THRESHOLDS = (0.6, 0.7, 0.7)
+"""Least score of a candidate after each network."""
+
+_CELL = 12
+"""Side of what the first network sees at once, pixels."""
+
+_DETAIL = 1.4
+"""Candidates are cut out of a scale at which they are at least so much larger than the network wants them: from the
+smallest scale that need not be enlarged, some hard faces are lost."""
+
+
+class Cascade:
+    """The three networks of MTCNN, and the way of the candidates through them.
+
+    Args:
+        device: Where they run.
+    """
+
+    def __init__(self, device: Union[str, torch.device] = "cpu"):
+        from facenet_pytorch.models import mtcnn
+        from facenet_pytorch.models.utils import detect_face
+
+        self.device = torch.device(device)
+        self._pnet, self._rnet, self._onet = (
+            net().eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+            for net in (mtcnn.PNet, mtcnn.RNet, mtcnn.ONet)
+        )
+        self._rules = detect_face
+
+    @torch.inference_mode()
+    def search(self, pixels: Tensor, min_face: float) -> tuple[Tensor, Tensor, Tensor]:
+        """The faces in a picture.
+
+        Args:
+            pixels: ``(3, H, W)`` uint8, RGB.
+            min_face: Side of the smallest face that has to be found, pixels, 12 or more.
+
+        Returns:
+            Boxes ``(N, 4)``, x1, y1, x2, y2 in pixels, which may reach over the edge; scores ``(N,)``; landmarks
+            ``(N, 5, 2)``.
+        """
+        levels = _Levels(pixels.to(self.device), min_face)
+        return self._confirm(levels, self._refine(levels, self._propose(levels)))
+
+    @torch.inference_mode()
+    def look(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the last network says of crops that are known to be about a face.
+
+        Args:
+            crops: ``(N, 3, 48, 48)`` uint8, RGB.
+
+        Returns:
+            Scores ``(N,)``; moves of the crop's corners to the face's box ``(N, 4)`` and landmarks ``(N, 5, 2)``, in
+            shares of the crop's side.
+        """
+        crops = crops.to(self.device).contiguous(memory_format=torch.channels_last)
+        moves, points, probs = self._onet(_normalise(crops))
+        return probs[:, 1], moves, _pairs(points)
+
+    def _propose(self, levels: "_Levels") -> Tensor:
+        """Candidates of the first network: squares ``(N, 4)``."""
+        found = [torch.zeros(0, 9, device=self.device)]
+        for scale, level in levels.scanned():
+            moves, probs = self._pnet(level)
+            boxes, _ = self._rules.generateBoundingBox(moves, probs[:, 1], scale, _THRESHOLDS[0])
+            found.append(boxes[nms(boxes[:, :4], boxes[:, 4], 0.5)])
+        boxes = torch.cat(found)
+        boxes = boxes[nms(boxes[:, :4], boxes[:, 4], 0.7)]
+        sides = (boxes[:, 2:4] - boxes[:, :2]).repeat(1, 2)
+        return self._rules.rerec(boxes[:, :4] + boxes[:, 5:] * sides)
+
+    def _refine(self, levels: "_Levels", boxes: Tensor) -> Tensor:
+        """What the second network keeps of candidates, better placed: squares ``(N, 4)``."""
+        boxes, crops = levels.cut(boxes, 24)
+        moves, probs = _in_parts(self._rnet, crops)
+        boxes, moves, scores = _above(_THRESHOLDS[1], probs[:, 1], boxes, moves)
+        kept = nms(boxes, scores, 0.7)
+        return self._rules.rerec(self._rules.bbreg(boxes[kept], moves[kept]))
+
+    def _confirm(self, levels: "_Levels", boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the last network keeps of them, as `search` answers it."""
+        boxes, crops = levels.cut(boxes, 48)
+        moves, points, probs = _in_parts(self._onet, crops)
+        boxes, moves, points, scores = _above(_THRESHOLDS[2], probs[:, 1], boxes, moves, _pairs(points))
+        points = points * (boxes[:, None, 2:] - boxes[:, None, :2] + 1) + boxes[:, None, :2] - 1
+        boxes = self._rules.bbreg(boxes, moves)
+        # the one rule that torchvision lacks: overlap as a share of the smaller box
+        kept = self._rules.batched_nms_numpy(boxes, scores, torch.zeros_like(scores), 0.7, "Min")
+        return boxes[kept], scores[kept], points[kept]
+
+
+class _Levels:
+    """A picture at the scales that it is looked at, each made once and when it is needed."""
+
+    def __init__(self, pixels: Tensor, min_face: float):
+        self._full = pixels[None].contiguous(memory_format=torch.channels_last)
+        self._height, self._width = pixels.shape[1:]
+        self._made: dict[float, Tensor] = {}
+        # a picture is not enlarged for what is smaller still
+        first, last = (_step(face) for face in (max(min_face, _CELL), min(self._height, self._width)))
+        ladder = [_CELL / _STOCK_FACE * _FACTOR**step for step in range(min(first, 0), last + 1)]
+        self._scanned = ladder[max(first, 0) :]
+        self._scales = [1.0, *(scale for scale in ladder if scale < 1)]
+
+    def __getitem__(self, scale: float) -> Tensor:
+        """The picture at a scale, ``(1, 3, h, w)``, normalised."""
+        if scale not in self._made:
+            size = (int(self._height * scale + 1), int(self._width * scale + 1))
+            seen = self._full if scale == 1 else F.interpolate(self._full, size, mode="bilinear", antialias=True)
+            self._made[scale] = _normalise(seen)
+        return self._made[scale]
+
+    def scanned(self) -> Iterator[tuple[float, Tensor]]:
+        """The scales that the first network looks at, from the one where the smallest faces fill it, down."""
+        return ((scale, self[scale]) for scale in self._scanned)
+
+    def cut(self, boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """Cut boxes out; what the picture's edge leaves of one is stretched to a square.
+
+        Args:
+            boxes: ``(N, 4)``, pixels.
+            side: Of the crops.
+
+        Returns:
+            The boxes that are not outside of the picture, ``(M, 4)``, and their crops ``(M, 3, side, side)``.
+        """
+        size = boxes.new_tensor([self._width, self._height])
+        # as facenet-pytorch has it, the first pixel is number 1, and the last is part of the box
+        corners = torch.cat([boxes[:, :2].trunc().clamp(min=1) - 1, boxes[:, 2:].trunc().minimum(size)], 1)
+        inside = (corners[:, 2:] > corners[:, :2]).all(1)
+        boxes, corners = boxes[inside], corners[inside]
+        sides = (corners[:, 2:] - corners[:, :2]).amax(1, keepdim=True)
+        enough = sides * boxes.new_tensor(self._scales) >= _DETAIL * side
+        numbers = enough.sum(1).clamp(min=1) - 1
+        crops = boxes.new_empty(len(boxes), side, side, 3).permute(0, 3, 1, 2)
+        for number in numbers.unique().tolist():
+            members = numbers == number
+            crops[members] = _sample(self[self._scales[number]], corners[members] / size.repeat(2), side)
+        return boxes, crops
+
+
+def _step(face: float) -> int:
+    """How far down the ladder a face of this side fills what the first network sees, or a little more than that."""
+    return math.floor(math.log(_STOCK_FACE / face, _FACTOR) + 1e-9)
+
+
+def _sample(level: Tensor, corners: Tensor, side: int) -> Tensor:
+    """Parts of a picture ``(1, 3, h, w)``, their corners in shares of it, resized to ``(N, 3, side, side)``."""
+    # two points a pixel of the crop, either way, so that none of the picture is skipped
+    middles = (torch.arange(2 * side, device=corners.device) + 0.5) / (2 * side)
+    x, y = (corners[:, i, None] + (corners[:, i + 2, None] - corners[:, i, None]) * middles for i in (0, 1))
+    shape = (len(corners), 2 * side, 2 * side)
+    grid = torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], -1) * 2 - 1
+    crops = F.grid_sample(level.expand(len(corners), -1, -1, -1), grid, padding_mode="border", align_corners=False)
+    # the mean of each four, in a quarter of the time that a pooling layer takes
+    rows = crops[:, :, ::2] + crops[:, :, 1::2]
+    return (rows[..., ::2] + rows[..., 1::2]) / 4
+
+
+def _normalise(pixels: Tensor) -> Tensor:
+    return (pixels.float() - 127.5) / 128
+
+
+def _pairs(points: Tensor) -> Tensor:
+    """Landmarks as the last network answers them, five x and five y, as ``(N, 5, 2)``."""
+    return points.view(-1, 2, 5).transpose(1, 2)
+
+
+def _above(threshold: float, scores: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    """The rows of tensors whose score is above a threshold, and these scores."""
+    kept = scores > threshold
+    return (*(other[kept] for other in others), scores[kept])
+
+
+def _in_parts(network: nn.Module, crops: Tensor) -> tuple[Tensor, ...]:
+    """The answers of a network, for a bounded number of crops at a time."""
+    # of none at all the networks can make nothing: they are asked about an empty one, which is left out again
+    asked = crops if len(crops) else crops.new_zeros(1, *crops.shape[1:])
+    return tuple(torch.cat(parts)[: len(crops)] for parts in zip(*map(network, asked.split(256)), strict=True))
