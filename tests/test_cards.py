@@ -12,7 +12,7 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from ssrnet_hub import save_pretrained, zoo
-from ssrnet_hub.cards import name_weights, record_figures, render_card
+from ssrnet_hub.cards import name_weights, record_exports, record_figures, render_card
 from ssrnet_hub.errors import UnknownModelError
 from ssrnet_hub.zoo import ZOO
 
@@ -142,3 +142,25 @@ def test_card_of_genders_by_group(figures_folder):
     card = render_card("ssrnet_gender.imdb")
     assert "\n| 75.0 % | 70.0 % | 90 | 1 |\n" in card and "\n| ethnicity | a | 50.0 % | 40 |\n" in card
     assert "not equally right for all" in card and "not measured" not in card
+
+
+def test_card_of_exports(figures_folder):
+    files = [
+        {"file": "model.onnx", "precision": "float32", "bytes": 1234567, "mae": 5.0, "n": 9, "difference": 2.1e-05},
+        {"file": "model_int8.onnx", "precision": "int8", "bytes": 99, "mae": 5.25, "n": 9, "difference": 3.14159},
+    ]
+    record_figures("ssrnet.imdb", {"mae": 6.0, "cs5": 0.5, "bias": -1.0, **HOW})
+    assert "## ONNX" not in render_card("ssrnet.imdb")
+    record_exports(
+        "ssrnet.imdb", {"files": files, "dataset": "faces", "split": "val", "command": "go", "device": "CPU"}
+    )
+    # each is kept while the other is recorded
+    record_figures("ssrnet.imdb", {"mae": 7.0, "cs5": 0.5, "bias": -1.0, **HOW})
+    card = render_card("ssrnet.imdb")
+    for line in (
+        "| `model.onnx`, float32 | 1,234,567 | 5.000 | +0.000 | 2e-05 |",
+        "| `model_int8.onnx`, int8 | 99 | 5.250 | +0.250 | 3.14 |",
+        "| 7.00 | 50.0 % | -1.00 | 90 | 1 |",
+        "`go` on CPU.",
+    ):
+        assert line in card

@@ -79,6 +79,26 @@ def test_table(run, folder, face):
     assert len({header.index("box"), first.index(" ".join(box)), second.index("no face")}) == 1
 
 
+def test_smallest_face(run, folder):
+    for size, found in ((20, True), (0.1, True), (100_000, False)):
+        code, out, _ = run("predict", folder / "a.png", "--min-face", size)
+        assert (code, "no face found" not in out) == (0, found)
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "nan", "inf", "small"])
+def test_smallest_face_is_a_number_above_0(capsys, folder, size):
+    with pytest.raises(SystemExit) as end:
+        main(["predict", str(folder / "a.png"), f"--min-face={size}"])
+    assert end.value.code == 2 and "--min-face" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "torch", "eager"])
+def test_runtimes_agree(run, folder, face, runtime):
+    code, out, _ = run("predict", folder / "a.png", "--json", "--runtime", runtime)
+    assert code == 0
+    assert json.loads(out)[0]["faces"][0]["age"] == pytest.approx(face.age, abs=1e-3)
+
+
 def test_json(run, folder, face):
     paths = [folder / "none.png", folder / "a.png", folder / "missing.jpg"]
     code, out, err = run("predict", "--json", *paths)

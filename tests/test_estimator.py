@@ -545,7 +545,7 @@ def test_import_is_light():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(run.stdout.split())
     assert {"ssrnet_hub", "torch", "timm"} <= loaded
-    assert not loaded & {"gradio", "matplotlib", "onnxruntime", "facenet_pytorch", "h5py", "skimage"}
+    assert not loaded & {"gradio", "matplotlib", "onnx", "onnxruntime", "facenet_pytorch", "h5py", "skimage"}
 
 
 def test_defaults(estimator):

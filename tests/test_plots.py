@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ssrnet_hub import SSRNetHubError
-from ssrnet_hub.plots import annotate, figure_svg, plot_breakdown, plot_errors
+from ssrnet_hub.plots import annotate, figure_svg, plot_breakdown, plot_errors, plot_ratios
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +138,15 @@ def test_pictures_of_errors_need_a_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SSRNetHubError, match=r"scatter\.svg cannot be written"):
         plot_errors([1], [2], tmp_path / "file")
+
+
+def test_ratios_have_a_bar_each_and_say_it():
+    figure = plot_ratios({"one": {"theirs": 1.0, "ours": 0.25}, "many": {"theirs": 1.0, "ours": 0.5, "other": 1.75}})
+    one, many = figure.axes
+    assert [bar.get_width() for bar in one.patches] == [1.0, 0.25]
+    assert [bar.get_width() for bar in many.patches] == [1.0, 0.5, 1.75]
+    assert [label.get_text() for label in many.get_yticklabels()] == ["theirs", "ours", "other"]
+    assert [text.get_text() for text in many.texts] == ["1.00", "0.50", "1.75"]
+    assert (one.get_title("left"), many.get_title("left")) == ("one", "many")
+    # the longest bar fits in
+    assert many.get_xlim()[1] > 1.75

@@ -23,6 +23,7 @@ from ssrnet_hub.errors import CheckError
 from .hub_server import HubServer
 
 ROOT = Path(__file__).resolve().parent.parent
+OF_ONNX = {"onnx/model.onnx", "onnx/model_fp16.onnx", "onnx/model_int8.onnx"}
 FILES = {"README.md", "check.safetensors", "config.json", "model.safetensors"}
 TOKEN = "hf_local"
 
@@ -247,11 +248,12 @@ def test_a_checkpoint_is_converted(hub, client, folder, repo, tmp_path):
 
 def test_other_files_of_the_folder(hub, client, folder, repo):
     (folder / "onnx").mkdir()
-    (folder / "onnx" / "model.onnx").write_bytes(b"an onnx model")
+    for name in ("model.onnx", "model_fp16.onnx", "model_int8.onnx", "other.onnx"):
+        (folder / "onnx" / name).write_bytes(b"an onnx model")
     (folder / "LICENSE").write_text("mine")
     (folder / "log.csv").write_text("private")
     client.push(folder, "--repo", repo)
-    assert set(pushed_files(hub, repo)) == FILES | {"onnx/model.onnx", "LICENSE"}
+    assert set(pushed_files(hub, repo)) == FILES | {*OF_ONNX, "LICENSE"}
 
 
 def test_push_from_python(hub, client, repo):
