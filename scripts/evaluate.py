@@ -13,6 +13,7 @@ from ssrnet_hub.evaluation import (
     find_faces,
     measure_ages,
     measure_genders,
+    measure_intervals,
     measure_robustness,
     mirrored_ages,
     predicted_ages,
@@ -84,6 +85,9 @@ def main() -> int:
         ages, true = predicted_ages(estimator, faces), [label.age for label in labels]
         result = measure_genders(labels, faces) if of_gender else measure_ages(ages, labels)
         result["missed"] = faces.count(None)
+        intervals = None if of_gender else measure_intervals(faces, labels)
+        if intervals:
+            result["intervals"] = intervals
         if args.flip:
             result["flip"] = rounded(age_metrics(mirrored_ages(estimator, faces), true))
         if args.boxes:
@@ -108,7 +112,17 @@ def main() -> int:
 
 
 def print_figures(result: dict[str, Any]) -> None:
-    parts = ("flip", "boxes", "robustness", "robustness_missed", "groups", "worst_group", "split", "weights")
+    parts = (
+        "intervals",
+        "flip",
+        "boxes",
+        "robustness",
+        "robustness_missed",
+        "groups",
+        "worst_group",
+        "split",
+        "weights",
+    )
     rows = {"one pass": {key: value for key, value in result.items() if key not in parts}}
     if "flip" in result:
         rows["mean with the mirror"] = result["flip"]
@@ -118,6 +132,11 @@ def print_figures(result: dict[str, Any]) -> None:
         print_table(what, {f"{group} *" if group == worst else group: part for group, part in groups.items()})
     if result["worst_group"]:
         print(f"* the worst of those with at least {SMALLEST_GROUP} faces\n")
+    if "intervals" in result:
+        told = result["intervals"]
+        print_table("intervals", {f"level {level}": row for level, row in told["levels"].items()})
+        print_table("level 0.9", told["bands"])
+        print(f"flagged {told['flagged']:.1%}, MAE of the others {told['mae_reliable']:.3f}\n")
     if "boxes" in result:
         boxes = result["boxes"].items()
         print_table("without the detector", {how: {"mae": mae, "more": mae - result["mae"]} for how, mae in boxes})

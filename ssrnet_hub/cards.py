@@ -17,7 +17,7 @@ from .hub import WEIGHTS_FILE, read_model_config
 from .metrics import SMALLEST_GROUP
 from .zoo import DEFAULT, ZOO, Weights, count_parameters
 
-__all__ = ["name_weights", "record_exports", "record_figures", "render_card", "render_table"]
+__all__ = ["name_weights", "record_calibration", "record_exports", "record_figures", "render_card", "render_table"]
 
 _TEMPLATE = Path(__file__).with_name("card.md.jinja")
 
@@ -90,10 +90,15 @@ def record_exports(name: str, exports: dict[str, Any]) -> Path:
     return _record(name, exports=exports)
 
 
+def record_calibration(name: str, calibration: dict[str, Any]) -> Path:
+    """Keep what was measured of the calibration of weights of the zoo, in place of what was before."""
+    return _record(name, calibration=calibration)
+
+
 def _record(name: str, **parts: Any) -> Path:
     weights = ZOO[name]
     record = {"measured": [], **weights.record, "weights": name, "sha256": weights.sha256, **parts}
-    order = ("weights", "sha256", "measured", "exports")
+    order = ("weights", "sha256", "measured", "calibration", "exports")
     with replace_file(weights.figures_file) as temporary:
         text = json.dumps({key: record[key] for key in order if key in record}, indent=2)
         temporary.write_text(text + "\n", encoding="utf-8")
@@ -133,6 +138,7 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
         "megabytes": sum(v.numel() * v.element_size() for v in model.state_dict().values()) / 1e6,
         "V": model.V,
         "measured": measured,
+        "calibration": entry and entry.record.get("calibration"),
         "exports": entry and entry.record.get("exports"),
         "by_group": by_group,
         "not_by_group": [what for what in ("age", "gender", "ethnicity") if what not in by_group],

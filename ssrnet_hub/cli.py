@@ -268,14 +268,20 @@ def print_json(results: Sequence[Result], explain: bool) -> None:
 
 
 def print_csv(results: Sequence[Result], explain: bool) -> None:
-    columns = ["file", "face", "age", "raw_age", "in_range", "x1", "y1", "x2", "y2", "score", "aligned", "gender_score"]
-    columns += ["error", *["explanation"] * explain]
+    columns = ["file", "face", "age", "low", "high", "reliable", "raw_age", "in_range", "x1", "y1", "x2", "y2", "score"]
+    columns += ["aligned", "gender_score", "error", *["explanation"] * explain]
     writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     writer.writeheader()
     for file, faces, error in results:
         for number, face in enumerate(faces, start=1):
             row = {"file": file, "face": number, "age": round(face.age, 3), "raw_age": round(face.raw_age, 3)}
-            row |= {"in_range": face.in_range, "score": round(face.score, 4), "aligned": face.aligned}
+            row |= zip(("low", "high"), (round(end, 1) for end in face.interval() or ()), strict=False)
+            row |= {
+                "reliable": face.reliable,
+                "in_range": face.in_range,
+                "score": round(face.score, 4),
+                "aligned": face.aligned,
+            }
             row |= zip(("x1", "y1", "x2", "y2"), (round(v, 1) for v in face.box), strict=True)
             row |= {"gender_score": face.gender_score and round(face.gender_score, 3)}
             writer.writerow(row | ({"explanation": face.explain()} if explain else {}))
@@ -284,18 +290,25 @@ def print_csv(results: Sequence[Result], explain: bool) -> None:
 
 
 def print_table(results: Sequence[Result], explain: bool) -> None:
+    seen = [face for _, faces, _ in results for face in faces]
+    with_interval = any(face.interval() for face in seen)
+    with_gender = any(face.gender_score is not None for face in seen)
+    header = ["file", "face", "age", *["9 of 10 times"] * with_interval, *["female 0 .. 1 male"] * with_gender]
     rows = []
-    with_gender = any(face.gender_score is not None for _, faces, _ in results for face in faces)
     for file, faces, error in results:
         for number, face in enumerate(faces, start=1):
+            row: list[Any] = [file, number, f"{face.age:.1f}" + " ?" * (face.reliable is False)]
+            if with_interval:
+                row.append("{:.0f} to {:.0f}".format(*face.interval()) if face.interval() else "")
+            if with_gender:
+                row.append(f"{face.gender_score:.2f}")
             box = " ".join(f"{v:.0f}" for v in face.box)
-            gender = [f"{face.gender_score:.2f}"] if with_gender else []
-            stages = face.explain() if explain else ""
-            rows.append((file, number, f"{face.age:.1f}", *gender, f"{face.score:.2f}", box, stages))
+            rows.append([*row, f"{face.score:.2f}", box, face.explain() if explain else ""])
         if not faces:
-            rows.append((file, "", "", *[""] * with_gender, "", "not read" if error else "no face found", ""))
-    gender = ["female 0 .. 1 male"] * with_gender
-    print(table(("file", "face", "age", *gender, "score", "box (x1 y1 x2 y2)", "stages" if explain else ""), rows))
+            rows.append([file, *[""] * len(header), "not read" if error else "no face found", ""])
+    print(table((*header, "score", "box (x1 y1 x2 y2)", "stages" if explain else ""), rows))
+    if any(face.reliable is False for face in seen):
+        print("?: this looks too little like a face for its age to be trusted", file=sys.stderr)
 
 
 def table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:

@@ -4,6 +4,7 @@ __all__ = [
     "ArchiveError",
     "ArchitectureError",
     "BoxError",
+    "CalibrationError",
     "CheckError",
     "ConfigError",
     "ConversionError",
@@ -83,6 +84,10 @@ class ExportError(SSRNetHubError, ValueError):
 
 class RuntimeUnavailableError(SSRNetHubError):
     """What was asked to compute the answers is not installed, or cannot do that for this model."""
+
+
+class CalibrationError(SSRNetHubError, ValueError):
+    """There are too few faces to calibrate weights on."""
 
 
 class LabelsError(SSRNetHubError, ValueError):

@@ -17,7 +17,9 @@ from .errors import ArchitectureError, BoxError, ConfigError, PhotoError
 from .faces import Detection, Detector, MTCNNDetector
 from .framing import Box, Framing, Landmarks
 from .hub import from_pretrained, get_extras, move_model
+from .intervals import Intervals
 from .photos import MAX_PIXELS, Photo, load_photo
+from .reliability import Reliability, describe_answer
 from .runtime import Pixels, make_runtime
 from .ssrnet import StagewiseOutput
 from .stages import Stage, explain, split_stages
@@ -41,6 +43,10 @@ class Face:
         score: How sure the detector is that this is a face, in [0, 1]; None for a crop that was not searched.
         aligned: Whether the face was brought by its landmarks to the frame that the weights want. False where there
             are none, for crops taken as they are, and with weights that want the box alone.
+        oddness: How unlike a face the crop is, and what the network said of it: about 1 for an ordinary face, see
+            `Reliability`; None with weights that carry no calibration.
+        reliable: Whether ``oddness`` is below the threshold that one face in a hundred exceeds; the age of one that
+            does should not be trusted. None with weights that carry no calibration.
         gender_score: From 0, female, to 1, male, clamped to that, as the gender weights see the face; None without.
             Weights whose own score runs the other way, as the authors' of MORPH2, are turned round.
         stages: How the network got to ``raw_age``: the contributions of its stages add up to it.
@@ -58,6 +64,24 @@ class Face:
     gender_score: Optional[float]
     stages: tuple[Stage, ...]
     crop: Image.Image = field(repr=False, compare=False)
+    oddness: Optional[float] = None
+    reliable: Optional[bool] = None
+    intervals: Optional[Intervals] = field(default=None, repr=False, compare=False)
+
+    def interval(self, level: float = 0.9) -> Optional[tuple[float, float]]:
+        """Between which ages the true one lies in a share ``level`` of the cases, for faces like those of training.
+
+        Returns:
+            Lower and upper end, years, within [0, V]; None with weights that carry no calibration, or where the age is
+            no number.
+
+        Raises:
+            ValueError: ``level`` is not between 0 and 1, or nearer to 1 than the calibration tells.
+        """
+        if self.intervals is None or math.isnan(self.age):
+            return None
+        half = self.intervals.half_width(self.age, level)
+        return max(self.age - half, 0.0), min(self.age + half, self.V)
 
     def explain(self) -> str:
         """The stages in words: ``stage 1 says 23.1, stage 2 adds 5.0, stage 3 adds 0.4: 28.5 years``."""
@@ -67,9 +91,12 @@ class Face:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the crop, as plain numbers, lists and None; None also for what is not a finite number."""
-        values = {k: v for k, v in vars(self).items() if k not in ("crop", "stages")}
-        return _plain({**values, "stages": [asdict(stage) for stage in self.stages]})
+        """Everything but the crop, as plain numbers, lists and None; None also for what is not a finite number.
+
+        ``interval`` is that of the level 0.9.
+        """
+        values = {k: v for k, v in vars(self).items() if k not in ("crop", "stages", "intervals")}
+        return _plain({**values, "interval": self.interval(), "stages": [asdict(stage) for stage in self.stages]})
 
     def to_json(self, **kwargs: Any) -> str:
         """`to_dict` as JSON; ``kwargs`` as for `json.dumps`."""
@@ -125,6 +152,10 @@ class AgeEstimator:
             )
         if self._gender and self._gender.model.V != 1:
             raise ArchitectureError(f"gender= takes weights of gender, whose V is 1, not {self._gender.model.V:g}.")
+        calibration = get_extras(self.model).get("calibration", {})
+        self._intervals = Intervals.from_dict(calibration["intervals"]) if "intervals" in calibration else None
+        learned = calibration.get("reliability")
+        self._reliability = None if learned is None else Reliability.from_dict(learned)
         self._gender_ends = self._gender and _read_ends(self._gender.model)
         self.detector = MTCNNDetector(min_face=min_face, device=self.device) if detector is None else detector
         self.max_pixels = max_pixels
@@ -220,6 +251,7 @@ class AgeEstimator:
     def _face(self, cut: "_Cut", raw_age: float, stages: tuple[Stage, ...], gender_score: Optional[float]) -> Face:
         age = min(max(raw_age, 0.0), self.model.V)
         found = cut.detection
+        odd = None if self._reliability is None else self._reliability.score(describe_answer(stages, cut.crop))
         return Face(
             age=age,
             raw_age=raw_age,
@@ -232,6 +264,9 @@ class AgeEstimator:
             gender_score=gender_score,
             stages=stages,
             crop=cut.crop,
+            oddness=odd,
+            reliable=None if odd is None else odd <= self._reliability.threshold,
+            intervals=self._intervals,
         )
 
 

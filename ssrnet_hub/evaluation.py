@@ -21,9 +21,11 @@ from .photos import load_photo
 
 __all__ = [
     "answer_missing",
+    "LEVELS",
     "find_faces",
     "measure_ages",
     "measure_genders",
+    "measure_intervals",
     "measure_robustness",
     "mirrored_ages",
     "predicted_ages",
@@ -32,6 +34,9 @@ __all__ = [
 ]
 
 UTKFACE_MEDIAN_AGE = 29.0
+
+LEVELS = (0.8, 0.9, 0.95)
+"""Of the intervals that are measured."""
 
 
 def answer_missing(estimator: AgeEstimator) -> float:
@@ -92,6 +97,41 @@ def measure_ages(ages: Sequence[float], labels: Sequence[Label]) -> dict[str, An
     true = [label.age for label in labels]
     figures = age_metrics(ages, true)
     return rounded({**figures, **_by_group(labels, lambda members: group_metrics(ages, true, members))})
+
+
+def measure_intervals(faces: Sequence[Optional[Face]], labels: Sequence[Label]) -> Optional[dict[str, Any]]:
+    """How many true ages lie in the intervals of the faces found, in all and by age, and how many answers are flagged.
+
+    Args:
+        faces: As predicted; None for one that was not found.
+        labels: As many.
+
+    Returns:
+        By `LEVELS` ``coverage`` and mean ``width``, years; ``bands``, the coverage of the level 0.9 by true age;
+        ``flagged``, the share of faces called unreliable, and ``mae_reliable``, the MAE of the others, years. None
+        where the weights carry no calibration.
+    """
+    found = [(face, label.age) for face, label in zip(faces, labels, strict=True) if face and face.interval()]
+    if not found:
+        return None
+
+    def cover(members: list[tuple[Face, float]], level: float) -> dict[str, float]:
+        ends = [(*face.interval(level), age) for face, age in members]
+        inside = [low <= age <= high for low, high, age in ends]
+        return {"coverage": float(np.mean(inside)), "width": float(np.mean([high - low for low, high, _ in ends]))}
+
+    bands: dict[str, list[tuple[Face, float]]] = {}
+    for face, age in sorted(found, key=lambda pair: pair[1]):
+        bands.setdefault(age_band(age), []).append((face, age))
+    reliable = [abs(face.age - age) for face, age in found if face.reliable is not False]
+    return rounded(
+        {
+            "levels": {f"{level:g}": cover(found, level) for level in LEVELS},
+            "bands": {band: {**cover(members, 0.9), "n": len(members)} for band, members in bands.items()},
+            "flagged": 1 - len(reliable) / len(found),
+            "mae_reliable": float(np.mean(reliable)) if reliable else None,
+        }
+    )
 
 
 def measure_genders(labels: Sequence[Label], faces: Sequence[Optional[Face]]) -> dict[str, Any]:

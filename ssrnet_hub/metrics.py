@@ -13,6 +13,7 @@ __all__ = [
     "SMALLEST_GROUP",
     "age_band",
     "age_metrics",
+    "auroc",
     "compare_errors",
     "describe_device",
     "gender_group_metrics",
@@ -177,6 +178,13 @@ def gender_group_metrics(
         group: {"accuracy": float(right[part].mean()), "n": int(part.sum())}
         for group, part in _split(groups, len(right)).items()
     }
+
+
+def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
+    """How often a score of a positive is above one of a negative: the area under the ROC curve; ties count half."""
+    p, n = np.asarray(positive, float), np.sort(np.asarray(negative, float))
+    below, above = np.searchsorted(n, p, "left"), np.searchsorted(n, p, "right")
+    return float((below + above).mean() / (2 * len(n)))
 
 
 def describe_device(device: Union[str, torch.device]) -> str:

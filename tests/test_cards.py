@@ -12,7 +12,7 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from ssrnet_hub import save_pretrained, zoo
-from ssrnet_hub.cards import name_weights, record_exports, record_figures, render_card
+from ssrnet_hub.cards import name_weights, record_calibration, record_exports, record_figures, render_card
 from ssrnet_hub.errors import UnknownModelError
 from ssrnet_hub.zoo import ZOO
 
@@ -161,6 +161,29 @@ def test_card_of_exports(figures_folder):
         "| `model.onnx`, float32 | 1,234,567 | 5.000 | +0.000 | 2e-05 |",
         "| `model_int8.onnx`, int8 | 99 | 5.250 | +0.250 | 3.14 |",
         "| 7.00 | 50.0 % | -1.00 | 90 | 1 |",
+        "`go` on CPU.",
+    ):
+        assert line in card
+
+
+def test_card_of_a_calibration(figures_folder):
+    levels = {"0.9": {"coverage": 0.9012, "spread": 0.011, "width": 23.46}}
+    flags = {"blurred": {"auroc": 0.98765, "flagged": 0.75, "n": 1234}}
+    calibration = {"n": 1500, "intervals": levels, "flags": flags, "flagged": 0.0125, "command": "go", "device": "CPU"}
+    told = {
+        "levels": {"0.8": {"coverage": 0.8123, "width": 12.34}},
+        "bands": {"0-9": {"coverage": 0.5, "width": 7, "n": 9}},
+    }
+    told |= {"flagged": 0.02, "mae_reliable": 5.555}
+    record_figures("ssrnet.imdb", {**AGES, **HOW, "groups": {}, "worst_group": {}, "intervals": told})
+    record_calibration("ssrnet.imdb", calibration)
+    card = render_card("ssrnet.imdb")
+    for line in (
+        "| 0.9 | 90.1 % (± 1.1) | 23.5 |",
+        "| blurred | 0.988 | 75 % | 1,234 |",
+        "| 0.8 | 81.2 % | 12.3 |",
+        "| 0.9, ages 0-9 | 50.0 % of 9 | 7.0 |",
+        "Called unreliable: 2.0 %; MAE of the others 5.55 years.",
         "`go` on CPU.",
     ):
         assert line in card

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 
 import ssrnet_hub
 from ssrnet_hub.cli import main
@@ -72,11 +72,30 @@ def test_table(run, folder, face):
     code, out, err = run("predict", folder / "a.png", folder / "none.png")
     assert (code, err.count("error")) == (0, 0)
     header, first, second = out.splitlines()
-    assert header.split() == ["file", "face", "age", "score", "box", "(x1", "y1", "x2", "y2)"]
+    titles = ["file", "face", "age", *["9", "of", "10", "times"], "score", "box", "(x1", "y1", "x2", "y2)"]
+    assert header.split() == titles
     box = [f"{v:.0f}" for v in face.box]
-    assert first.split() == [str(folder / "a.png"), "1", f"{face.age:.1f}", f"{face.score:.2f}", *box]
+    ends = "{:.0f} to {:.0f}".format(*face.interval()).split()
+    assert first.split() == [str(folder / "a.png"), "1", f"{face.age:.1f}", *ends, f"{face.score:.2f}", *box]
     assert second.split() == [str(folder / "none.png"), "no", "face", "found"]
     assert len({header.index("box"), first.index(" ".join(box)), second.index("no face")}) == 1
+
+
+def test_an_age_not_to_be_trusted_is_marked(run, folder, photo):
+    photo.filter(ImageFilter.GaussianBlur(9)).save(folder / "blurred.png")
+    (folder / "boxes.csv").write_text(f"file,x1,y1,x2,y2\n{folder / 'blurred.png'},20,20,110,130\n")
+    code, out, err = run("predict", folder / "blurred.png", "--boxes", folder / "boxes.csv")
+    assert code == 0 and " ?  " in out and "to be trusted" in err
+    code, out, err = run("predict", folder / "a.png")
+    assert code == 0 and "?" not in out and "trusted" not in err
+
+
+def test_no_column_of_intervals_without_a_calibration(run, folder, tmp_path):
+    model = ssrnet_hub.from_pretrained()
+    model.ssrnet_hub_extras.pop("calibration")
+    ssrnet_hub.save_pretrained(model, tmp_path / "plain")
+    code, out, _ = run("predict", folder / "a.png", "--weights", tmp_path / "plain")
+    assert code == 0 and "9 of 10" not in out
 
 
 def test_smallest_face(run, folder):
@@ -126,7 +145,8 @@ def test_csv(run, folder, face):
     assert with_face["face"] == "1"
     assert float(with_face["age"]) == pytest.approx(face.age, abs=0.01)
     assert float(with_face["raw_age"]) == pytest.approx(face.raw_age, abs=0.01)
-    assert with_face["in_range"] == "True"
+    assert with_face["in_range"] == "True" and with_face["reliable"] == "True"
+    assert [float(with_face[k]) for k in ("low", "high")] == pytest.approx(face.interval(), abs=0.1)
     assert [float(with_face[k]) for k in ("x1", "y1", "x2", "y2")] == pytest.approx(face.box, abs=0.1)
     assert float(with_face["score"]) == pytest.approx(face.score, abs=1e-3)
     assert (with_face["aligned"], with_face["gender_score"]) == ("True", "")

@@ -265,7 +265,10 @@ def test_evaluate_for_people(call, labels):
     code, out, errors = call("evaluate", "--labels", labels, "--split", "val", "--flip")
     assert (code, errors) == (0, "")
     names = [line.split("  ")[0] for line in out.splitlines()]
-    assert names == ["", "one pass", "mean with the mirror", "", "age", "30-39", "40-49", "", "weights", "split"]
+    ages = ["age", "30-39", "40-49", ""]
+    levels = ["intervals", "level 0.8", "level 0.9", "level 0.95", "", "level 0.9", "30-39", "40-49", ""]
+    assert names[:-4] == ["", "one pass", "mean with the mirror", "", *ages, *levels]
+    assert names[-4].startswith("flagged ") and names[-3:] == ["", "weights", "split"]
     head, one_pass, *_ = out.splitlines()
     assert head.split() == ["mae", "mae_interval", "rmse", "cs3", "cs5", "cs7", "bias", "n", "missed"]
     assert re.fullmatch(r"one pass +\d+\.\d{3} +\d+\.\d{3} to \d+\.\d{3} .* 9 +0", one_pass)

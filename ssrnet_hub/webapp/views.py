@@ -35,6 +35,7 @@ CSS = """
 .ssr-face img { width: 64px; height: 64px; border-radius: 8px; object-fit: cover; }
 .ssr-face b { font-size: 1.35em; }
 .ssr-face small { display: block; opacity: .75; }
+.ssr-face small b { font-size: 1em; }
 .ssr-breakdowns { display: flex; flex-wrap: wrap; gap: 24px; }
 .ssr-breakdown { flex: 1 1 340px; min-width: 0; max-width: 1000px; margin: 0; color: var(--body-text-color); }
 .ssr-breakdown figcaption { font-weight: 600; padding-bottom: 4px; }
@@ -57,6 +58,13 @@ def say_age(face: Face) -> str:
     return "no number" if math.isnan(face.age) else f"{face.age:.1f}"
 
 
+def say_interval(face: Face) -> str:
+    """What is known of how far off the age may be, as HTML; nothing with weights without a calibration."""
+    ends = face.interval()
+    said = "" if ends is None else "<small>{:.0f} to {:.0f} in 9 of 10 cases</small>".format(*ends)
+    return said + "<small><b>too little like a face to be trusted</b></small>" * (face.reliable is False)
+
+
 def show_faces(faces: Sequence[Face], picked: int) -> str:
     """A button a face: its crop, number, age, and how sure the detector is."""
     if not faces:
@@ -66,7 +74,7 @@ def show_faces(faces: Sequence[Face], picked: int) -> str:
         cards.append(
             f'<button type="button" class="ssr-face" data-face="{index}" aria-pressed="{str(index == picked).lower()}">'
             f'<img src="{_picture(face.crop)}" alt="face {index + 1}">'
-            f"<span>face {index + 1}<br><b>{say_age(face)}</b> years"
+            f"<span>face {index + 1}<br><b>{say_age(face)}</b> years{say_interval(face)}"
             f"<small>found with {face.score:.0%} confidence</small></span></button>"
         )
     return f'<div class="ssr-faces" role="group" aria-label="faces">{"".join(cards)}</div>'
