@@ -5,7 +5,8 @@ import math
 import os
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from itertools import repeat
 from typing import Any, NamedTuple, Optional, Union
 
@@ -43,14 +44,12 @@ class Face:
         score: How sure the detector is that this is a face, in [0, 1]; None for a crop that was not searched.
         aligned: Whether the face was brought by its landmarks to the frame that the weights want. False where there
             are none, for crops taken as they are, and with weights that want the box alone.
-        oddness: How unlike a face the crop is, and what the network said of it: about 1 for an ordinary face, see
-            `Reliability`; None with weights that carry no calibration.
-        reliable: Whether ``oddness`` is below the threshold that one face in a hundred exceeds; the age of one that
-            does should not be trusted. None with weights that carry no calibration.
         gender_score: From 0, female, to 1, male, clamped to that, as the gender weights see the face; None without.
             Weights whose own score runs the other way, as the authors' of MORPH2, are turned round.
         stages: How the network got to ``raw_age``: the contributions of its stages add up to it.
         crop: What the network looked at, before it was scaled to its input.
+        intervals: What the weights' calibration knows of errors, for `interval`; None without one.
+        reliability: What it knows of faces, for ``oddness`` and ``reliable``; None without one.
     """
 
     age: float
@@ -64,9 +63,22 @@ class Face:
     gender_score: Optional[float]
     stages: tuple[Stage, ...]
     crop: Image.Image = field(repr=False, compare=False)
-    oddness: Optional[float] = None
-    reliable: Optional[bool] = None
     intervals: Optional[Intervals] = field(default=None, repr=False, compare=False)
+    reliability: Optional[Reliability] = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def oddness(self) -> Optional[float]:
+        """How unlike a face the crop is, and what the network said of it: about 1 for an ordinary face; see
+        `Reliability`. None with weights that carry no calibration.
+        """
+        return None if self.reliability is None else self.reliability.score(describe_answer(self.stages, self.crop))
+
+    @property
+    def reliable(self) -> Optional[bool]:
+        """False where ``oddness`` is above a threshold that one face in a hundred exceeds: do not trust the age then.
+        None with weights that carry no calibration.
+        """
+        return None if self.oddness is None else self.oddness <= self.reliability.threshold
 
     def interval(self, level: float = 0.9) -> Optional[tuple[float, float]]:
         """Between which ages the true one lies in a share ``level`` of the cases, for faces like those of training.
@@ -95,8 +107,10 @@ class Face:
 
         ``interval`` is that of the level 0.9.
         """
-        values = {k: v for k, v in vars(self).items() if k not in ("crop", "stages", "intervals")}
-        return _plain({**values, "interval": self.interval(), "stages": [asdict(stage) for stage in self.stages]})
+        left_out = ("crop", "stages", "intervals", "reliability")
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
+        trust = {"interval": self.interval(), "oddness": self.oddness, "reliable": self.reliable}
+        return _plain({**values, **trust, "stages": [asdict(stage) for stage in self.stages]})
 
     def to_json(self, **kwargs: Any) -> str:
         """`to_dict` as JSON; ``kwargs`` as for `json.dumps`."""
@@ -251,7 +265,6 @@ class AgeEstimator:
     def _face(self, cut: "_Cut", raw_age: float, stages: tuple[Stage, ...], gender_score: Optional[float]) -> Face:
         age = min(max(raw_age, 0.0), self.model.V)
         found = cut.detection
-        odd = None if self._reliability is None else self._reliability.score(describe_answer(stages, cut.crop))
         return Face(
             age=age,
             raw_age=raw_age,
@@ -264,9 +277,8 @@ class AgeEstimator:
             gender_score=gender_score,
             stages=stages,
             crop=cut.crop,
-            oddness=odd,
-            reliable=None if odd is None else odd <= self._reliability.threshold,
             intervals=self._intervals,
+            reliability=self._reliability,
         )
 
 

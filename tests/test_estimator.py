@@ -302,7 +302,9 @@ def plain(value) -> bool:
 
 def test_to_dict_and_to_json(face):
     told = face.to_dict()
-    assert set(told) == {field.name for field in dataclasses.fields(Face)} - {"crop", "intervals"} | {"interval"}
+    assert set(told) == {field.name for field in dataclasses.fields(Face)} - {"crop", "intervals", "reliability"} | {
+        *("interval", "oddness", "reliable")
+    }
     assert plain(told)
     assert told["age"] == face.age and told["raw_age"] == face.raw_age and told["in_range"] is True
     assert told["box"] == list(face.box)

@@ -112,8 +112,9 @@ def test_the_page_says_so(estimator, astronaut):
     (face,) = estimator(astronaut)
     said = say_interval(face)
     assert "{:.0f} to {:.0f}".format(*face.interval()) in said and "trusted" not in said
-    assert "trusted" in say_interval(dataclasses.replace(face, reliable=False))
-    assert say_interval(dataclasses.replace(face, reliable=None, intervals=None)) == ""
+    strict = dataclasses.replace(face.reliability, threshold=0.0)
+    assert "trusted" in say_interval(dataclasses.replace(face, reliability=strict))
+    assert say_interval(dataclasses.replace(face, reliability=None, intervals=None)) == ""
 
 
 def test_the_script_calibrates_and_measures(tmp_path, astronaut):
