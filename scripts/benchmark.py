@@ -1,8 +1,8 @@
 """Measure how fast everything is, side by side in one run: python scripts/benchmark.py --photos DIR --film FILE.
 
 Contestants take turns, so that whatever else the machine does meets all of them; figures are medians, with the
-quarter and three-quarter points, and ratios to the first contestant. The results go to benchmarks/DEVICE.json, from
-which README's table and plot are made.
+quarter and three-quarter points, and ratios the median of those to the first contestant in the same round. The results
+go to benchmarks/DEVICE.json, from which README's table and plot are made.
 """
 
 import argparse
@@ -100,7 +100,7 @@ def take_turns(
         settle: Run each twice in its turn and time the second: then the threads of the one before are at rest.
 
     Returns:
-        Of each ``ms``, the median, ``ms_quartiles``, and ``ratio`` to the first one's median.
+        Of each ``ms``, the median, ``ms_quartiles``, and ``ratio`` to the first one, the median of the rounds' ratios.
     """
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(warm_up + rounds):
@@ -111,9 +111,10 @@ def take_turns(
             run()
             if turn >= warm_up:
                 times[name].append(1000 * (time.perf_counter() - start))
-    first = float(np.median(next(iter(times.values()))))
+    first = np.array(next(iter(times.values())))
     return {
-        name: {**spread(values), "ratio": round(float(np.median(values)) / first, 4)} for name, values in times.items()
+        name: {**spread(values), "ratio": round(float(np.median(np.array(values) / first)), 4)}
+        for name, values in times.items()
     }
 
 
@@ -337,7 +338,7 @@ _START = {
 }
 
 
-def measure_start(rounds: int = 5) -> dict[str, Any]:
+def measure_start(rounds: int = 7) -> dict[str, Any]:
     """Time and peak memory of fresh processes, on Linux."""
     photo, scripts = str(EXAMPLES / "1-astronaut.jpg"), str(ROOT / "scripts")
     peaks: dict[str, list[float]] = {name: [] for name in _START}

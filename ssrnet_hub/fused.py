@@ -47,7 +47,7 @@ class FusedSSRNet(nn.Module):
         super().__init__()
         self.stage_bins, self.V = model.stage_bins, model.V
         self.in_chans, self.img_size = model.in_chans, model.img_size
-        self.lambda_local, self.lambda_d = model.lambda_local, model.lambda_d
+        self.lambda_local = model.lambda_local
         like = next(model.parameters())
         self.stream_dtype = self.dtype = like.dtype
         self.levels1 = nn.ModuleList(map(_fuse_level, model.stream1))
@@ -63,6 +63,7 @@ class FusedSSRNet(nn.Module):
         else:
             self.head = _SoftmaxHead(model.stages[0].fc, self._count_features(model))
         self.register_buffer("bins", like.new_tensor(self.stage_bins))
+        self.register_buffer("reach", self.bins * model.lambda_d)
         self.register_buffer("index", torch.cat([torch.arange(s) for s in self.stage_bins]).to(like))
         self.sums = _linear(torch.block_diag(*(torch.ones(1, s) for s in self.stage_bins)).to(like))
         self.eval().requires_grad_(False)
@@ -105,12 +106,13 @@ class FusedSSRNet(nn.Module):
             eta = p * 0
             delta = self.sums(eta)
         # equations 3 to 7 of the paper, as regress_stages has them
-        counts = ((delta * self.lambda_d + 1) * self.bins).chunk(len(self.stage_bins), 1)
+        counts = (delta * self.reach + self.bins).chunk(len(self.stage_bins), 1)
         widths = [self.V / counts[0]]
         for k in range(1, len(self.stage_bins)):
             widths.append(widths[-1] / counts[k])
         width = torch.cat(widths, 1)
-        contribution = self.sums(p * (eta * self.lambda_local + self.index)) * width
+        shift = eta if self.lambda_local == 1 else eta * self.lambda_local
+        contribution = self.sums(p * (shift + self.index)) * width
         return contribution.sum(1, keepdim=True), p, eta, delta, width, contribution
 
 
@@ -129,11 +131,18 @@ def fuse(model: nn.Module) -> FusedSSRNet:
 
 
 def split_answer(answer: Sequence[Tensor], stage_bins: Sequence[int]) -> StagewiseOutput:
-    """What `FusedSSRNet` answers, as `SSRNet.forward_stages` has it."""
-    age, *others = answer
-    sizes = [list(stage_bins)] * 2 + [1] * 3
-    parts = [values.split(size, 1) for values, size in zip(others, sizes, strict=True)]
-    return StagewiseOutput(age, [StageOutput(*stage) for stage in zip(*parts, strict=True)])
+    """What `FusedSSRNet` answers, as `SSRNet.forward_stages` has it; arrays of NumPy, which are faster to cut, become
+    tensors.
+    """
+    age, p, eta, delta, width, contribution = answer
+    as_tensor = torch.as_tensor if isinstance(age, Tensor) else torch.from_numpy
+    stages, start = [], 0
+    for k, s in enumerate(stage_bins):
+        bins, stage = slice(start, start + s), slice(k, k + 1)
+        parts = p[:, bins], eta[:, bins], delta[:, stage], width[:, stage], contribution[:, stage]
+        stages.append(StageOutput(*map(as_tensor, parts)))
+        start += s
+    return StagewiseOutput(as_tensor(age), stages)
 
 
 class _StageHeads(nn.Module):

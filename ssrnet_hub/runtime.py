@@ -135,7 +135,7 @@ def _freeze(fused: FusedSSRNet) -> Callable[[Tensor], Answer]:
 
 
 class _Onnx:
-    """The fused form in ONNX Runtime; for a face or two on one thread, which is done before another has woken up."""
+    """The fused form in ONNX Runtime; for a few faces on one thread, which is done before another has woken up."""
 
     def __init__(self, fused: FusedSSRNet):
         from .export import open_session, to_onnx
@@ -145,6 +145,5 @@ class _Onnx:
         self._few, self._many = open_session(model, threads=1), open_session(model)
 
     def __call__(self, pixels: Tensor) -> StagewiseOutput:
-        session = self._few if len(pixels) <= 2 else self._many
-        answer = session.run(ANSWER, {"pixels": pixels.numpy()})
-        return split_answer([torch.from_numpy(part) for part in answer], self._stage_bins)
+        session = self._few if len(pixels) <= 8 else self._many
+        return split_answer(session.run(ANSWER, {"pixels": pixels.numpy()}), self._stage_bins)
