@@ -37,6 +37,9 @@ EXAMPLES = ROOT / "ssrnet_hub" / "webapp" / "examples"
 SURE = 0.95
 """Score from which a face of the stock detector must not be lost, where it is as large as the default promises."""
 
+SETTLE = 0.02
+"""Seconds."""
+
 Contestants = dict[str, Callable[[], Any]]
 
 
@@ -97,7 +100,8 @@ def take_turns(
         contestants: What to run, by name.
         rounds: That count.
         warm_up: Rounds before them that do not.
-        settle: Run each twice in its turn and time the second: then the threads of the one before are at rest.
+        settle: Run each for `SETTLE` seconds in its turn before the run that is timed: then the threads of the one
+            before, which wait at full speed for a while, are at rest.
 
     Returns:
         Of each ``ms``, the median, ``ms_quartiles``, and ``ratio`` to the first one, the median of the rounds' ratios.
@@ -105,7 +109,8 @@ def take_turns(
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(warm_up + rounds):
         for name, run in contestants.items():
-            if settle:
+            begun = time.perf_counter()
+            while settle and time.perf_counter() < begun + SETTLE:
                 run()
             start = time.perf_counter()
             run()

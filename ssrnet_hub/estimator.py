@@ -253,13 +253,13 @@ class AgeEstimator:
         faces: list[Face] = []
         for start in range(0, len(cuts), self.batch_size):
             part = cuts[start : start + self.batch_size]
-            output = self._age([cut.crop for cut in part])
+            output = self._age([cut.crop for cut in part], part[0].detection is not None)
             scores = self._gender_scores([cut.for_gender for cut in part]) if self._gender else repeat(None)
             faces += map(self._face, part, output.age[:, 0].tolist(), split_stages(output.stages), scores)
         return faces
 
     def _gender_scores(self, crops: list[Image.Image]) -> list[float]:
-        scores = self._gender(crops).age[:, 0].clamp(0, 1)
+        scores = self._gender(crops, found=True).age[:, 0].clamp(0, 1)
         return (scores if self._gender_ends == FEMALE_MALE else 1 - scores).tolist()
 
     def _face(self, cut: "_Cut", raw_age: float, stages: tuple[Stage, ...], gender_score: Optional[float]) -> Face:
@@ -321,8 +321,9 @@ class _Network:
         self.framing = framing
         self._pixels, self._runtime = Pixels(self.model), make_runtime(self.model, runtime)
 
-    def __call__(self, crops: Iterable[Image.Image]) -> StagewiseOutput:
-        return self._runtime(self._pixels(crops))
+    def __call__(self, crops: Iterable[Image.Image], found: bool) -> StagewiseOutput:
+        """Ages of crops; ``found`` says that they were just cut out of photos that faces were looked for in."""
+        return self._runtime(self._pixels(crops), after_torch=found)
 
 
 def _read_ends(model: nn.Module) -> tuple[str, str]:

@@ -20,8 +20,9 @@ __all__ = ["RUNTIMES", "Pixels", "Runtime", "make_runtime"]
 RUNTIMES = ("auto", "onnx", "torch", "eager")
 """What `make_runtime` takes."""
 
-Runtime = Callable[[Tensor], StagewiseOutput]
-"""From pixels ``(B, H, W, in_chans)``, uint8 on the CPU, to what `SSRNet.forward_stages` answers."""
+Runtime = Callable[..., StagewiseOutput]
+"""From pixels ``(B, H, W, in_chans)``, uint8 on the CPU, to what `SSRNet.forward_stages` answers. With
+``after_torch=True`` it is told that PyTorch found the faces just before."""
 
 _CHUNK = 16
 """Faces at a time in PyTorch on a CPU: more of them push each other's features out of its caches."""
@@ -98,7 +99,7 @@ class _Eager:
         self._mean, self._std = (torch.tensor(data[key])[:, None, None] for key in ("mean", "std"))
 
     @torch.inference_mode()
-    def __call__(self, pixels: Tensor) -> StagewiseOutput:
+    def __call__(self, pixels: Tensor, after_torch: bool = False) -> StagewiseOutput:
         like = next(self._model.parameters())
         x = pixels.permute(0, 3, 1, 2).contiguous().float().div(255).sub(self._mean).div(self._std)
         return self._model.forward_stages(x.to(like.device, like.dtype))
@@ -115,7 +116,7 @@ class _Torch:
         self._chunk = _CHUNK if on_cpu else sys.maxsize
 
     @torch.inference_mode()
-    def __call__(self, pixels: Tensor) -> StagewiseOutput:
+    def __call__(self, pixels: Tensor, after_torch: bool = False) -> StagewiseOutput:
         answers = [self._network(part.to(self._device)) for part in pixels.split(min(self._chunk, len(pixels)))]
         whole = answers[0] if len(answers) == 1 else [torch.cat(parts) for parts in zip(*answers, strict=True)]
         return split_answer(whole, self._stage_bins)
@@ -135,15 +136,19 @@ def _freeze(fused: FusedSSRNet) -> Callable[[Tensor], Answer]:
 
 
 class _Onnx:
-    """The fused form in ONNX Runtime; for a few faces on one thread, which is done before another has woken up."""
+    """The fused form in ONNX Runtime.
+
+    ``after_torch`` says that PyTorch was at work just before, whose threads wait at full speed for a while: a few faces
+    are then computed on one thread, which is done before another one gets a core.
+    """
 
     def __init__(self, fused: FusedSSRNet):
         from .export import open_session, to_onnx
 
         self._stage_bins = fused.stage_bins
         model = to_onnx(fused).SerializeToString()
-        self._few, self._many = open_session(model, threads=1), open_session(model)
+        self._alone, self._all = open_session(model, threads=1), open_session(model)
 
-    def __call__(self, pixels: Tensor) -> StagewiseOutput:
-        session = self._few if len(pixels) <= 8 else self._many
+    def __call__(self, pixels: Tensor, after_torch: bool = False) -> StagewiseOutput:
+        session = self._alone if after_torch and len(pixels) <= 8 else self._all
         return split_answer(session.run(ANSWER, {"pixels": pixels.numpy()}), self._stage_bins)

@@ -26,6 +26,7 @@ def test_contestants_take_turns(benchmark, monkeypatch):
 
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     rows = benchmark["take_turns"]({"a": run("a", 0.25), "b": run("b", 0.5)}, 3, warm_up=1)
+    # the first run of each turn is not timed
     assert calls == ["a", "a", "b", "b"] * 4
     assert rows["a"] == {"ms": 250.0, "ms_quartiles": [250.0, 250.0], "ratio": 1.0}
     assert rows["b"] == {"ms": 500.0, "ms_quartiles": [500.0, 500.0], "ratio": 2.0}
