@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -21,6 +21,7 @@ from ssrnet_hub.cards import name_weights, record_calibration
 from ssrnet_hub.data import read_labels, set_aside
 from ssrnet_hub.evaluation import LEVELS, rounded
 from ssrnet_hub.faces import MTCNNDetector
+from ssrnet_hub.framing import Box
 from ssrnet_hub.hub import get_extras
 from ssrnet_hub.intervals import fit_intervals, measure_resplits
 from ssrnet_hub.metrics import auroc, describe_device
@@ -123,7 +124,7 @@ def cut_faceless(paths: Sequence[Path], each: int = 60, size: int = 128) -> list
     return crops
 
 
-def near(square: tuple[float, ...], face: Optional[tuple[float, ...]]) -> bool:
+def near(square: tuple[float, ...], face: Box) -> bool:
     """Whether a square touches a face with a margin of a quarter of it."""
     x1, y1, x2, y2 = face
     dx, dy = (x2 - x1) / 4, (y2 - y1) / 4

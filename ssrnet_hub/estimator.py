@@ -166,10 +166,7 @@ class AgeEstimator:
             )
         if self._gender and self._gender.model.V != 1:
             raise ArchitectureError(f"gender= takes weights of gender, whose V is 1, not {self._gender.model.V:g}.")
-        calibration = get_extras(self.model).get("calibration", {})
-        self._intervals = Intervals.from_dict(calibration["intervals"]) if "intervals" in calibration else None
-        learned = calibration.get("reliability")
-        self._reliability = None if learned is None else Reliability.from_dict(learned)
+        self._intervals, self._reliability = _read_calibration(self.model)
         self._gender_ends = self._gender and _read_ends(self._gender.model)
         self.detector = MTCNNDetector(min_face=min_face, device=self.device) if detector is None else detector
         self.max_pixels = max_pixels
@@ -324,6 +321,16 @@ class _Network:
     def __call__(self, crops: Iterable[Image.Image], found: bool) -> StagewiseOutput:
         """Ages of crops; ``found`` says that they were just cut out of photos that faces were looked for in."""
         return self._runtime(self._pixels(crops), after_torch=found)
+
+
+def _read_calibration(model: nn.Module) -> tuple[Optional[Intervals], Optional[Reliability]]:
+    """What the config of a model's weights knows of errors and of faces; None where it says nothing."""
+    calibration = get_extras(model).get("calibration")
+    if calibration is None:
+        return None, None
+    if not isinstance(calibration, dict) or calibration.keys() != {"intervals", "reliability"}:
+        raise ConfigError(f"The calibration in config.json is not understood: {calibration!r:.200}")
+    return Intervals.from_dict(calibration["intervals"]), Reliability.from_dict(calibration["reliability"])
 
 
 def _read_ends(model: nn.Module) -> tuple[str, str]:

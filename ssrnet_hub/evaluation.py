@@ -20,8 +20,8 @@ from .metrics import age_band, age_metrics, gender_group_metrics, gender_metrics
 from .photos import load_photo
 
 __all__ = [
-    "answer_missing",
     "LEVELS",
+    "answer_missing",
     "find_faces",
     "measure_ages",
     "measure_genders",

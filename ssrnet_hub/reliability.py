@@ -53,7 +53,13 @@ class Reliability:
     threshold: float
 
     def score(self, description: np.ndarray) -> float:
-        """How unlike a face, 0 or more; infinite where the network gave no number."""
+        """How unlike a face, 0 or more; infinite where the network gave no number.
+
+        Raises:
+            ConfigError: This was learned of a model with other stages.
+        """
+        if len(description) != len(self.mean):
+            raise ConfigError(f"The reliability in config.json is of {len(self.mean)} numbers, not {len(description)}.")
         if not np.isfinite(description).all():
             return float("inf")
         away = description - np.array(self.mean)
@@ -78,7 +84,8 @@ class Reliability:
             mean = tuple(map(float, config["mean"]))
             precision = tuple(tuple(map(float, row)) for row in config["precision"])
             threshold = float(config["threshold"])
-            if {len(mean)} != {len(precision), *map(len, precision)} or not np.isfinite([*mean, threshold]).all():
+            square = {len(mean)} == {len(precision), *map(len, precision)}
+            if not (square and np.isfinite([*mean, threshold]).all() and np.isfinite(precision).all()):
                 raise ValueError("out of bounds")
         except (KeyError, TypeError, ValueError) as e:
             raise ConfigError(f"The reliability in config.json is not understood ({e!r}): {config!r:.200}") from e

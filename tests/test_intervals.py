@@ -25,9 +25,9 @@ def test_new_faces_lie_in_their_intervals(intervals, level):
     assert inside.mean() == pytest.approx(level, abs=0.03)
 
 
-def test_coverage_over_resplits(level=0.9):
-    figures = measure_resplits(*faces(2500), 1500, level, 101, times=20)
-    assert figures["coverage"] == pytest.approx(level, abs=0.01)
+def test_coverage_over_resplits():
+    figures = measure_resplits(*faces(2500), 1500, 0.9, 101, times=20)
+    assert figures["coverage"] == pytest.approx(0.9, abs=0.01)
     assert 0 < figures["spread"] < 0.03 and figures["width"] > 0
 
 

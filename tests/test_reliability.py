@@ -14,6 +14,7 @@ from ssrnet_hub import AgeEstimator
 from ssrnet_hub.errors import CalibrationError, ConfigError
 from ssrnet_hub.metrics import auroc
 from ssrnet_hub.reliability import Reliability, describe_answer, fit_reliability
+from ssrnet_hub.soup import average_weights
 
 
 def points(count, seed=0):
@@ -98,6 +99,25 @@ def test_weights_without_a_calibration_tell_nothing(astronaut, tmp_path):
     assert (face.interval(0.9), face.reliable, face.oddness) == (None, None, None)
     said = face.to_dict()
     assert (said["interval"], said["reliable"], said["oddness"]) == (None, None, None)
+
+
+@pytest.mark.parametrize("calibration", [5, [], {}, {"intervals": None}, {"intervals": {}, "reliability": {}}], ids=str)
+def test_a_damaged_calibration_is_told(calibration):
+    model = ssrnet_hub.from_pretrained()
+    model.ssrnet_hub_extras["calibration"] = calibration
+    with pytest.raises(ConfigError):
+        AgeEstimator(model)
+
+
+def test_what_was_learned_of_other_stages_is_told(learned):
+    with pytest.raises(ConfigError, match="3 numbers, not 23"):
+        learned.score(np.zeros(23))
+
+
+def test_a_mean_of_weights_does_not_inherit_a_calibration(tmp_path):
+    weights = ssrnet_hub.save_pretrained(ssrnet_hub.from_pretrained(), tmp_path / "weights")
+    mean = average_weights([weights, weights], tmp_path / "mean")
+    assert AgeEstimator(mean).crops([np.zeros((64, 64, 3), np.uint8)])[0].interval() is None
 
 
 def test_a_calibration_travels_with_the_weights(estimator, astronaut, tmp_path):
