@@ -18,6 +18,7 @@ from typing import Any, Optional
 import numpy as np
 import timm
 import torch
+from benchmark_folder import MARKS, make_folder, measure_folder, overlap
 from facenet_pytorch import MTCNN
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
@@ -48,11 +49,19 @@ def main() -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--photos", type=Path, default=EXAMPLES, help="folder of JPEGs (default: the demo's examples)")
     parser.add_argument("--film", type=Path, help="film whose frames are looked at; without, a face that moves")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        metavar="DIR",
+        help="measure the folder job alone, against a plain loop, on 500 copies and crops of PHOTOS, which are made in "
+        "DIR unless they are there; to benchmarks/folder.json",
+    )
     parser.add_argument("--keras", type=Path, metavar="H5", help="the authors' weights, where TensorFlow is installed")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument("--output", type=Path, help="default: benchmarks/DEVICE.json")
     args = parser.parse_args()
     options = ["--photos PHOTOS"] * (args.photos != EXAMPLES) + ["--film FILM"] * bool(args.film)
+    options += ["--folder DIR"] * bool(args.folder)
     options += ["--keras H5"] * bool(args.keras) + [f"--device {args.device}"] * (args.device != "cpu")
     result: dict[str, Any] = {
         "command": " ".join(["python scripts/benchmark.py", *options]),
@@ -60,7 +69,11 @@ def main() -> int:
         "versions": versions(),
     }
     try:
-        if args.device == "cuda":
+        if args.folder:
+            stock, blog = MTCNN(keep_all=True), timm.create_model("ssrnet_blog").eval()
+            paths = make_folder(args.folder, sorted(args.photos.glob("*.jpg")), max(MARKS))
+            result["folder"] = measure_folder(paths, lambda path: run_plain(path, stock, blog), SURE)
+        elif args.device == "cuda":
             result["model"] = measure_model_on_gpu()
         else:
             result["matrix_product_gflops"] = measure_matrix_product()
@@ -73,7 +86,8 @@ def main() -> int:
         print(f"error: {e}", file=sys.stderr)
         return 1
     text = json.dumps(result, indent=2) + "\n"
-    with replace_file(args.output or ROOT / "benchmarks" / f"{args.device}.json") as path:
+    name = "folder" if args.folder else args.device
+    with replace_file(args.output or ROOT / "benchmarks" / f"{name}.json") as path:
         path.write_text(text, encoding="utf-8")
     print(text if args.json else in_words(result), end="")
     return 0
@@ -286,18 +300,12 @@ def run_plain(path: Path, stock: MTCNN, blog: torch.nn.Module) -> list[tuple[np.
     image = load_photo(path)
     boxes, scores = stock.detect(image)
     found = []
-    for box, score in zip([] if boxes is None else boxes, scores, strict=True):
+    for box, score in [] if boxes is None else zip(boxes, scores, strict=True):
         crop = np.array(image.crop(tuple(map(int, box))).resize((64, 64)))
         x = torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():
             found.append((box.astype(float), float(score), blog(x).item()))
     return found
-
-
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    sides = (np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).clip(0)
-    both = sides.prod()
-    return float(both / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - both))
 
 
 def measure_film(path: Optional[Path], count: int = 40) -> dict[str, Any]:
@@ -379,7 +387,9 @@ def in_words(result: dict[str, Any]) -> str:
 
     if "matrix_product_gflops" in result:
         lines.append(f"float32 matrix product: {result['matrix_product_gflops']} GFLOP/s")
-    for batch, rows in result["model"].items():
+    if "folder" in result:
+        table("many photos", {name: {"": value} for name, value in result["folder"].items()})
+    for batch, rows in result.get("model", {}).items():
         if isinstance(rows, dict):
             table(f"model, {batch}", rows)
     if "photos" in result:

@@ -1,4 +1,4 @@
-"""Write cards/*.md and README's tables from what was measured: ssrnet_hub/figures/*.json and benchmarks/cpu.json.
+"""Write cards, README's tables and docs from what was measured: ssrnet_hub/figures/*.json, benchmarks/*.json.
 
 python scripts/render_cards.py           write what differs
 python scripts/render_cards.py --check   only say what differs; exit code 1 if anything does
@@ -10,6 +10,8 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+
+from pages import render_folder, render_scaling, render_speed
 
 from ssrnet_hub.cards import render_card, render_table
 from ssrnet_hub.files import replace_file
@@ -23,48 +25,21 @@ def render() -> dict[Path, str]:
     texts = {ROOT / "cards" / f"{w.name}.md": render_card(w.name) for w in ZOO.values()}
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
-    speed = json.loads((ROOT / "benchmarks" / "cpu.json").read_text(encoding="utf-8"))
-    for name, table in (("zoo", render_table()), ("speed", render_speed(speed))):
+    blocks = {
+        "zoo": render_table(),
+        "speed": render_speed(read("cpu")),
+        "folder": render_folder(read("folder")),
+    }
+    for name, table in blocks.items():
         block = f"<!-- {name} -->\n{table}\n<!-- /{name} -->"
         text = re.sub(f"<!-- {name} -->.*<!-- /{name} -->", lambda _, block=block: block, text, flags=re.DOTALL)
     texts[readme] = text
+    texts[ROOT / "docs" / "scaling.md"] = render_scaling(read("scaling"))
     return texts
 
 
-def render_speed(measured: dict[str, Any]) -> str:
-    """README's tables of what ``scripts/benchmark.py`` measured."""
-    batches = {key: rows for key, rows in measured["model"].items() if key.startswith("batch")}
-    lines = [
-        f"| from a face to its age, ms (share of the first) | {' | '.join(batches)} |",
-        "|---" * (1 + len(batches)) + "|",
-    ]
-    for name in next(iter(batches.values())):
-        cells = [f"{rows[name]['ms']:.3g} ({rows[name]['ratio']:.2f})" for rows in batches.values()]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    photos, film = measured["photos"], measured["film"]
-    lines += [
-        "",
-        f"| from {photos['photos']} photos to ages | seconds | share of the first | faces |",
-        "|---|---|---|---|",
-    ]
-    for name, row in photos["ways"].items():
-        lines.append(f"| {name} | {row['ms'] / 1000:.2f} | {row['ratio']:.2f} | {row['faces']} |")
-    lost = f"{photos['sure_faces_lost']} of the {photos['sure_faces']} faces that the first is sure of are lost"
-    rates = ", ".join(f"{row['frames_a_second']:.0f} ({name})" for name, row in film["ways"].items())
-    best = batches["batch 64"]["ssrnet, runtime onnx"]["share_of_matrix_product"]
-    start = measured["start"]
-    slower = start["import ssrnet_hub"]["ratio"]
-    lines += [
-        "",
-        f"By the default {lost}. Frames a second of a film of {'x'.join(map(str, film['size']))}, faces looked for in "
-        f"each: {rates}. At batch 64 ONNX Runtime reaches {best:.0%} of the rate of a matrix product on this machine, "
-        f"{measured['matrix_product_gflops']:.0f} GFLOP/s. `import ssrnet_hub` takes {slower:.2f} times as long as "
-        f"`import timm`; the first age needs {start['the first age']['peak_mb']} MB, of which `import timm` alone has "
-        f"{start['import timm']['peak_mb']}.",
-        "",
-        f"`{measured['command']}` on {measured['device']}, contestants taking turns, medians.",
-    ]
-    return "\n".join(lines)
+def read(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def main() -> int:

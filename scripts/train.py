@@ -5,8 +5,10 @@ that was cut off goes on when it is started again.
 """
 
 import argparse
+import json
+import shlex
 import sys
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 
 from ssrnet_hub import SSRNetHubError
@@ -23,8 +25,10 @@ def main() -> int:
     parser.add_argument("--cpu", action="store_true", help="stay on the CPU although there is a GPU")
     parser.add_argument("--workers", type=int, default=0, help="processes that prepare chips; default: none")
     changes = parser.add_argument_group("instead of what the recipe says")
-    for field in fields(Recipe):
-        changes.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default))
+    for name, value in asdict(Recipe()).items():
+        of_json = {"type": json.loads, "metavar": "JSON"}
+        kind = of_json if isinstance(value, dict) else {"type": type(value)}
+        changes.add_argument(f"--{name.replace('_', '-')}", **kind)
     args = vars(parser.parse_args())
     recipe, labels, output = args.pop("recipe"), args.pop("labels"), args.pop("output")
     options = {name: args.pop(name) for name in ("cpu", "workers")}
@@ -32,7 +36,9 @@ def main() -> int:
     command = ["python scripts/train.py", "--recipe", Path("scripts/recipes") / Path(recipe).name]
     command += ["--labels", Path(Path(labels).resolve().parent.name) / Path(labels).name, "--output DIR"]
     said = {**changed, **({"start": Path(changed["start"]).name} if "start" in changed else {})}
-    command += [f"--{name.replace('_', '-')} {value}" for name, value in said.items()]
+    for name, value in said.items():
+        text = shlex.quote(json.dumps(value)) if isinstance(value, dict) else value
+        command.append(f"--{name.replace('_', '-')} {text}")
     try:
         recipe = read_recipe(recipe, **changed)
         print(train(labels, output, recipe, **options, command=" ".join(map(str, command))))

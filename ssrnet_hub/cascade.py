@@ -35,6 +35,10 @@ _DETAIL = 1.4
 smallest scale that need not be enlarged, some hard faces are lost."""
 
 
+_CROPS_AT_ONCE = 256
+"""Candidates in one forward pass of the second and third network, at most."""
+
+
 class Cascade:
     """The three networks of MTCNN, and the way of the candidates through them.
 
@@ -54,16 +58,16 @@ class Cascade:
         self._rules = detect_face
 
     @torch.inference_mode()
-    def search(self, pixels: Tensor, min_face: float) -> tuple[Tensor, Tensor, Tensor]:
-        """The faces in a picture.
+    def search(self, pixels: Tensor, min_face: float) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """The faces in pictures of one size.
 
         Args:
-            pixels: ``(3, H, W)`` uint8, RGB.
+            pixels: ``(B, 3, H, W)`` uint8, RGB.
             min_face: Side of the smallest face that has to be found, pixels, 12 or more.
 
         Returns:
-            Boxes ``(N, 4)``, x1, y1, x2, y2 in pixels, which may reach over the edge; scores ``(N,)``; landmarks
-            ``(N, 5, 2)``.
+            For each picture boxes ``(N, 4)``, x1, y1, x2, y2 in pixels, which may reach over the edge; scores ``(N,)``;
+            landmarks ``(N, 5, 2)``.
         """
         levels = _Levels(pixels.to(self.device), min_face)
         return self._confirm(levels, self._refine(levels, self._propose(levels)))
@@ -83,44 +87,51 @@ class Cascade:
         moves, points, probs = self._onet(_normalise(crops))
         return probs[:, 1], moves, _pairs(points)
 
-    def _propose(self, levels: "_Levels") -> Tensor:
-        """Candidates of the first network: squares ``(N, 4)``."""
-        found = [torch.zeros(0, 9, device=self.device)]
+    def _propose(self, levels: "_Levels") -> list[Tensor]:
+        """Candidates of the first network, for each picture squares ``(N, 4)``."""
+        found = [[torch.zeros(0, 9, device=self.device)] for _ in range(levels.count)]
         for scale, level in levels.scanned():
             moves, probs = self._pnet(level)
-            boxes, _ = self._rules.generateBoundingBox(moves, probs[:, 1], scale, _THRESHOLDS[0])
-            found.append(boxes[nms(boxes[:, :4], boxes[:, 4], 0.5)])
-        boxes = torch.cat(found)
+            boxes, pictures = self._rules.generateBoundingBox(moves, probs[:, 1], scale, _THRESHOLDS[0])
+            for number, own in enumerate(found):
+                part = boxes[pictures == number]
+                own.append(part[nms(part[:, :4], part[:, 4], 0.5)])
+        return [self._join(torch.cat(own)) for own in found]
+
+    def _join(self, boxes: Tensor) -> Tensor:
+        """The candidates of all scales, as squares."""
         boxes = boxes[nms(boxes[:, :4], boxes[:, 4], 0.7)]
         sides = (boxes[:, 2:4] - boxes[:, :2]).repeat(1, 2)
         return self._rules.rerec(boxes[:, :4] + boxes[:, 5:] * sides)
 
-    def _refine(self, levels: "_Levels", boxes: Tensor) -> Tensor:
-        """What the second network keeps of candidates, better placed: squares ``(N, 4)``."""
-        boxes, crops = levels.cut(boxes, 24)
-        moves, probs = _in_parts(self._rnet, crops)
-        boxes, moves, scores = _above(_THRESHOLDS[1], probs[:, 1], boxes, moves)
-        kept = nms(boxes, scores, 0.7)
-        return self._rules.rerec(self._rules.bbreg(boxes[kept], moves[kept]))
+    def _refine(self, levels: "_Levels", boxes: list[Tensor]) -> list[Tensor]:
+        """What the second network keeps of candidates, better placed: for each picture squares ``(N, 4)``."""
+        refined = []
+        for own, moves, probs in _ask(self._rnet, levels, boxes, 24):
+            own, moves, scores = _above(_THRESHOLDS[1], probs[:, 1], own, moves)
+            kept = nms(own, scores, 0.7)
+            refined.append(self._rules.rerec(self._rules.bbreg(own[kept], moves[kept])))
+        return refined
 
-    def _confirm(self, levels: "_Levels", boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _confirm(self, levels: "_Levels", boxes: list[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
         """What the last network keeps of them, as `search` answers it."""
-        boxes, crops = levels.cut(boxes, 48)
-        moves, points, probs = _in_parts(self._onet, crops)
-        boxes, moves, points, scores = _above(_THRESHOLDS[2], probs[:, 1], boxes, moves, _pairs(points))
-        points = points * (boxes[:, None, 2:] - boxes[:, None, :2] + 1) + boxes[:, None, :2] - 1
-        boxes = self._rules.bbreg(boxes, moves)
-        # the one rule that torchvision lacks: overlap as a share of the smaller box
-        kept = self._rules.batched_nms_numpy(boxes, scores, torch.zeros_like(scores), 0.7, "Min")
-        return boxes[kept], scores[kept], points[kept]
+        confirmed = []
+        for own, moves, points, probs in _ask(self._onet, levels, boxes, 48):
+            own, moves, points, scores = _above(_THRESHOLDS[2], probs[:, 1], own, moves, _pairs(points))
+            points = points * (own[:, None, 2:] - own[:, None, :2] + 1) + own[:, None, :2] - 1
+            own = self._rules.bbreg(own, moves)
+            # the one rule that torchvision lacks: overlap as a share of the smaller box
+            kept = self._rules.batched_nms_numpy(own, scores, torch.zeros_like(scores), 0.7, "Min")
+            confirmed.append((own[kept], scores[kept], points[kept]))
+        return confirmed
 
 
 class _Levels:
-    """A picture at the scales that it is looked at, each made once and when it is needed."""
+    """Pictures of one size at the scales that they are looked at, each made once and when it is needed."""
 
     def __init__(self, pixels: Tensor, min_face: float):
-        self._full = pixels[None].contiguous(memory_format=torch.channels_last)
-        self._height, self._width = pixels.shape[1:]
+        self._full = pixels.contiguous(memory_format=torch.channels_last)
+        self.count, _, self._height, self._width = pixels.shape
         self._made: dict[float, Tensor] = {}
         # a picture is not enlarged for what is smaller still
         first, last = (_step(face) for face in (max(min_face, _CELL), min(self._height, self._width)))
@@ -129,7 +140,7 @@ class _Levels:
         self._scales = [1.0, *(scale for scale in ladder if scale < 1)]
 
     def __getitem__(self, scale: float) -> Tensor:
-        """The picture at a scale, ``(1, 3, h, w)``, normalised."""
+        """The pictures at a scale, ``(B, 3, h, w)``, normalised."""
         if scale not in self._made:
             size = (int(self._height * scale + 1), int(self._width * scale + 1))
             seen = self._full if scale == 1 else F.interpolate(self._full, size, mode="bilinear", antialias=True)
@@ -140,10 +151,11 @@ class _Levels:
         """The scales that the first network looks at, from the one where the smallest faces fill it, down."""
         return ((scale, self[scale]) for scale in self._scanned)
 
-    def cut(self, boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:
-        """Cut boxes out; what the picture's edge leaves of one is stretched to a square.
+    def cut(self, picture: int, boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """Cut boxes out of a picture; what its edge leaves of one is stretched to a square.
 
         Args:
+            picture: Its number.
             boxes: ``(N, 4)``, pixels.
             side: Of the crops.
 
@@ -161,7 +173,8 @@ class _Levels:
         crops = boxes.new_empty(len(boxes), side, side, 3).permute(0, 3, 1, 2)
         for number in numbers.unique().tolist():
             members = numbers == number
-            crops[members] = _sample(self[self._scales[number]], corners[members] / size.repeat(2), side)
+            level = self[self._scales[number]][picture : picture + 1]
+            crops[members] = _sample(level, corners[members] / size.repeat(2), side)
         return boxes, crops
 
 
@@ -198,8 +211,12 @@ def _above(threshold: float, scores: Tensor, *others: Tensor) -> tuple[Tensor, .
     return (*(other[kept] for other in others), scores[kept])
 
 
-def _in_parts(network: nn.Module, crops: Tensor) -> tuple[Tensor, ...]:
-    """The answers of a network, for a bounded number of crops at a time."""
+def _ask(network: nn.Module, levels: _Levels, boxes: list[Tensor], side: int) -> Iterator[tuple[Tensor, ...]]:
+    """What a network says of the boxes in each picture: those that are not outside of it, and the answers."""
+    cuts = [levels.cut(picture, own, side) for picture, own in enumerate(boxes)]
+    crops = torch.cat([crops for _, crops in cuts])
     # of none at all the networks can make nothing: they are asked about an empty one, which is left out again
     asked = crops if len(crops) else crops.new_zeros(1, *crops.shape[1:])
-    return tuple(torch.cat(parts)[: len(crops)] for parts in zip(*map(network, asked.split(256)), strict=True))
+    parts = zip(*map(network, asked.split(_CROPS_AT_ONCE)), strict=True)
+    answers = [torch.cat(part)[: len(crops)].split([len(own) for own, _ in cuts]) for part in parts]
+    return zip((own for own, _ in cuts), *answers, strict=True)

@@ -1,7 +1,6 @@
 """The command ``ssrnet-hub``."""
 
 import argparse
-import csv
 import glob
 import io
 import json
@@ -20,9 +19,12 @@ from .data import read_boxes
 from .errors import BoxError, LabelsError, PhotoError, SSRNetHubError
 from .estimator import AgeEstimator, Face
 from .files import full_name, is_file, is_folder, replace_file
+from .jobs import Counts, Task
+from .jobs import annotate as annotate_photos
 from .photos import MAX_PIXELS, load_photo, picture_suffixes
 from .plots import annotate, plot_breakdown
 from .runtime import RUNTIMES
+from .tables import columns_of, describe_photo, write_csv
 from .zoo import DEFAULT, OWNER_VARIABLE, ZOO, count_parameters, list_models
 
 __all__ = ["main"]
@@ -60,6 +62,28 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     output = predict.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print a JSON list with one object a photo")
     output.add_argument("--csv", action="store_true", help="print CSV with one row a face")
+    output.add_argument(
+        "--output",
+        metavar="FILE",
+        help="for many photos: write FILE.csv or FILE.parquet, a row a face, or FILE.jsonl, an object a photo, by "
+        "several processes; what they have done outlasts a kill",
+    )
+    predict.add_argument(
+        "--resume",
+        action="store_true",
+        help="with --output, go on where a job that was cut off left off, or add photos that FILE lacks",
+    )
+    predict.add_argument(
+        "--workers", type=int, metavar="N", help="with --output, so many processes; by default one a core"
+    )
+    predict.add_argument(
+        "--engine",
+        choices=("processes", "ray"),
+        default="processes",
+        help="with --output, what the work is spread by: processes on this machine, or a cluster of Ray (extra ray), "
+        "whose output is a folder of Parquet files",
+    )
+    predict.add_argument("--address", help="with --engine ray, the cluster's; without, one on this machine")
     predict.add_argument(
         "--annotate",
         metavar="DIR",
@@ -110,6 +134,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     if args.command == "predict" and not args.paths and not args.boxes:
         predict.error("name a photo, a folder, or a file of boxes that names photos")
+    if args.command == "predict" and args.output and args.annotate:
+        predict.error("--annotate is not for --output")
+    if args.command == "predict" and not args.output and (args.resume or args.workers or args.engine == "ray"):
+        predict.error("--resume, --workers and --engine are for --output")
+    if args.command == "predict" and args.engine == "ray" and (args.resume or args.boxes):
+        predict.error("--resume and --boxes are not for --engine ray")
     if not args.command:
         parser.print_help(sys.stderr)
         return 2
@@ -120,6 +150,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except SSRNetHubError as e:
         print(f"error: {e}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("error: interrupted" + ("; --resume goes on" if getattr(args, "output", None) else ""), file=sys.stderr)
+        return 130
     except BrokenPipeError:
         # whoever read the output, such as head, has seen enough; the flush at exit must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -160,24 +193,26 @@ def run_predict(args: argparse.Namespace) -> int:
     if not photos:
         raise LabelsError(f"{args.boxes} names no photos.")
     boxes_of = {full_name(path): own for path, own in boxes.items()}
-    estimator = AgeEstimator(
-        args.weights,
-        device=args.device,
-        gender=args.gender,
-        max_pixels=args.max_pixels,
-        min_face=args.min_face,
-        runtime=args.runtime,
-    )
+    tasks = []
+    for path, error in photos:
+        own = boxes_of.get(full_name(path))
+        missing = f"{args.boxes} has no row of this photo" if args.boxes and own is None else None
+        tasks.append(Task(str(path), path, own, error or missing))
+    options = {"device": args.device, "gender": args.gender, "max_pixels": args.max_pixels}
+    options |= {"min_face": args.min_face, "runtime": args.runtime}
+    if args.output:
+        run = run_on_ray if args.engine == "ray" else run_job
+        photos, failed = run(args, tasks, {"model": args.weights, **options})
+        print(f"{args.output}: {photos} photos" + (f", {failed} of them not read" if failed else ""), file=sys.stderr)
+        return 1 if failed else 0
+    estimator = AgeEstimator(args.weights, **options)
     names = unique_names([path for path, _ in photos])
     if args.annotate and any(Path(args.annotate, name).resolve() == path.resolve() for path, name in names.items()):
         raise SSRNetHubError(f"The copies would replace the photos in {args.annotate}: name another folder.")
     results: list[Result] = []
     unwritten = []
-    for path, error in tqdm(photos, unit="photo", file=sys.stderr, disable=len(photos) < 2, leave=False):
+    for file, path, own, error in tqdm(tasks, unit="photo", file=sys.stderr, disable=len(tasks) < 2, leave=False):
         faces: list[Face] = []
-        own = boxes_of.get(full_name(path))
-        if args.boxes and own is None:
-            error = error or f"{args.boxes} has no row of this photo"
         if error is None:
             try:
                 image = load_photo(path, args.max_pixels)
@@ -193,16 +228,63 @@ def run_predict(args: argparse.Namespace) -> int:
                         save_breakdown(face, copy.with_name(f"{copy.name}.face{number}.png"))
             except SSRNetHubError as e:
                 unwritten.append(str(e))
-        results.append((str(path), faces, error))
+        results.append((file, faces, error))
 
     writer = print_json if args.json else print_csv if args.csv else print_table
     writer(results, args.explain)
-    broken = [error if error.startswith(file) else f"{file}: {error}" for file, _, error in results if error]
+    broken = [with_name(file, error) for file, _, error in results if error]
     for error in broken + unwritten:
         print(f"error: {error}", file=sys.stderr)
     if len(broken) > 1:
         print(f"error: {len(broken)} of {len(results)} failed", file=sys.stderr)
     return 1 if broken or unwritten else 0
+
+
+def run_job(args: argparse.Namespace, tasks: list[Task], options: dict[str, Any]) -> Counts:
+    bar = tqdm(total=len(tasks), unit="photo", file=sys.stderr)
+
+    def begin(done: int) -> None:
+        # what an earlier job has done says nothing of the rate
+        bar.initial = bar.n = done
+        bar.refresh()
+
+    def report(photos: list[dict[str, Any]]) -> None:
+        bar.update(len(photos))
+        for photo in photos:
+            if photo["error"]:
+                bar.write(f"error: {with_name(photo['file'], photo['error'])}", file=sys.stderr)
+
+    with bar:
+        return annotate_photos(
+            # names of files may hold what UTF-8 cannot
+            [task._replace(file=task.file.encode(errors="backslashreplace").decode()) for task in tasks],
+            args.output,
+            workers=args.workers,
+            resume=args.resume,
+            explain=args.explain,
+            report=report,
+            begin=begin,
+            **options,
+        )
+
+
+def run_on_ray(args: argparse.Namespace, tasks: list[Task], options: dict[str, Any]) -> Counts:
+    try:
+        import ray
+
+        from .distributed import annotate
+    except ImportError as e:
+        raise SSRNetHubError(f"Ray needs the extra ray: pip install 'ssrnet_hub[ray]' ({e}).") from e
+    try:
+        ray.init(args.address, logging_level="warning")
+    except (ConnectionError, ValueError, RuntimeError) as e:
+        raise SSRNetHubError(f"There is no cluster of Ray at {args.address}: {e}.") from e
+    paths = [task.photo for task in tasks]
+    return annotate(paths, args.output, concurrency=args.workers, explain=args.explain, **options)
+
+
+def with_name(file: str, error: str) -> str:
+    return error if error.startswith(file) else f"{file}: {error}"
 
 
 Result = tuple[str, list[Face], Optional[str]]
@@ -260,33 +342,11 @@ def save_breakdown(face: Face, path: Path) -> None:
 
 
 def print_json(results: Sequence[Result], explain: bool) -> None:
-    def face_dict(face: Face) -> dict[str, Any]:
-        return {**face.to_dict(), "explanation": face.explain()} if explain else face.to_dict()
-
-    rows = [{"file": file, "faces": list(map(face_dict, faces)), "error": error} for file, faces, error in results]
-    print(json.dumps(rows, indent=2))
+    print(json.dumps([describe_photo(*result, explain) for result in results], indent=2))
 
 
 def print_csv(results: Sequence[Result], explain: bool) -> None:
-    columns = ["file", "face", "age", "low", "high", "reliable", "raw_age", "in_range", "x1", "y1", "x2", "y2", "score"]
-    columns += ["aligned", "gender_score", "error", *["explanation"] * explain]
-    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
-    writer.writeheader()
-    for file, faces, error in results:
-        for number, face in enumerate(faces, start=1):
-            row = {"file": file, "face": number, "age": round(face.age, 3), "raw_age": round(face.raw_age, 3)}
-            row |= zip(("low", "high"), (round(end, 1) for end in face.interval() or ()), strict=False)
-            row |= {
-                "reliable": face.reliable,
-                "in_range": face.in_range,
-                "score": round(face.score, 4),
-                "aligned": face.aligned,
-            }
-            row |= zip(("x1", "y1", "x2", "y2"), (round(v, 1) for v in face.box), strict=True)
-            row |= {"gender_score": face.gender_score and round(face.gender_score, 3)}
-            writer.writerow(row | ({"explanation": face.explain()} if explain else {}))
-        if not faces:
-            writer.writerow({"file": file, "error": error})
+    write_csv(sys.stdout, (describe_photo(*result, explain) for result in results), columns_of(explain))
 
 
 def print_table(results: Sequence[Result], explain: bool) -> None:

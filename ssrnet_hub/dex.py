@@ -79,7 +79,7 @@ class SSRNetDEX(SSRNet):
         drop_rate: Dropout before the stage.
     """
 
-    num_stages = 1
+    joint_taps = True
 
     def __init__(
         self,
@@ -92,6 +92,7 @@ class SSRNetDEX(SSRNet):
         device: Optional[torch.device] = None,
         dtype: Optional[torch.dtype] = None,
     ):
+        check_regression(tuple(stage_bins), 1, V)
         super().__init__(
             stage_bins,
             V,

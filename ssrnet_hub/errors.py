@@ -14,6 +14,7 @@ __all__ = [
     "ExportError",
     "HubError",
     "LabelsError",
+    "OutputError",
     "PhotoError",
     "PhotoTooLargeError",
     "PickleOnlyError",
@@ -92,6 +93,10 @@ class CalibrationError(SSRNetHubError, ValueError):
 
 class LabelsError(SSRNetHubError, ValueError):
     """A file of labels or boxes lacks what it must have."""
+
+
+class OutputError(SSRNetHubError):
+    """A job's output cannot be written, or is not to be."""
 
 
 class PhotoError(SSRNetHubError):

@@ -19,7 +19,7 @@ from .faces import Detection, Detector, MTCNNDetector
 from .framing import Box, Framing, Landmarks
 from .hub import from_pretrained, get_extras, move_model
 from .intervals import Intervals
-from .photos import MAX_PIXELS, Photo, load_photo
+from .photos import MAX_PIXELS, Photo, by_pixels, load_photo
 from .reliability import Reliability, describe_answer
 from .runtime import Pixels, make_runtime
 from .ssrnet import StagewiseOutput
@@ -204,11 +204,13 @@ class AgeEstimator:
         _assert_several(photos)
         found: list[_Cut] = []
         counts = []
-        for photo, own in zip(photos, repeat(None) if boxes is None else boxes, strict=boxes is not None):
-            image = load_photo(photo, self.max_pixels)
-            detections = self.detector(image) if own is None else self._locate(image, _to_boxes(own, image.size))
-            found += [self._cut(image, detection) for detection in detections]
-            counts.append(len(detections))
+        images = (load_photo(photo, self.max_pixels) for photo in photos)
+        for part in by_pixels(zip(images, repeat(None) if boxes is None else boxes, strict=boxes is not None)):
+            searched = iter(self._detect([image for image, own in part if own is None]))
+            for image, own in part:
+                detections = next(searched) if own is None else self._locate(image, _to_boxes(own, image.size))
+                found += [self._cut(image, detection) for detection in detections]
+                counts.append(len(detections))
         faces = iter(self._estimate(found))
         return [[next(faces) for _ in range(count)] for count in counts]
 
@@ -226,6 +228,10 @@ class AgeEstimator:
         _assert_several(crops)
         images = (load_photo(crop, self.max_pixels) for crop in crops)
         return self._estimate([self._find(image) if align else _Cut(image, image) for image in images])
+
+    def _detect(self, images: list[Image.Image]) -> list[list[Detection]]:
+        batch = getattr(self.detector, "batch", None)
+        return batch(images) if batch else [self.detector(image) for image in images]
 
     def _locate(self, image: Image.Image, boxes: list[Box]) -> list[Detection]:
         if not hasattr(self.detector, "locate") and self._locator is None:

@@ -15,6 +15,11 @@ from .framing import Box, Landmarks, align
 __all__ = ["Detection", "Detector", "Locator", "MTCNNDetector"]
 
 
+_PIXELS_AT_ONCE, _PIXELS_AT_ONCE_ON_GPU = 1_000_000, 32_000_000
+"""Pixels of the pictures that are searched together, at most, but for a single one: on a CPU more of them bring nothing
+but a need for memory."""
+
+
 @dataclass(frozen=True)
 class Detection:
     """A face that was found.
@@ -77,30 +82,58 @@ class MTCNNDetector:
         self.min_face = min_face
         self.max_side = max_side
         self._cascade = Cascade(device)
+        on_cpu = torch.device(device).type == "cpu"
+        self._pixels_at_once = _PIXELS_AT_ONCE if on_cpu else _PIXELS_AT_ONCE_ON_GPU
 
     def __call__(self, image: Image.Image) -> list[Detection]:
-        seen = image
-        if max(image.size) > self.max_side:
-            ratio = self.max_side / max(image.size)
-            size = [max(round(side * ratio), 1) for side in image.size]
-            seen = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
-        min_face = self._smallest(seen.size)
-        if min(seen.size) < min_face:
-            return []
-        faces = self._search(seen, 0, image.size, min_face)
-        faces = faces or self._search(seen, max(seen.size) // 4, image.size, min_face)
-        return sorted(faces, key=_area, reverse=True)
+        return self._search([image])[0]
+
+    def batch(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
+        """The faces in each of several upright RGB pictures, as a call finds them; those of one size are searched
+        together.
+        """
+        if type(self).__call__ is not MTCNNDetector.__call__:
+            # a subclass has its own way to look at a picture
+            return [self(image) for image in images]
+        return self._search(images)
+
+    def _search(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
+        seen = [self._reduce(image) for image in images]
+        found: list[list[Detection]] = [[] for _ in images]
+        for bordered in (False, True):
+            by_size: dict[tuple[int, int], list[int]] = {}
+            for number, picture in enumerate(seen):
+                if not found[number] and min(picture.size) >= self._smallest(picture.size):
+                    by_size.setdefault(picture.size, []).append(number)
+            for size, numbers in by_size.items():
+                border = max(size) // 4 if bordered else 0
+                count = max(self._pixels_at_once // (size[0] * size[1]), 1)
+                for part in (numbers[start : start + count] for start in range(0, len(numbers), count)):
+                    pictures = [ImageOps.expand(seen[number], border) if border else seen[number] for number in part]
+                    pixels = torch.stack([_to_tensor(picture) for picture in pictures])
+                    answers = self._cascade.search(pixels, self._smallest(size))
+                    for number, answer in zip(part, answers, strict=True):
+                        found[number] = self._detections(answer, border, size, images[number].size)
+        return [sorted(faces, key=_area, reverse=True) for faces in found]
+
+    def _reduce(self, image: Image.Image) -> Image.Image:
+        if max(image.size) <= self.max_side:
+            return image
+        ratio = self.max_side / max(image.size)
+        size = [max(round(side * ratio), 1) for side in image.size]
+        return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
 
     def _smallest(self, size: tuple[int, int]) -> float:
         if self.min_face is None:
             return max(20.0, max(size) / 50)
         return self.min_face * min(size) if self.min_face < 1 else self.min_face
 
-    def _search(self, seen: Image.Image, border: int, size: tuple[int, int], min_face: float) -> list[Detection]:
-        """The faces in a picture with a border around it, in pixels of the picture at another size."""
-        pixels = _to_tensor(ImageOps.expand(seen, border) if border else seen)
-        boxes, scores, points = (v.cpu().double().numpy() for v in self._cascade.search(pixels, min_face))
-        scale = np.array(size) / seen.size
+    def _detections(
+        self, answer: tuple[torch.Tensor, ...], border: int, seen: tuple[int, int], size: tuple[int, int]
+    ) -> list[Detection]:
+        """What the cascade answered for a picture seen with a border around it, in pixels of the picture itself."""
+        boxes, scores, points = (v.cpu().double().numpy() for v in answer)
+        scale = np.array(size) / seen
         boxes = ((boxes.reshape(-1, 2, 2) - border) * scale).clip(0, size)
         points = (points - border) * scale
         return [

@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .dex import SSRNetDEX
 from .errors import ExportError
-from .ssrnet import ConvNormAct, SSRNet, StageHead, StageOutput, StagewiseOutput
+from .ssrnet import ConvNormAct, Residual, SSRNet, StageHead, StageOutput, StagewiseOutput
 
 __all__ = ["ANSWER", "FusedSSRNet", "fuse", "has_fused_form", "split_answer"]
 
@@ -55,7 +55,7 @@ class FusedSSRNet(nn.Module):
         for levels in (self.levels1, self.levels2):
             levels[0][0] = _absorb_normalisation(levels[0][0], like.new_tensor(mean), like.new_tensor(std))
         # by stages, coarse to fine, which read the taps deep to shallow or the other way round
-        self.taps = [2, 1, 0] if model.deep_first else [0, 1, 2]
+        self.taps = ([2, 1, 0] if model.deep_first else [0, 1, 2])[: len(model.fusions)]
         self.fusions1 = nn.ModuleList(_fuse_tap(fusion.conv1, fusion.pool1) for fusion in model.fusions)
         self.fusions2 = nn.ModuleList(_fuse_tap(fusion.conv2, fusion.pool2) for fusion in model.fusions)
         if isinstance(model.stages[0], StageHead):
@@ -184,13 +184,26 @@ class _SoftmaxHead(nn.Module):
         return self.fc(torch.cat([x1, x2], 1)).softmax(1), None, None
 
 
+class _FusedResidual(nn.Module):
+    """A residual block whose convolution has taken up the normalisation."""
+
+    def __init__(self, conv: nn.Conv2d, act: nn.Module):
+        super().__init__()
+        self.conv, self.act = conv, act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.act(self.conv(x))
+
+
 def _fuse_level(level: nn.Module) -> nn.Sequential:
     """A level of a stream: its convolutions with their normalisation, and what follows each."""
     layers: list[nn.Module] = []
     for module in level:
         if isinstance(module, ConvNormAct):
             layers += [fuse_conv_bn_eval(module.conv, module.bn), module.act]
-        elif isinstance(module, nn.MaxPool2d):
+        elif isinstance(module, Residual):
+            layers.append(_FusedResidual(fuse_conv_bn_eval(module.conv, module.bn), module.act))
+        elif isinstance(module, nn.MaxPool2d) and layers and isinstance(layers[-1], (nn.ReLU, nn.Tanh)):
             layers.insert(-1, module)
         else:
             layers.append(module)

@@ -3,8 +3,9 @@
 import io
 import os
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Union
+from typing import TypeVar, Union
 
 import numpy as np
 import torch
@@ -12,7 +13,9 @@ from PIL import ExifTags, Image
 
 from .errors import PhotoError, PhotoTooLargeError
 
-__all__ = ["FORMATS", "MAX_PIXELS", "Photo", "load_photo", "picture_suffixes"]
+__all__ = ["FORMATS", "MAX_PIXELS", "Photo", "by_pixels", "load_photo", "picture_suffixes"]
+
+T = TypeVar("T")
 
 Photo = Union[str, os.PathLike, bytes, Image.Image, np.ndarray, torch.Tensor]
 
@@ -84,6 +87,23 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
     finally:
         if image is not photo:
             image.close()
+
+
+def by_pixels(photos: Iterable[tuple[Image.Image, T]], most: int = 16_000_000) -> Iterator[list[tuple[Image.Image, T]]]:
+    """Group pictures, each with something of its own, such that few are in memory: of ``most`` pixels in all, or one
+    that alone has more.
+    """
+    part: list[tuple[Image.Image, T]] = []
+    pixels = 0
+    for image, own in photos:
+        size = image.width * image.height
+        if part and pixels + size > most:
+            yield part
+            part, pixels = [], 0
+        part.append((image, own))
+        pixels += size
+    if part:
+        yield part
 
 
 def _open(file: Union[Path, io.BytesIO], size: int, name: str) -> Image.Image:

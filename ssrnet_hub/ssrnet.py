@@ -9,12 +9,12 @@ Their taps at three depths feed three prediction stages, coarse to fine. Each st
 bins of age and bends the grid these bins stand on.
 
 The family: `ssrnet` is the authors' network, `ssrnet_gender` the same with a range of 1, `ssrnet_blog` the variant of a
-PyTorch blog post, whose stages read shallow to deep; the entry points at the end say how they differ. The single stage
-of DEX on the same streams is in `dex.py`.
+PyTorch blog post, whose stages read shallow to deep, `ssrnet_wide` a larger one of ours; the entry points at the end
+say how they differ. The single stage of DEX on the same streams is in `dex.py`.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, Optional, Union
 
@@ -98,10 +98,12 @@ def regress_stages(
     return outputs
 
 
-def check_regression(stage_bins: tuple[int, ...], num_stages: int, V: float) -> None:
-    """Raise ValueError unless there are so many stages, of at least one bin each, and V is a positive number."""
-    if len(stage_bins) != num_stages or min(stage_bins) < 1:
-        raise ValueError(f"stage_bins must name the bins of {num_stages} stage(s), at least one each, not {stage_bins}")
+def check_regression(stage_bins: tuple[int, ...], most_stages: int, V: float) -> None:
+    """Raise ValueError unless there are 1 to so many stages, of at least one bin each, and V is a positive number."""
+    if not 1 <= len(stage_bins) <= most_stages or min(stage_bins) < 1:
+        raise ValueError(
+            f"stage_bins must name the bins of at most {most_stages} stage(s), at least one each, not {stage_bins}"
+        )
     if not 0 < V < math.inf:
         raise ValueError(f"V must be a positive number, not {V}")
 
@@ -117,34 +119,62 @@ class ConvNormAct(nn.Sequential):
         self.act = act_layer()
 
 
+class Residual(nn.Module):
+    """A block that keeps the size of what it is given, and adds to it."""
+
+    def __init__(self, chs: int, act_layer: type[nn.Module], norm_eps: float, **dd: Any):
+        super().__init__()
+        self.conv = nn.Conv2d(chs, chs, 3, padding=1, **dd)
+        self.bn = nn.BatchNorm2d(chs, eps=norm_eps, momentum=0.01, **dd)
+        self.act = act_layer()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.act(self.bn(self.conv(x)))
+
+
+def check_layout(layout: tuple[str, ...], chs: tuple[int, ...]) -> None:
+    """Raise ValueError unless these are the levels of a stream, and an even number of channels for each convolution."""
+    if len(layout) != 3 or not all(layout) or set("".join(layout)) - set("CPR") or layout[0][0] != "C":
+        raise ValueError(f"layout must be three levels of C, P and R, the first beginning with C, not {layout}")
+    if len(chs) != "".join(layout).count("C") or any(ch < 2 or ch % 2 for ch in chs):
+        raise ValueError(f"chs must name an even number of channels for each C of the layout {layout}, not {chs}")
+
+
 def make_stream(
+    layout: tuple[str, ...],
     in_chs: int,
-    chs: int,
+    chs: Iterable[int],
     act_layer: type[nn.Module],
     pool_layer: type[nn.Module],
     norm_eps: float,
-    pool_last: bool,
     **dd: Any,
 ) -> nn.Sequential:
     """One stream, as three levels: the output of each level is a tap."""
+    chs = iter(chs)
+    levels: list[nn.Module] = []
+    for kinds in layout:
+        layers: list[nn.Module] = []
+        for kind in kinds:
+            if kind == "C":
+                out_chs = next(chs)
+                layers.append(ConvNormAct(in_chs, out_chs, act_layer, norm_eps, **dd))
+                in_chs = out_chs
+            elif kind == "R":
+                layers.append(Residual(in_chs, act_layer, norm_eps, **dd))
+            else:
+                layers.append(pool_layer(2))
+        levels.append(nn.Sequential(*layers))
+    return nn.Sequential(*levels)
 
-    def block(in_chs: int) -> ConvNormAct:
-        return ConvNormAct(in_chs, chs, act_layer, norm_eps, **dd)
 
-    last = [pool_layer(2)] if pool_last else []
-    return nn.Sequential(
-        nn.Sequential(block(in_chs), pool_layer(2)),
-        nn.Sequential(block(chs), pool_layer(2)),
-        nn.Sequential(block(chs), pool_layer(2), block(chs), *last),
-    )
-
-
-def tap_sizes(size: int, pool_last: bool) -> list[int]:
-    """Side of the three taps, in cells, for an input of ``size`` pixels: 64 -> [31, 14, 4], or 2 with ``pool_last``."""
-    first = (size - 2) // 2
-    second = (first - 2) // 2
-    third = (second - 2) // 2 - 2
-    return [first, second, third // 2 if pool_last else third]
+def tap_sizes(layout: tuple[str, ...], size: int) -> list[int]:
+    """Side of the three taps, in cells, for an input of ``size`` pixels: 64 -> [31, 14, 4] of the authors' layout."""
+    sizes = []
+    for kinds in layout:
+        for kind in kinds:
+            size = size - 2 if kind == "C" else size // 2 if kind == "P" else size
+        sizes.append(size)
+    return sizes
 
 
 class Fusion(nn.Module):
@@ -249,13 +279,16 @@ class SSRNet(nn.Module):
     """Two streams and the stages that read them; the defaults are the network as released by the paper's authors.
 
     Args:
-        stage_bins: Bins of each stage, s_k, coarse to fine.
+        stage_bins: Bins of each stage, s_k, coarse to fine; of one to three stages, each of which reads a tap.
         V: Range of the answer: the fixed grid covers [0, V) years.
         lambda_local: How far eta may shift a bin, in bins.
         lambda_d: How far delta may change the number of bins, as a share of it.
         dynamic_range: Whether the bins move; without, they stay on the fixed grid and have no weights for moving.
         deep_first: Whether the coarse first stage reads the deepest tap, or else the shallowest.
-        pool_last: Whether the fourth block is pooled like the first three.
+        layout: The three levels of both streams, each as a string: C is a convolution, unpadded, with batch
+            normalisation and activation, P a pooling by 2, R such a convolution whose padded answer is added to what
+            it was given.
+        chs: Channels of the convolutions C of stream 1; those of stream 2 have half as many.
         fused_chs: Channels of each stream that a stage reads.
         pool_sizes: Window of the pooling before each stage, or None to pool each tap as a whole; see `Fusion`.
         hidden: Width of the stages' product of streams, or None for s_k; see `StageHead`.
@@ -266,7 +299,8 @@ class SSRNet(nn.Module):
         drop_rate: Dropout before the prediction stages.
     """
 
-    num_stages = 3
+    # whether one stage reads all taps
+    joint_taps = False
 
     def __init__(
         self,
@@ -276,7 +310,8 @@ class SSRNet(nn.Module):
         lambda_d: float = 1.0,
         dynamic_range: bool = True,
         deep_first: bool = True,
-        pool_last: bool = False,
+        layout: tuple[str, str, str] = ("CP", "CP", "CPC"),
+        chs: tuple[int, ...] = (32, 32, 32, 32),
         fused_chs: int = 10,
         pool_sizes: Optional[tuple[int, int, int]] = (1, 4, 8),
         hidden: Optional[int] = None,
@@ -302,32 +337,35 @@ class SSRNet(nn.Module):
         self.img_size = to_2tuple(img_size)
         self.drop_rate = drop_rate
         self.grad_checkpointing = False
-        check_regression(self.stage_bins, self.num_stages, self.V)
+        check_regression(self.stage_bins, 3, self.V)
         if not all(map(math.isfinite, (self.lambda_local, self.lambda_d))):
             raise ValueError(f"lambda_local and lambda_d must be numbers, not {lambda_local} and {lambda_d}")
 
-        chs = (32, 16)
-        self.stream1 = make_stream(in_chans, chs[0], nn.ReLU, nn.AvgPool2d, norm_eps, pool_last, **dd)
-        self.stream2 = make_stream(in_chans, chs[1], nn.Tanh, nn.MaxPool2d, norm_eps, pool_last, **dd)
+        layout, chs = tuple(layout), tuple(chs)
+        check_layout(layout, chs)
+        half = [ch // 2 for ch in chs]
+        self.stream1 = make_stream(layout, in_chans, chs, nn.ReLU, nn.AvgPool2d, norm_eps, **dd)
+        self.stream2 = make_stream(layout, in_chans, half, nn.Tanh, nn.MaxPool2d, norm_eps, **dd)
+        levels = ["".join(layout[: i + 1]) for i in range(len(layout))]
+        tap_chs = [chs[kinds.count("C") - 1] for kinds in levels]
         # one level of the features is one tap of stream 1; hooks and FX can reach it as a module
-        reductions = (2, 4, 16 if pool_last else 8)
         self.feature_info = [
-            {"num_chs": chs[0], "reduction": reduction, "module": f"stream1.{i}"}
-            for i, reduction in enumerate(reductions)
+            {"num_chs": ch, "reduction": 2 ** kinds.count("P"), "module": f"stream1.{i}"}
+            for i, (ch, kinds) in enumerate(zip(tap_chs, levels, strict=True))
         ]
 
-        taps = list(zip(*(tap_sizes(side, pool_last) for side in self.img_size), strict=True))
-        if min(taps[-1]) < 1:
-            raise ValueError(f"img_size {self.img_size} is too small: the deepest tap of SSR-Net would be empty")
+        taps = list(zip(tap_chs, *(tap_sizes(layout, side) for side in self.img_size), strict=True))
         sizes = (None, None, None) if pool_sizes is None else tuple(pool_sizes)
-        self.fusions = nn.ModuleList([Fusion(chs, fused_chs, size, **dd) for size in sizes])
-        fused_sizes = [
-            2 * fused_chs * (1 if size is None else (h // size) * (w // size))
-            for (h, w), size in zip(taps[::-1] if deep_first else taps, sizes, strict=True)
-        ]
+        read = list(zip(taps[::-1] if deep_first else taps, sizes, strict=True))
+        if not self.joint_taps:
+            read = read[: len(self.stage_bins)]
+        self.fusions = nn.ModuleList([Fusion((ch, ch // 2), fused_chs, size, **dd) for (ch, _, _), size in read])
+        fused_sizes = [2 * fused_chs * (1 if size is None else (h // size) * (w // size)) for (_, h, w), size in read]
+        if min(taps[-1]) < 1 or not all(fused_sizes):
+            raise ValueError(f"img_size {self.img_size} is too small: a tap of SSR-Net would be empty")
         self.num_features = self.head_hidden_size = sum(fused_sizes)
-        # what each stage reads, both streams together; a single stage reads it all
-        self.fused_sizes = fused_sizes if self.num_stages > 1 else [self.num_features]
+        # what each stage reads, both streams together
+        self.fused_sizes = [self.num_features] if self.joint_taps else fused_sizes
         self.stages = nn.ModuleList()
         self.init_weights()
         self.reset_classifier(num_classes)
@@ -574,6 +612,10 @@ default_cfgs = generate_default_cfgs(
     {
         **{name: two_stream_cfg(**origin) for name, origin in weights_of("ssrnet").items()},
         **{name: two_stream_cfg(**origin) for name, origin in weights_of("ssrnet_gender").items()},
+        **{
+            name: two_stream_cfg(input_size=(3, 96, 96), origin_url=None, **origin)
+            for name, origin in weights_of("ssrnet_wide").items()
+        },
         "ssrnet_blog": two_stream_cfg(mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD, origin_url=None),
     }
 )
@@ -607,7 +649,7 @@ def ssrnet_blog(pretrained: bool = False, **kwargs: Any) -> SSRNet:
     """SSR-Net as a PyTorch blog post has it: 44,805 parameters; the coarse stage reads the shallow taps."""
     model_args = {
         "deep_first": False,
-        "pool_last": True,
+        "layout": ("CP", "CP", "CPCP"),
         "fused_chs": 32,
         "pool_sizes": None,
         "hidden": 16,
@@ -615,3 +657,21 @@ def ssrnet_blog(pretrained: bool = False, **kwargs: Any) -> SSRNet:
         "drop_rate": 0.5,
     }
     return create_two_stream(SSRNet, "ssrnet_blog", pretrained, **{**model_args, **kwargs})
+
+
+@register_model
+def ssrnet_wide(pretrained: bool = False, **kwargs: Any) -> SSRNet:
+    """A larger SSR-Net of ours: 248,853 parameters, 96x96 pixels in; wider the deeper, with residual blocks.
+
+    The deep taps are larger for it, and their blocks see more of the face.
+    """
+    model_args = {
+        "layout": ("CPCP", "CPR", "CPR"),
+        "chs": (24, 48, 64, 80),
+        "fused_chs": 16,
+        "pool_sizes": (1, 3, 7),
+        "hidden": 16,
+        "img_size": 96,
+        "drop_rate": 0.1,
+    }
+    return create_two_stream(SSRNet, "ssrnet_wide", pretrained, **{**model_args, **kwargs})

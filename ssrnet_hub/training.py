@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -41,6 +41,7 @@ class Recipe:
 
     Attributes:
         architecture: One of `zoo.list_architectures`.
+        model_args: Arguments of its constructor that are to differ from its defaults.
         start: Weights to start from, a name of the zoo or a folder; random ones without.
         epochs: Passes over the train split.
         batch_size: Chips a step, of all processes together.
@@ -61,6 +62,7 @@ class Recipe:
     """
 
     architecture: str = "ssrnet"
+    model_args: dict[str, Any] = field(default_factory=dict)
     start: str = ""
     epochs: int = 60
     batch_size: int = 128
@@ -98,7 +100,7 @@ def read_recipe(path: Union[str, os.PathLike], **changes: Any) -> Recipe:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
         raise ConfigError(f"{path} cannot be read as a recipe: {e}.") from e
-    types = {field.name: type(field.default) for field in fields(Recipe)}
+    types = {name: type(value) for name, value in asdict(Recipe()).items()}
     if not isinstance(values, dict) or not values.keys() <= types.keys():
         raise ConfigError(f"{path} is no recipe. A recipe has {', '.join(types)}.")
     try:
@@ -141,7 +143,7 @@ def train(
     Raises:
         LabelsError: The labels file is not as needed.
         PhotoError: A chip cannot be read.
-        ConfigError: ``output`` holds an unfinished run of another recipe.
+        ConfigError: ``output`` holds an unfinished run of another recipe, or the architecture has no such arguments.
     """
     accelerator = Accelerator(
         cpu=cpu, mixed_precision=recipe.mixed_precision, log_with="tensorboard", project_dir=str(output)
@@ -150,7 +152,7 @@ def train(
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    model = new_model(recipe.architecture, drop_rate=recipe.drop_rate).to(device, memory_format=torch.channels_last)
+    model = make_model(recipe).to(device, memory_format=torch.channels_last)
     before = load_start(model, recipe.start) if recipe.start else None
 
     train_labels, aside = set_aside(read_labels(labels, "train"), recipe.set_aside)
@@ -234,6 +236,14 @@ def train(
     if accelerator.is_main_process:
         (output / STATE).unlink(missing_ok=True)
     return log[-1] if log else {}
+
+
+def make_model(recipe: Recipe) -> nn.Module:
+    """The recipe's model with random weights."""
+    try:
+        return new_model(recipe.architecture, drop_rate=recipe.drop_rate, model_args=recipe.model_args)
+    except (TypeError, ValueError) as e:
+        raise ConfigError(f"{recipe.architecture} cannot be made with {recipe.model_args}: {e}.") from e
 
 
 def load_start(model: nn.Module, weights: str) -> dict[str, Any]:

@@ -130,6 +130,13 @@ ZOO: Mapping[str, Weights] = {
             "other",
             embedded=True,
         ),
+        Weights(
+            "ssrnet_wide.utkface",
+            "67e2fb7da9affdd8df899540bdd6ae67822d64dea3c94786c14249f0c0dfee5f",
+            Framing(),
+            "other",
+            embedded=True,
+        ),
         _of_authors(
             "imdb.h5",
             "ssrnet.imdb",
@@ -215,17 +222,24 @@ def count_parameters(name: str) -> int:
     return sum(p.numel() for p in timm.create_model(name, device="meta").parameters())
 
 
-def new_model(architecture: str, drop_rate: Optional[float] = None, **pretrained_cfg: Any) -> nn.Module:
+def new_model(
+    architecture: str,
+    drop_rate: Optional[float] = None,
+    model_args: Optional[Mapping[str, Any]] = None,
+    **pretrained_cfg: Any,
+) -> nn.Module:
     """A model with random weights, in training mode.
 
     Args:
         architecture: One of `list_architectures`.
         drop_rate: Dropout; the architecture's default without.
+        model_args: Other arguments of the model's constructor.
         **pretrained_cfg: What timm's config of the weights to come says otherwise than the architecture's default; of
             the default's origin it says nothing.
     """
     overlay = {"tag": None, "license": None, "file": None, "hf_hub_id": None, **pretrained_cfg}
-    return timm.create_model(architecture, pretrained_cfg_overlay=overlay, drop_rate=drop_rate)
+    args = {"drop_rate": drop_rate, **(model_args or {})}
+    return timm.create_model(architecture, pretrained_cfg_overlay=overlay, **args)
 
 
 def embedded_folder(name: str) -> Optional[Path]:

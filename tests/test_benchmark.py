@@ -11,7 +11,10 @@ SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "benchmark.py"
 
 @pytest.fixture(scope="module")
 def benchmark():
-    return runpy.run_path(str(SCRIPT))
+    with pytest.MonkeyPatch.context() as patch:
+        # as when it is started
+        patch.syspath_prepend(SCRIPT.parent)
+        return runpy.run_path(str(SCRIPT))
 
 
 def test_contestants_take_turns(benchmark, monkeypatch):

@@ -43,7 +43,8 @@ def stock_pixels(monkeypatch):
         height, width = levels._full.shape[2:]
         return resize(levels, (0, 0, width, height), (int(height * scale + 1), int(width * scale + 1)))
 
-    def cut(levels, boxes, side):
+    def cut(levels, picture, boxes, side):
+        assert picture == 0
         height, width = levels._full.shape[2:]
         corners = zip(*detect_face.pad(boxes, width, height), strict=True)
         parts = [(x - 1, y - 1, end_x, end_y) for y, end_y, x, end_x in corners]
@@ -57,6 +58,12 @@ def to_pixels(image):
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
+def search(cascade, pixels, min_face):
+    """What the cascade finds in one picture."""
+    (found,) = cascade.search(pixels[None], min_face)
+    return found
+
+
 def stock_scales(height, width, min_face=20):
     """The scales that facenet-pytorch looks at."""
     scale, scales = 12 / min_face, []
@@ -67,7 +74,7 @@ def stock_scales(height, width, min_face=20):
 
 
 def scales_of(height, width, min_face):
-    return [scale for scale, _ in _Levels(torch.zeros(3, height, width, dtype=torch.uint8), min_face).scanned()]
+    return [scale for scale, _ in _Levels(torch.zeros(1, 3, height, width, dtype=torch.uint8), min_face).scanned()]
 
 
 def assert_none(found):
@@ -94,7 +101,7 @@ def ramp():
 def test_the_rules_of_facenet_pytorch(stock_pixels, cascade, stock, astronaut, size):
     photo = astronaut.resize(size)
     expected = stock.detect(photo, landmarks=True)
-    boxes, scores, landmarks = sorted_by_size(*(v.numpy() for v in cascade.search(to_pixels(photo), 20)))
+    boxes, scores, landmarks = sorted_by_size(*(v.numpy() for v in search(cascade, to_pixels(photo), 20)))
     for actual, theirs in zip((boxes, scores, landmarks), sorted_by_size(*expected), strict=True):
         assert len(actual)
         np.testing.assert_allclose(actual, theirs.astype(float), rtol=0, atol=2e-3)
@@ -106,7 +113,7 @@ def test_the_rules_of_facenet_pytorch_for_several_faces(stock_pixels, cascade, s
     for x, y, side in ((0, 0, 200), (190, 20, 150), (330, 60, 110), (215, 180, 66), (300, 190, 60)):
         photo.paste(head.resize((side, side * 6 // 5)), (x, y))
     expected = stock.detect(photo, landmarks=True)
-    boxes, scores, landmarks = sorted_by_size(*(v.numpy() for v in cascade.search(to_pixels(photo), 20)))
+    boxes, scores, landmarks = sorted_by_size(*(v.numpy() for v in search(cascade, to_pixels(photo), 20)))
     assert len(boxes) >= 4
     for actual, theirs in zip((boxes, scores, landmarks), sorted_by_size(*expected), strict=True):
         np.testing.assert_allclose(actual, theirs.astype(float), rtol=0, atol=2e-3)
@@ -121,14 +128,14 @@ def test_a_face_within_another_is_left_out(ramp):
     boxes = torch.tensor([[30.0, 30.0, 70.0, 70.0], [10.0, 10.0, 90.0, 90.0], [100.0, 20.0, 150.0, 70.0]])
     probs = torch.tensor([[0.1, 0.9], [0.05, 0.95], [0.2, 0.8]])
     cascade._onet = lambda crops: (torch.zeros(3, 4), torch.full((3, 10), 0.5), probs)
-    found, scores, landmarks = cascade._confirm(_Levels(ramp, 20), boxes)
+    ((found, scores, landmarks),) = cascade._confirm(_Levels(ramp[None], 20), [boxes])
     assert torch.equal(found, boxes[1:])
     assert torch.equal(scores, probs[1:, 1])
     assert landmarks.shape == (2, 5, 2)
 
 
 def test_the_same_face_with_our_pixels(cascade, stock, astronaut):
-    boxes, scores, landmarks = (v.numpy() for v in cascade.search(to_pixels(astronaut), 20))
+    boxes, scores, landmarks = (v.numpy() for v in search(cascade, to_pixels(astronaut), 20))
     sure = scores > 0.95
     their_boxes, their_scores, their_landmarks = stock.detect(astronaut, landmarks=True)
     theirs = their_scores > 0.95
@@ -139,7 +146,7 @@ def test_the_same_face_with_our_pixels(cascade, stock, astronaut):
 
 
 def test_search_answers_tensors_that_belong_together(cascade, astronaut):
-    boxes, scores, landmarks = cascade.search(to_pixels(astronaut), 20)
+    boxes, scores, landmarks = search(cascade, to_pixels(astronaut), 20)
     assert len(boxes) == len(scores) == len(landmarks) >= 1
     assert (boxes.shape[1:], scores.shape[1:], landmarks.shape[1:]) == ((4,), (), (5, 2))
     assert (boxes[:, 2:] > boxes[:, :2]).all()
@@ -178,7 +185,7 @@ def test_a_face_of_the_ladder_begins_at_its_own_scale(step):
 
 
 def test_the_levels_are_as_large_as_facenet_pytorch_makes_them(ramp):
-    for scale, level in _Levels(ramp, 20).scanned():
+    for scale, level in _Levels(ramp[None], 20).scanned():
         assert level.shape == (1, 3, int(160 * scale + 1), int(200 * scale + 1))
         # normalised, and neither turned nor shifted
         red, green, blue = level[0] * 128 + 127.5
@@ -199,7 +206,7 @@ def test_crops_show_what_is_in_the_box(ramp, side):
     corners = torch.rand(60, 2, generator=generator) * torch.tensor([150.0, 110.0])
     sizes = torch.rand(60, 1, generator=generator) * 90 + 12
     boxes = torch.cat([corners, corners + sizes], 1)
-    kept, crops = _Levels(ramp, 20).cut(boxes, side)
+    kept, crops = _Levels(ramp[None], 20).cut(0, boxes, side)
     assert torch.equal(kept, boxes)
     assert crops.shape == (60, 3, side, side)
     for (x1, y1, x2, y2), crop in zip(boxes.tolist(), crops * 128 + 127.5, strict=True):
@@ -226,7 +233,7 @@ def test_crops_show_what_is_in_the_box(ramp, side):
     ids=str,
 )
 def test_crops_at_the_edge_are_stretched(ramp, box, seen):
-    kept, crops = _Levels(ramp, 20).cut(torch.tensor([box]), 48)
+    kept, crops = _Levels(ramp[None], 20).cut(0, torch.tensor([box]), 48)
     assert kept.tolist() == [list(box)]
     red, green, _ = crops[0] * 128 + 127.5
     x1, y1, x2, y2 = seen
@@ -248,7 +255,7 @@ def test_boxes_outside_of_the_picture_are_left_out(ramp):
             [1e6, 1e6, 2e6, 2e6],
         ]
     )
-    kept, crops = _Levels(ramp, 20).cut(boxes, 24)
+    kept, crops = _Levels(ramp[None], 20).cut(0, boxes, 24)
     # a box of no size still has the pixel that it begins with
     assert torch.equal(kept, boxes[[1, 5, 6]])
     assert crops.shape == (3, 3, 24, 24)
@@ -258,15 +265,15 @@ def test_boxes_outside_of_the_picture_are_left_out(ramp):
 
 def test_no_boxes_no_crops(ramp):
     for boxes in (torch.zeros(0, 4), torch.tensor([[-9.0, -9.0, -5.0, -5.0]])):
-        kept, crops = _Levels(ramp, 20).cut(boxes, 24)
+        kept, crops = _Levels(ramp[None], 20).cut(0, boxes, 24)
         assert (kept.shape, crops.shape) == ((0, 4), (0, 3, 24, 24))
 
 
 def test_a_crop_does_not_depend_on_the_others(astronaut):
     boxes = torch.tensor([[181.0, 62.0, 268.0, 149.0], [10.0, 10.0, 40.0, 40.0], [0.0, 0.0, 512.0, 512.0]])
-    _, together = _Levels(to_pixels(astronaut), 20).cut(boxes, 48)
+    _, together = _Levels(to_pixels(astronaut)[None], 20).cut(0, boxes, 48)
     for box, crop in zip(boxes, together, strict=True):
-        _, alone = _Levels(to_pixels(astronaut), 20).cut(box[None], 48)
+        _, alone = _Levels(to_pixels(astronaut)[None], 20).cut(0, box[None], 48)
         # but for how finely it is averaged
         torch.testing.assert_close(alone[0], crop, rtol=0, atol=1e-4)
 
@@ -274,7 +281,7 @@ def test_a_crop_does_not_depend_on_the_others(astronaut):
 def test_crops_look_as_facenet_pytorch_resizes_them(astronaut):
     pixels = to_pixels(astronaut)
     for x1, y1, side in ((181, 62, 100), (150, 30, 250), (200, 90, 60), (100, 1, 400)):
-        _, crops = _Levels(pixels, 20).cut(torch.tensor([[x1, y1, x1 + side, y1 + side]]).float(), 48)
+        _, crops = _Levels(pixels[None], 20).cut(0, torch.tensor([[x1, y1, x1 + side, y1 + side]]).float(), 48)
         part = pixels[None, :, y1 - 1 : y1 + side, x1 - 1 : x1 + side].float()
         theirs = (F.interpolate(part, (48, 48), mode="area") - 127.5) / 128
         assert (crops - theirs).abs().mean() < 0.05
@@ -288,30 +295,30 @@ def test_crops_look_as_facenet_pytorch_resizes_them(astronaut):
 @pytest.mark.parametrize("min_face", [8, 20, 60, 1000])
 @pytest.mark.parametrize("size", [(64, 64), (20, 300), (11, 11), (1, 1), (3, 500)])
 def test_nothing_is_found_in_an_empty_picture(cascade, size, min_face):
-    assert_none(cascade.search(torch.full((3, *size), 127, dtype=torch.uint8), min_face))
+    assert_none(search(cascade, torch.full((3, *size), 127, dtype=torch.uint8), min_face))
 
 
 def test_no_candidate_gets_to_the_last_network(monkeypatch, cascade, astronaut):
     monkeypatch.setattr("ssrnet_hub.cascade._THRESHOLDS", (0.6, 1.0, 0.7))
-    assert_none(cascade.search(to_pixels(astronaut), 40))
+    assert_none(search(cascade, to_pixels(astronaut), 40))
     monkeypatch.setattr("ssrnet_hub.cascade._THRESHOLDS", (0.6, 0.7, 1.0))
-    assert_none(cascade.search(to_pixels(astronaut), 40))
+    assert_none(search(cascade, to_pixels(astronaut), 40))
     monkeypatch.setattr("ssrnet_hub.cascade._THRESHOLDS", (1.1, 0.7, 0.7))
-    assert_none(cascade.search(to_pixels(astronaut), 40))
+    assert_none(search(cascade, to_pixels(astronaut), 40))
 
 
 def test_a_smallest_face_larger_than_the_picture(cascade, astronaut):
     for min_face in (600, 1e9):
-        assert_none(cascade.search(to_pixels(astronaut), min_face))
+        assert_none(search(cascade, to_pixels(astronaut), min_face))
         assert MTCNNDetector(min_face=min_face)(astronaut) == []
 
 
 def test_faces_smaller_than_facenet_pytorch_looks_for(cascade, astronaut):
     # the face is 10 pixels wide and 12 high
     small = to_pixels(astronaut.resize((56, 56), Image.Resampling.BICUBIC))
-    assert_none(cascade.search(small, 20))
+    assert_none(search(cascade, small, 20))
     for min_face in (12, 9):
-        boxes, scores, _ = cascade.search(small, min_face)
+        boxes, scores, _ = search(cascade, small, min_face)
         assert len(boxes) == 1 and scores[0] > 0.9
         assert iou(boxes[0].tolist(), tuple(v * 56 / 512 for v in FACE)) > 0.6
 
@@ -319,9 +326,45 @@ def test_faces_smaller_than_facenet_pytorch_looks_for(cascade, astronaut):
 def test_the_pixels_are_not_changed(cascade, astronaut):
     pixels = to_pixels(astronaut)
     before = pixels.clone()
-    first = cascade.search(pixels, 30)
+    first = search(cascade, pixels, 30)
     assert torch.equal(pixels, before)
-    assert all(map(torch.equal, cascade.search(pixels, 30), first))
+    assert all(map(torch.equal, search(cascade, pixels, 30), first))
+
+
+def test_pictures_of_one_size_are_searched_as_each_alone(cascade, astronaut):
+    turned = astronaut.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    pictures = [to_pixels(image) for image in (astronaut, Image.new("RGB", astronaut.size), turned, astronaut)]
+    together = cascade.search(torch.stack(pictures), 20)
+    assert len(together) == 4
+    for found, picture in zip(together, pictures, strict=True):
+        alone = search(cascade, picture, 20)
+        for a, b in zip(found, alone, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-2)
+    assert [len(boxes) for boxes, _, _ in together][:3] == [1, 0, 1]
+
+
+def test_a_detector_searches_pictures_of_all_sizes(astronaut):
+    detector = MTCNNDetector()
+    empty = Image.new("RGB", (80, 300))
+    cut = astronaut.crop((181, 62, 268, 172))  # seen only with a border around it
+    pictures = [astronaut.resize((256, 256)), astronaut, empty, cut, Image.new("RGB", (5, 5)), astronaut, cut]
+    found = detector.batch(pictures)
+    assert [len(faces) for faces in found] == [1, 1, 0, 1, 0, 1, 1]
+    for faces, picture in zip(found, pictures, strict=True):
+        for a, b in zip(faces, detector(picture), strict=True):
+            assert np.abs(np.subtract(a.box, b.box)).max() < 0.01
+            assert np.abs(np.subtract(a.landmarks, b.landmarks)).max() < 0.01
+            assert a.score == pytest.approx(b.score, abs=1e-4)
+    assert detector.batch([]) == []
+
+
+def test_a_subclass_may_look_in_its_own_way(astronaut):
+    class Blind(MTCNNDetector):
+        def __call__(self, image):
+            return []
+
+    assert Blind().batch([astronaut, astronaut]) == [[], []]
+    assert AgeEstimator(detector=Blind()).batch([astronaut]) == [[]]
 
 
 # the last network alone
@@ -364,7 +407,7 @@ class Asked:
 
     def search(self, pixels, min_face):
         self.asked.append((tuple(pixels.shape), min_face))
-        return torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, 5, 2)
+        return [(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, 5, 2))] * len(pixels)
 
 
 def smallest(size, **kwargs):
@@ -394,7 +437,7 @@ def test_what_the_detector_looks_for(min_face, size, expected):
     width, height = size
     border = max(size) // 4
     asked = smallest(size, min_face=min_face)
-    assert [shape for shape, _ in asked] == [(3, height, width), (3, height + 2 * border, width + 2 * border)]
+    assert [shape for shape, _ in asked] == [(1, 3, height, width), (1, 3, height + 2 * border, width + 2 * border)]
     # the border makes no face larger
     assert [face for _, face in asked] == pytest.approx([expected] * 2)
 

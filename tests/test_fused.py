@@ -22,6 +22,8 @@ ODD = [
     *itertools.product(["ssrnet", "ssrnet_blog"], [{"dynamic_range": False}, {"lambda_local": 0.3, "lambda_d": -0.6}]),
     *itertools.product(TWO_STREAM, [{"in_chans": 1}, {"img_size": (70, 90)}]),
     ("ssrnet", {"stage_bins": (1, 3, 1)}),
+    *itertools.product(["ssrnet", "ssrnet_blog", "ssrnet_wide"], [{"stage_bins": (5, 4)}, {"stage_bins": (9,)}]),
+    ("ssrnet", {"layout": ("CR", "PPC", "RPCP"), "chs": (8, 6, 4), "pool_sizes": (1, 2, 8)}),
     ("ssrnet_dex", {"stage_bins": (7,), "V": 70.0}),
 ]
 
@@ -81,11 +83,17 @@ def assert_alive(model, output):
 
 
 @pytest.fixture(scope="module")
-def faces(estimator, astronaut):
-    """Pixels of the astronaut's face, straight, turned, mirrored and grey, as the default weights want them."""
+def pictures(estimator, astronaut):
+    """The astronaut's face, straight, turned, mirrored and grey."""
     (face,) = estimator(astronaut)
     pictures = [face.crop.rotate(angle, Image.Resampling.BILINEAR) for angle in (0, -25, -10, 15, 30)]
-    return Pixels(estimator.model)([*pictures, ImageOps.mirror(face.crop), face.crop.convert("L")])
+    return [*pictures, ImageOps.mirror(face.crop), face.crop.convert("L")]
+
+
+@pytest.fixture(scope="module")
+def faces(estimator, pictures):
+    """Their pixels as the default weights want them."""
+    return Pixels(estimator.model)(pictures)
 
 
 # the same answers
@@ -119,8 +127,9 @@ def test_fused_in_single_precision(name):
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_fused_embedded_weights_on_a_real_face(name, faces):
+def test_fused_embedded_weights_on_a_real_face(name, pictures):
     model = from_pretrained(name)
+    faces = Pixels(model)(pictures)
     expected = expect(model, faces)
     assert_alive(model, expected)
     assert_answers(fuse(model)(faces), expected, rtol=0, atol=1e-4)
@@ -244,8 +253,9 @@ def test_other_networks_have_no_fused_form():
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_half_streams_on_a_real_face(name, faces):
+def test_half_streams_on_a_real_face(name, pictures):
     model = from_pretrained(name)
+    faces = Pixels(model)(pictures)
     fused = fuse(model).half_streams()
     kinds = {weight.dtype for part in (fused.levels1, fused.levels2) for weight in part.parameters()}
     assert kinds == {torch.float16}

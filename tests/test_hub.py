@@ -417,7 +417,7 @@ def test_config_of_another_architecture(folder, architecture):
         lambda config: config.update(model_args=None),
         lambda config: config["model_args"].update(V="a century"),
         lambda config: config["model_args"].update(unknown=1),
-        lambda config: config["model_args"].update(stage_bins=[3, 3]),
+        lambda config: config["model_args"].update(stage_bins=[3, 3, 3, 3]),
         lambda config: config["model_args"].update(checkpoint_path="weights.pth"),
         lambda config: config.update(num_classes="one"),
         lambda config: config.update(num_classes=None),

@@ -25,6 +25,7 @@ PARAMETERS = {
     "ssrnet_gender": 40_531,
     "ssrnet_blog": 44_805,
     "ssrnet_dex": 106_713,
+    "ssrnet_wide": 248_853,
     "dex_vgg16": 134_674_341,
 }
 # of the features of a face, and how many the last layers read
@@ -33,6 +34,7 @@ FEATURES = {
     "ssrnet_gender": ((680,), 680),
     "ssrnet_blog": ((192,), 192),
     "ssrnet_dex": ((680,), 680),
+    "ssrnet_wide": ((1088,), 1088),
     "dex_vgg16": ((512, 2, 2), 4096),
 }
 # reduction and shape
@@ -41,6 +43,7 @@ TAPS = {
     "ssrnet": AUTHORS_TAPS,
     "ssrnet_gender": AUTHORS_TAPS,
     "ssrnet_dex": AUTHORS_TAPS,
+    "ssrnet_wide": [(4, (48, 22, 22)), (8, (64, 10, 10)), (16, (80, 4, 4))],
     "ssrnet_blog": [(2, (32, 31, 31)), (4, (32, 14, 14)), (16, (32, 2, 2))],
     "dex_vgg16": [
         (1, (64, 64, 64)),
@@ -55,16 +58,17 @@ STAGE_BINS = {
     "ssrnet": (3, 3, 3),
     "ssrnet_gender": (3, 3, 3),
     "ssrnet_blog": (3, 3, 3),
+    "ssrnet_wide": (3, 3, 3),
     "ssrnet_dex": (101,),
     "dex_vgg16": (101,),
 }
 RANGE = {**dict.fromkeys(STAGE_BINS, 101), "ssrnet_gender": 1}
-# side of the input in timm's config; the tests use 64 pixels throughout
-SIDE = {**dict.fromkeys(STAGE_BINS, 64), "dex_vgg16": 224}
+# side of the input in timm's config; the tests use 64 pixels where an architecture takes any
+SIDE = {**dict.fromkeys(STAGE_BINS, 64), "ssrnet_wide": 96, "dex_vgg16": 224}
 # what makes an architecture small enough for tests
 SMALL = {"dex_vgg16": {"mlp_ratio": 0.005}}
 
-TWO_STREAM = ["ssrnet", "ssrnet_gender", "ssrnet_blog", "ssrnet_dex"]
+TWO_STREAM = [name for name in STAGE_BINS if name != "dex_vgg16"]
 EMBEDDED = [name for name in zoo.list_models() if zoo.embedded_folder(name)]
 
 two_stream = pytest.mark.parametrize("name", TWO_STREAM)
@@ -115,6 +119,10 @@ def lively(name, **kwargs):
 def inputs(model, batch=2):
     like = next(model.parameters())
     return torch.randn(batch, model.in_chans, *getattr(model, "img_size", (64, 64)), dtype=like.dtype)
+
+
+def side(name):
+    return SIDE[name] if name in TWO_STREAM else 64
 
 
 def assert_equal_tensors(actual, expected):
@@ -188,7 +196,7 @@ def test_dropout_in_training_alone(name):
 def test_in_chans(name):
     model = make(name, in_chans=1).eval()
     assert model.in_chans == 1
-    assert model(torch.randn(2, 1, 64, 64)).shape == (2, 1)
+    assert model(torch.randn(2, 1, side(name), side(name))).shape == (2, 1)
 
 
 @two_stream
@@ -234,16 +242,45 @@ def test_lambda_of_no_use(name, argument):
         make(name, **{argument: float("nan")})
 
 
-@pytest.mark.parametrize("count", [-1, 1])
+@pytest.mark.parametrize("count", [0, 1])
 def test_stage_bins_of_another_count(name, count):
-    bins = STAGE_BINS[name]
-    with pytest.raises(ValueError, match=rf"stage_bins .*\b{len(bins)} stage"):
-        timm.create_model(name, device="meta", stage_bins=(3,) * (len(bins) + count))
+    most = len(STAGE_BINS[name])
+    with pytest.raises(ValueError, match=rf"stage_bins .*\b{most} stage"):
+        timm.create_model(name, device="meta", stage_bins=(3,) * ((most + 1) * count))
+
+
+@three_stages
+def test_fewer_stages_read_the_first_taps(name):
+    model, full = (lively(name, stage_bins=bins) for bins in ((5, 4), (5, 4, 3)))
+    full.load_state_dict(model.state_dict(), strict=False)
+    x = inputs(model)
+    stages = model.forward_stages(x).stages
+    assert len(stages) == 2
+    for stage, expected in zip(stages, full.forward_stages(x).stages, strict=False):
+        assert_equal_tensors(tuple(stage), tuple(expected))
 
 
 def test_stage_without_bins(name):
     with pytest.raises(ValueError, match="stage_bins"):
         timm.create_model(name, device="meta", stage_bins=(0,) * len(STAGE_BINS[name]))
+
+
+@three_stages
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("layout", ("CP", "CPCPC")),
+        ("layout", ("CP", "CP", "")),
+        ("layout", ("CP", "CP", "CXC")),
+        ("layout", ("PC", "CP", "CPC")),
+        ("chs", (32, 32)),
+        ("chs", (32, 32, 32, 0)),
+        ("chs", (32, 32, 32, 5)),
+    ],
+)
+def test_streams_of_no_use(name, argument, value):
+    with pytest.raises(ValueError, match=argument):
+        make(name, **{"layout": ("CP", "CP", "CPCP"), "chs": (32, 32, 32, 32), argument: value})
 
 
 # the stagewise regression
@@ -322,14 +359,14 @@ def test_one_stage_answers_the_expected_value(name):
 def functions_of(state, norm_eps):
     """Convolution, convolution with normalisation and dense layer, by the key of their weights."""
 
-    def conv(key, x):
-        return F.conv2d(x, state[f"{key}.weight"], state[f"{key}.bias"])
+    def conv(key, x, padding=0):
+        return F.conv2d(x, state[f"{key}.weight"], state[f"{key}.bias"], padding=padding)
 
     def dense(key, x):
         return F.linear(x, state[f"{key}.weight"], state[f"{key}.bias"])
 
-    def block(key, x):
-        x, bn = conv(f"{key}.conv", x), f"{key}.bn"
+    def block(key, x, padding=0):
+        x, bn = conv(f"{key}.conv", x, padding), f"{key}.bn"
         mean, var, weight, bias = (state[f"{bn}.{k}"] for k in ("running_mean", "running_var", "weight", "bias"))
         return F.batch_norm(x, mean, var, weight, bias, eps=norm_eps)
 
@@ -395,6 +432,28 @@ def dex_network(state, x):
     return softmax_stage(dense("stages.0.fc", torch.cat(features, 1)))
 
 
+def wide_network(state, x):
+    conv, block, dense = functions_of(state, 1e-3)
+    taps = []
+    for stream, act, pool in (("stream1", F.relu, F.avg_pool2d), ("stream2", torch.tanh, F.max_pool2d)):
+        shallow = pool(act(block(f"{stream}.0.0", x)), 2)
+        shallow = pool(act(block(f"{stream}.0.2", shallow)), 2)
+        middle = pool(act(block(f"{stream}.1.0", shallow)), 2)
+        middle = middle + act(block(f"{stream}.1.2", middle, padding=1))
+        deep = pool(act(block(f"{stream}.2.0", middle)), 2)
+        deep = deep + act(block(f"{stream}.2.2", deep, padding=1))
+        taps.append((deep, middle, shallow))
+
+    outputs = []
+    for k, (tap1, tap2, size) in enumerate(zip(*taps, (1, 3, 7), strict=True)):
+        x1 = F.avg_pool2d(conv(f"fusions.{k}.conv1", tap1).relu(), size).flatten(1)
+        x2 = F.max_pool2d(conv(f"fusions.{k}.conv2", tap2).relu(), size).flatten(1)
+        h = dense(f"stages.{k}.fc1", x1).relu() * dense(f"stages.{k}.fc2", x2).relu()
+        delta = dense(f"stages.{k}.delta", x1 * x2).tanh()
+        outputs.append((dense(f"stages.{k}.p", h).relu(), dense(f"stages.{k}.eta", h).tanh(), delta))
+    return outputs
+
+
 def vgg_network(state, x):
     conv, _, dense = functions_of(state, None)
     layer = 0
@@ -415,6 +474,7 @@ def vgg_network(state, x):
         ("ssrnet_gender", authors_network),
         ("ssrnet_blog", posts_network),
         ("ssrnet_dex", dex_network),
+        ("ssrnet_wide", wide_network),
         ("dex_vgg16", vgg_network),
     ],
 )
@@ -597,7 +657,7 @@ def test_meta_device(name):
     tensors = [*model.parameters(), *model.buffers()]
     assert all(v.is_meta for v in tensors)
     assert {v.dtype for v in tensors if v.is_floating_point()} == {torch.float64}
-    assert model(torch.randn(2, 3, 64, 64, device="meta", dtype=torch.float64)).shape == (2, 1)
+    assert model(torch.randn(2, 3, side(name), side(name), device="meta", dtype=torch.float64)).shape == (2, 1)
 
 
 # features
@@ -634,7 +694,7 @@ def test_without_classes_the_model_answers_its_features(name, model, x):
 @pytest.mark.parametrize("kwargs", [{}, {"feature_cls": "getter"}, {"feature_cls": "fx"}, {"feature_cls": "hook"}])
 def test_features_only(name, kwargs):
     model = make(name, features_only=True, **kwargs).eval()
-    x = torch.randn(2, 3, 64, 64)
+    x = torch.randn(2, 3, side(name), side(name))
     assert model.feature_info.channels() == [shape[0] for _, shape in TAPS[name]]
     assert model.feature_info.reduction() == [reduction for reduction, _ in TAPS[name]]
     assert [tuple(tap.shape) for tap in model(x)] == [(2, *shape) for _, shape in TAPS[name]]

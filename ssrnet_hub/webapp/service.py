@@ -1,6 +1,5 @@
 """What the demo answers to programs: typed, documented, and the same ages as the command's."""
 
-import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from ..archives import read_zip
 from ..errors import PhotoError, SSRNetHubError, VideoError
 from ..estimator import AgeEstimator, Face
 from ..photos import Photo, load_photo
+from ..tables import write_csv
 from ..tracking import AgeTracker
 from ..video import Moment, annotate_frames
 from .limits import Limits
@@ -150,15 +150,5 @@ def to_csv(rows: list[dict[str, Any]]) -> str:
     """What `Service.predict_batch` answers as CSV, a row a face; photos without one have a row as well."""
     file = io.StringIO()
     columns = ["file", "face", "age", "low", "high", "reliable", "x1", "y1", "x2", "y2", "score", "error"]
-    writer = csv.DictWriter(file, columns, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        for number, face in enumerate(row["faces"], start=1):
-            box = dict(zip(("x1", "y1", "x2", "y2"), (round(v, 1) for v in face["box"]), strict=True))
-            age = face["age"] and round(face["age"], 3)
-            ends = dict(zip(("low", "high"), (round(end, 1) for end in face["interval"] or ()), strict=False))
-            told = {"reliable": face["reliable"], "score": round(face["score"], 4)}
-            writer.writerow({"file": row["file"], "face": number, "age": age, **ends, **told, **box})
-        if not row["faces"]:
-            writer.writerow({"file": row["file"], "error": row["error"]})
+    write_csv(file, rows, columns)
     return file.getvalue()

@@ -1,0 +1,252 @@
+"""The ages of all faces in many photos, on all cores of one machine, to a file that a kill cannot damage."""
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, NamedTuple, Optional, Union
+
+import torch
+from PIL import Image
+
+from .errors import BoxError, PhotoError, SSRNetHubError
+from .estimator import AgeEstimator, Face
+from .parts import Parts
+from .photos import by_pixels, load_photo
+from .tables import describe_photo
+
+__all__ = ["Annotator", "Counts", "Task", "annotate", "count_cores"]
+
+_CHUNK = 16
+"""Photos that a worker is handed at a time."""
+
+_WORKERS_PER_GPU = 4
+"""Enough that some of them read photos while others compute."""
+
+
+class Task(NamedTuple):
+    """A photo to look at.
+
+    Attributes:
+        file: What it is called in the output.
+        photo: Path or content.
+        boxes: Where its faces are, as `AgeEstimator` takes them; None to look for them.
+        error: Why there is nothing to look at.
+    """
+
+    file: str
+    photo: Union[Path, bytes]
+    boxes: Optional[Sequence[Sequence[Any]]] = None
+    error: Optional[str] = None
+
+
+class Counts(NamedTuple):
+    """What an output has: photos, and those of them that could not be read."""
+
+    photos: int
+    failed: int
+
+
+class Annotator:
+    """Looks at photos, many at a time, and answers what `describe_photo` says of each; one that cannot be read is no
+    reason to stop.
+
+    Args:
+        explain: Whether faces have their ``explanation``.
+        **options: As for `AgeEstimator`.
+    """
+
+    def __init__(self, explain: bool = False, **options: Any):
+        self._explain = explain
+        self._estimator = AgeEstimator(**options)
+
+    def __call__(self, tasks: Sequence[Task]) -> list[dict[str, Any]]:
+        answers = [describe_photo(task.file, [], task.error) for task in tasks]
+        for part in by_pixels(self._read(tasks, answers)):
+            for (_, number), (faces, error) in zip(part, self._look(part, tasks), strict=True):
+                answers[number] = describe_photo(tasks[number].file, faces, error, self._explain)
+        return answers
+
+    def _read(self, tasks: Sequence[Task], answers: list[dict[str, Any]]) -> Iterator[tuple[Image.Image, int]]:
+        """The pictures that can be read, with their numbers."""
+        for number, task in enumerate(tasks):
+            try:
+                if task.error is None:
+                    yield load_photo(task.photo, self._estimator.max_pixels), number
+            except PhotoError as e:
+                answers[number]["error"] = str(e)
+
+    def _look(
+        self, part: list[tuple[Image.Image, int]], tasks: Sequence[Task]
+    ) -> list[tuple[list[Face], Optional[str]]]:
+        try:
+            images, boxes = zip(*((image, tasks[number].boxes) for image, number in part), strict=True)
+            return [(faces, None) for faces in self._estimator.batch(images, boxes)]
+        except BoxError as e:
+            if len(part) == 1:
+                return [([], str(e))]
+            return [self._look([one], tasks)[0] for one in part]
+
+
+def annotate(
+    tasks: Sequence[Task],
+    output: Union[str, os.PathLike],
+    *,
+    workers: Optional[int] = None,
+    resume: bool = False,
+    explain: bool = False,
+    report: Callable[[list[dict[str, Any]]], None] = lambda photos: None,
+    begin: Callable[[int], None] = lambda done: None,
+    **options: Any,
+) -> Counts:
+    """Tell the ages of all faces in photos, and write them in the photos' order as they come.
+
+    Several workers are processes of their own, which start by importing the program's main module: there, call this
+    under ``if __name__ == "__main__":``.
+
+    Args:
+        tasks: The photos, whose ``file`` differs.
+        output: A ``.csv``, with a row a face; a ``.jsonl``, with an object a photo; or a ``.parquet``, with the rows of
+            the CSV. It is there when all is done; see `Parts` for what is there until then.
+        workers: Processes; by default one a core, or 4 for a GPU. 1 is this one.
+        resume: Leave out the photos that the output of a job that was cut off has, and add the others to it; or to an
+            output that is whole.
+        explain: Say as well how the network got to each age.
+        report: Is told of photos, as `describe_photo` has them, as soon as they were looked at.
+        begin: Is told, once, how many photos are left out.
+        **options: As for `AgeEstimator`; ``model`` and ``gender`` by name.
+
+    Returns:
+        What the output has.
+
+    Raises:
+        OutputError: See `Parts`.
+        SSRNetHubError: What `AgeEstimator` raises.
+    """
+    settings = {"explain": explain, **{key: value for key, value in options.items() if value is not None}}
+    parts = Parts(output, settings, resume)
+    photos, failed = len(parts.done), len(parts.failed)
+    try:
+        begin(photos)
+        left = [task for task in tasks if task.file not in parts.done]
+        chunks = [left[start : start + _CHUNK] for start in range(0, len(left), _CHUNK)]
+        workers = min(workers or _default_workers(options.get("device")), len(chunks))
+        answer = {"explain": explain, **options}
+        for found in _look_alone(chunks, answer) if workers <= 1 else _look_together(chunks, answer, workers):
+            parts.write(found)
+            photos, failed = photos + len(found), failed + sum(bool(photo["error"]) for photo in found)
+            report(found)
+    except BaseException:
+        parts.close()
+        raise
+    parts.finish()
+    return Counts(photos, failed)
+
+
+def count_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _default_workers(device: Any) -> int:
+    on_cpu = device is None or torch.device(device).type == "cpu"
+    return count_cores() if on_cpu else min(_WORKERS_PER_GPU, count_cores())
+
+
+Chunk = Sequence[Task]
+Found = list[dict[str, Any]]
+
+
+def _look_alone(chunks: Iterable[Chunk], options: dict[str, Any]) -> Iterator[Found]:
+    annotator = Annotator(**options)
+    return map(annotator, chunks)
+
+
+def _look_together(chunks: Iterable[Chunk], options: dict[str, Any], workers: int) -> Iterator[Found]:
+    """What workers answer, in the order of the chunks; only so many are under way that none of the workers waits."""
+    chunks = iter(chunks)
+    pool = _start_pool(options, workers)
+    under_way: deque[tuple[Chunk, Future[Found]]] = deque()
+    try:
+        while True:
+            while len(under_way) < 2 * workers and (chunk := next(chunks, None)):
+                under_way.append((chunk, pool.submit(_work, chunk)))
+            if not under_way:
+                return
+            chunk, future = under_way.popleft()
+            try:
+                found = future.result()
+            except BrokenProcessPool:
+                pool.shutdown()
+                found = _look_one_by_one(chunk, options)
+                pool = _start_pool(options, workers)
+                under_way = deque((chunk, pool.submit(_work, chunk)) for chunk, _ in under_way)
+            yield found
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _look_one_by_one(chunk: Chunk, options: dict[str, Any]) -> Found:
+    """What a chunk has that a worker may have died of; a photo that one dies of again has an error."""
+    found: Found = []
+    pool = _start_pool(options, 1)
+    for task in chunk:
+        try:
+            found += pool.submit(_work, [task]).result()
+        except BrokenProcessPool:
+            error = f"{task.file} ended the process that looked at it: for want of memory, or it is damaged."
+            found.append(describe_photo(task.file, [], error))
+            pool.shutdown()
+            pool = _start_pool(options, 1)
+    pool.shutdown()
+    return found
+
+
+def _start_pool(options: dict[str, Any], workers: int) -> ProcessPoolExecutor:
+    # a process that was forked off threads of PyTorch may hang
+    context = multiprocessing.get_context("spawn")
+    threads = max(count_cores() // workers, 1)
+    return ProcessPoolExecutor(workers, context, _start_worker, (options, threads))
+
+
+_annotator: Union[Annotator, SSRNetHubError, None] = None
+"""Of a worker, or why it has none."""
+
+
+def _start_worker(options: dict[str, Any], threads: int) -> None:
+    global _annotator
+    # of Ctrl+C the main process hears, and it tells the workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    try:
+        _annotator = Annotator(**options)
+    except SSRNetHubError as e:
+        _annotator = e
+
+
+def _follow_parent() -> None:
+    """End with the main process, however that ends."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _work(chunk: Chunk) -> Found:
+    if not isinstance(_annotator, Annotator):
+        raise _annotator
+    found = _annotator(chunk)
+    _give_back_memory()
+    return found
+
+
+def _give_back_memory() -> None:
+    """Hand what is free to the system, where the C library is glibc: it keeps pieces of large pictures for good."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

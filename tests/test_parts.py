@@ -1,0 +1,196 @@
+"""Output in parts: whole whenever one looks, each photo once, whatever ended the job."""
+
+import csv
+import json
+import shutil
+
+import pyarrow.parquet
+import pytest
+
+from ssrnet_hub import parts as module
+from ssrnet_hub.errors import OutputError
+from ssrnet_hub.parts import FORMATS, Parts
+
+SETTINGS = {"explain": False}
+
+every_format = pytest.mark.parametrize("suffix", FORMATS)
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    """Every write is a part."""
+    monkeypatch.setattr(module, "_EVERY", -1.0)
+
+
+def photo(name, faces=1, error=None):
+    face = {"age": 30.25, "raw_age": 30.25, "in_range": True, "interval": [20.04, 41.0], "reliable": True}
+    face |= {"box": [1.0, 2.0, 3.0, 4.25], "score": 0.98765, "aligned": True, "gender_score": None}
+    return {"file": name, "faces": [face] * faces, "error": error}
+
+
+def read(path):
+    """Names of the photos in a file, a row or object each."""
+    if path.suffix == ".csv":
+        with path.open(newline="", encoding="utf-8") as file:
+            return [row["file"] for row in csv.DictReader(file)]
+    if path.suffix == ".jsonl":
+        return [json.loads(line)["file"] for line in path.read_text(encoding="utf-8").splitlines()]
+    return pyarrow.parquet.read_table(path).column("file").to_pylist()
+
+
+NAMES = ["a.jpg", 'quoted, "b".jpg', "two\nlines.jpg", "é.jpg", "none.jpg", "broken.jpg"]
+PHOTOS = [photo(name) for name in NAMES[:4]] + [photo("none.jpg", 0), photo("broken.jpg", 0, "is damaged")]
+
+
+@every_format
+def test_parts_are_joined_in_order(tmp_path, suffix):
+    output = tmp_path / "deep" / f"out{suffix}"
+    parts = Parts(output, SETTINGS)
+    assert (parts.done, parts.failed) == (set(), set())
+    for one in PHOTOS:
+        parts.write([one])
+        assert not output.exists()
+    assert [read(path) for path in parts._files()] == [[name] for name in NAMES]
+    parts.finish()
+    assert read(output) == NAMES
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+
+
+@every_format
+def test_nothing_to_write(tmp_path, suffix):
+    Parts(tmp_path / f"out{suffix}", SETTINGS).finish()
+    assert read(tmp_path / f"out{suffix}") == []
+
+
+@every_format
+def test_a_job_goes_on(tmp_path, suffix):
+    output = tmp_path / f"out{suffix}"
+    first = Parts(output, SETTINGS)
+    first.write(PHOTOS[4:])
+    first.write(PHOTOS[:1])
+    first.close()
+    with pytest.raises(OutputError, match=r"(?s)out.*\.parts.*--resume"):
+        Parts(output, SETTINGS)
+
+    second = Parts(output, SETTINGS, resume=True)
+    assert second.done == {"none.jpg", "broken.jpg", "a.jpg"} and second.failed == {"broken.jpg"}
+    second.write(PHOTOS[1:2])
+    second.finish()
+    assert read(output) == ["none.jpg", "broken.jpg", "a.jpg", 'quoted, "b".jpg']
+    with pytest.raises(OutputError, match=r"out.* is there already.*--resume"):
+        Parts(output, SETTINGS)
+
+    third = Parts(output, SETTINGS, resume=True)
+    assert len(third.done) == 4
+    third.write(PHOTOS[2:4])
+    assert len(read(output)) == 4  # as it was, until all is done
+    third.finish()
+    assert read(output)[4:] == NAMES[2:4] and len(read(output)) == 6
+
+
+@every_format
+@pytest.mark.parametrize("left", [1, 2, 3], ids="{} parts left".format)
+def test_a_job_that_was_killed_while_it_cleaned_up(tmp_path, suffix, left):
+    output = tmp_path / f"out{suffix}"
+    parts = Parts(output, SETTINGS)
+    for one in PHOTOS[:3]:
+        parts.write([one])
+    copy = tmp_path / "copy"
+    shutil.copytree(parts._folder, copy, ignore=shutil.ignore_patterns("lock"))
+    folder = parts._folder
+    parts.finish()
+    for path in sorted(copy.glob("0*"))[:-left]:
+        path.unlink()
+    copy.rename(folder)
+    again = Parts(output, SETTINGS, resume=True)
+    assert again.done == set(NAMES[:3])
+    again.write(PHOTOS[3:])
+    again.finish()
+    assert read(output) == NAMES
+
+
+@every_format
+def test_what_was_half_written_is_not_there(tmp_path, suffix, monkeypatch):
+    output = tmp_path / f"out{suffix}"
+    parts = Parts(output, SETTINGS)
+    parts.write(PHOTOS[:1])
+    for name in ("write", "join"):
+        whole = getattr(FORMATS[suffix], name)
+
+        def cut_off(what, path, columns, whole=whole):
+            whole(what, path, columns)
+            path.write_bytes(path.read_bytes()[:-5])
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(parts, "_format", parts._format._replace(**{name: cut_off}))
+        with pytest.raises(KeyboardInterrupt):
+            parts.write(PHOTOS[1:2]) if name == "write" else parts.finish()
+        monkeypatch.undo()
+        monkeypatch.setattr(module, "_EVERY", -1.0)
+        parts._waiting = []
+    assert not output.exists() and [read(path) for path in parts._files()] == [["a.jpg"]]
+    assert not list(parts._folder.glob(".*"))
+
+
+def test_two_jobs_at_once(tmp_path):
+    first = Parts(tmp_path / "out.csv", SETTINGS)
+    with pytest.raises(OutputError, match="Another job is writing"):
+        Parts(tmp_path / "out.csv", SETTINGS, resume=True)
+    first.finish()
+
+
+def test_other_settings(tmp_path):
+    Parts(tmp_path / "out.csv", {"explain": False, "gender": "a"}).close()
+    with pytest.raises(OutputError, match="gender 'a', now None") as e:
+        Parts(tmp_path / "out.csv", {"explain": False}, resume=True)
+    assert "explain" not in str(e.value)
+    Parts(tmp_path / "out.csv", {"explain": False, "gender": "a"}, resume=True).finish()
+
+
+@every_format
+@pytest.mark.parametrize(
+    "content", [b"", b"file,age\na.jpg,3\n", b'{"name": 1}\n', b"[1]\n", b"\xff\xfe"], ids=range(5)
+)
+def test_an_output_of_something_else(tmp_path, suffix, content):
+    if suffix == ".jsonl" and not content:
+        pytest.skip("no lines are a JSONL file")
+    (tmp_path / f"out{suffix}").write_bytes(content)
+    for _ in range(2):  # the first leaves no lock behind
+        with pytest.raises(OutputError, match="is not what this job would write"):
+            Parts(tmp_path / f"out{suffix}", SETTINGS, resume=True)
+    assert (tmp_path / f"out{suffix}").read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["out", "out.txt", "out.json"])
+def test_an_output_of_another_kind(tmp_path, name):
+    with pytest.raises(OutputError, match=r"\.csv, \.jsonl, \.parquet"):
+        Parts(tmp_path / name, SETTINGS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        Parts(tmp_path / "file" / "out.csv", SETTINGS)
+
+
+def test_rows_of_parquet_have_types(tmp_path):
+    parts = Parts(tmp_path / "out.parquet", {"explain": True})
+    parts.write([{**PHOTOS[0], "faces": [{**PHOTOS[0]["faces"][0], "explanation": "stage 1 says 30"}]}, PHOTOS[5]])
+    parts.finish()
+    table = pyarrow.parquet.read_table(tmp_path / "out.parquet")
+    first, second = table.to_pylist()
+    assert first["face"] == 1 and first["age"] == 30.25 and (first["low"], first["high"]) == (20.0, 41.0)
+    assert first["reliable"] is True and first["y2"] == 4.2 and first["explanation"] == "stage 1 says 30"
+    assert second["error"] == "is damaged" and second["age"] is None
+    assert {str(field.type) for field in table.schema} == {"string", "int32", "double", "bool"}
+
+
+def test_parquet_is_joined_to_large_groups(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_ROW_GROUP", 4)
+    parts = Parts(tmp_path / "out.parquet", SETTINGS)
+    for number in range(10):
+        parts.write([photo(f"{number}.jpg")])
+    parts.finish()
+    assert read(tmp_path / "out.parquet") == [f"{number}.jpg" for number in range(10)]
+    assert pyarrow.parquet.ParquetFile(tmp_path / "out.parquet").num_row_groups == 3
