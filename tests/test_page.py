@@ -140,13 +140,14 @@ def test_from_a_photo_to_the_breakdown_of_each_face(visit, photos, estimator):
         expect(card).to_contain_text(age)
     # the picture with boxes, and the breakdown of the first
     expect(page.locator("#drawn img")).to_be_visible()
-    expect(page.locator(".ssr-breakdown figcaption")).to_have_text(f"face 1, ssrnet.utkface: {expected[0]} years")
+    expect(page.locator(".ssr-breakdown figcaption span")).to_have_text(f"face 1, ssrnet.utkface: {expected[0]} years")
+    expect(page.locator(".ssr-breakdown figcaption small")).to_contain_text(says_interval(photos, estimator))
     first = page.locator(".ssr-wide svg").inner_html()
     said = estimator(photos / "two.png")[0].explain()
     assert said.split(":")[0].split(",")[0] in re.sub(r"\s+", " ", page.locator(".ssr-wide").inner_text())
     keep(page, "photo")
     faces(page).nth(1).click()
-    expect(page.locator(".ssr-breakdown figcaption")).to_have_text(f"face 2, ssrnet.utkface: {expected[1]} years")
+    expect(page.locator(".ssr-breakdown figcaption span")).to_have_text(f"face 2, ssrnet.utkface: {expected[1]} years")
     assert page.locator(".ssr-wide svg").inner_html() != first
     expect(faces(page).nth(1)).to_have_attribute("aria-pressed", "true")
     # into the first one's box, in the picture
@@ -155,7 +156,7 @@ def test_from_a_photo_to_the_breakdown_of_each_face(visit, photos, estimator):
     x1, y1, x2, y2 = estimator(photos / "two.png")[0].box
     left, top = (box["width"] - 800 * scale) / 2, (box["height"] - 512 * scale) / 2
     image.click(position={"x": left + (x1 + x2) / 2 * scale, "y": top + (y1 + y2) / 2 * scale})
-    expect(page.locator(".ssr-breakdown figcaption")).to_have_text(f"face 1, ssrnet.utkface: {expected[0]} years")
+    expect(page.locator(".ssr-breakdown figcaption span")).to_have_text(f"face 1, ssrnet.utkface: {expected[0]} years")
     assert page.locator(".ssr-wide svg").inner_html() == first
 
 
@@ -207,14 +208,26 @@ def test_weights_that_are_not_there(visit, photos):
     expect(page.locator(".toast-body")).to_contain_text("none of the weights here")
 
 
-def test_three_photos_one_of_them_broken(visit, photos):
+def says_interval(photos, estimator):
+    """Between which ages the first face of two.png is."""
+    return "{:.0f} to {:.0f}".format(*estimator(photos / "two.png")[0].interval())
+
+
+def test_three_photos_one_of_them_broken(visit, photos, estimator):
     page = visit()
     page.get_by_role("tab", name="Many photos").click()
     page.set_input_files("#photos input[type=file]", [photos / n for n in ("two.png", "broken.jpg", "cat.png")])
     page.get_by_role("button", name="Tell the ages").click()
     expect(page.locator("#files")).to_contain_text("3 photos, 1 of them could not be read")
     table = page.locator("#table")
-    for text in ("two.png", "broken.jpg", "cat.png", "no face found"):
+    for text in (
+        "two.png",
+        "broken.jpg",
+        "cat.png",
+        "no face found",
+        "9 of 10 times",
+        says_interval(photos, estimator),
+    ):
         expect(table).to_contain_text(text)
     with page.expect_download() as download:
         page.get_by_role("link", name="ages.json").click()

@@ -23,7 +23,7 @@ from ..zoo import DEFAULT
 from .limits import Limits
 from .service import Service
 from .shelf import Shelf
-from .views import CSS, offer_files, show_ages, show_breakdowns, show_faces, show_frame
+from .views import CSS, UNLIKE_A_FACE, offer_files, show_ages, show_breakdowns, show_faces, show_frame
 
 __all__ = ["launch", "make_page"]
 
@@ -195,9 +195,11 @@ def _table(rows: list[dict[str, Any]]) -> list[list[Any]]:
     for row in rows:
         for number, face in enumerate(row["faces"], start=1):
             age = "no number" if face["age"] is None else f"{face['age']:.1f}"
-            lines.append([row["file"], number, age, f"{face['score']:.0%}", ""])
+            ends = "{:.0f} to {:.0f}".format(*face["interval"]) if face["interval"] else ""
+            remark = UNLIKE_A_FACE if face["reliable"] is False else ""
+            lines.append([row["file"], number, age, ends, f"{face['score']:.0%}", remark])
         if not row["faces"]:
-            lines.append([row["file"], "", "", "", row["error"] or "no face found"])
+            lines.append([row["file"], "", "", "", "", row["error"] or "no face found"])
     return lines
 
 
@@ -338,7 +340,10 @@ def _add_many(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
             start = gr.Button("Tell the ages", variant="primary")
             stop = gr.Button("Stop")
     table = gr.Dataframe(
-        headers=["file", "face", "age", "confidence", "remark"], interactive=False, wrap=True, elem_id="table"
+        headers=["file", "face", "age", "9 of 10 times", "confidence", "remark"],
+        interactive=False,
+        wrap=True,
+        elem_id="table",
     )
     files = gr.HTML(elem_id="files")
     running = start.click(answers.many, [photos, weights], [table, files], api_visibility="private")

@@ -34,7 +34,7 @@ CSS = """
 .ssr-face[aria-pressed=true] { border-color: var(--color-accent); box-shadow: inset 0 0 0 1px var(--color-accent); }
 .ssr-face img { width: 64px; height: 64px; border-radius: 8px; object-fit: cover; }
 .ssr-face b { font-size: 1.35em; }
-.ssr-face small { display: block; opacity: .75; }
+.ssr-face small, .ssr-breakdown small { display: block; opacity: .75; }
 .ssr-face small b { font-size: 1em; }
 .ssr-breakdowns { display: flex; flex-wrap: wrap; gap: 24px; }
 .ssr-breakdown { flex: 1 1 340px; min-width: 0; max-width: 1000px; margin: 0; color: var(--body-text-color); }
@@ -53,6 +53,10 @@ CSS = """
 """
 
 
+UNLIKE_A_FACE = "too little like a face to be trusted"
+"""What is said of a face that is not reliable."""
+
+
 def say_age(face: Face) -> str:
     """The age in years to a tenth, or that there is none."""
     return "no number" if math.isnan(face.age) else f"{face.age:.1f}"
@@ -62,7 +66,7 @@ def say_interval(face: Face) -> str:
     """What is known of how far off the age may be, as HTML; nothing with weights without a calibration."""
     ends = face.interval()
     said = "" if ends is None else "<small>{:.0f} to {:.0f} in 9 of 10 cases</small>".format(*ends)
-    return said + "<small><b>too little like a face to be trusted</b></small>" * (face.reliable is False)
+    return said + f"<small><b>{UNLIKE_A_FACE}</b></small>" * (face.reliable is False)
 
 
 def show_faces(faces: Sequence[Face], picked: int) -> str:
@@ -92,8 +96,8 @@ def show_breakdowns(faces: Sequence[tuple[str, Face]], number: int) -> str:
     for index, (name, face) in enumerate(faces):
         drawings = _draw(lambda width, face=face: plot_breakdown(face, width=width), f"face{index}")
         figures.append(
-            f'<figure class="ssr-breakdown"><figcaption>face {number}, {html.escape(name)}: {say_age(face)} years'
-            f"</figcaption>{drawings}</figure>"
+            f'<figure class="ssr-breakdown"><figcaption><span>face {number}, {html.escape(name)}: {say_age(face)} years'
+            f"</span>{say_interval(face)}</figcaption>{drawings}</figure>"
         )
     return f'<div class="ssr-breakdowns {"ssr-several" if several else ""}">{"".join(figures)}</div>'
 
