@@ -74,7 +74,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         help="with --output, go on where a job that was cut off left off, or add photos that FILE lacks",
     )
     predict.add_argument(
-        "--workers", type=int, metavar="N", help="with --output, so many processes; by default one a core"
+        "--workers", type=at_least_one, metavar="N", help="with --output, so many processes; by default one a core"
     )
     predict.add_argument(
         "--engine",
@@ -132,14 +132,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # names of files may hold what the terminal or file cannot
             stream.reconfigure(errors="backslashreplace")
-    if args.command == "predict" and not args.paths and not args.boxes:
-        predict.error("name a photo, a folder, or a file of boxes that names photos")
-    if args.command == "predict" and args.output and args.annotate:
-        predict.error("--annotate is not for --output")
-    if args.command == "predict" and not args.output and (args.resume or args.workers or args.engine == "ray"):
-        predict.error("--resume, --workers and --engine are for --output")
-    if args.command == "predict" and args.engine == "ray" and (args.resume or args.boxes):
-        predict.error("--resume and --boxes are not for --engine ray")
+    if args.command == "predict" and (wrong := check_options(args)):
+        predict.error(wrong)
     if not args.command:
         parser.print_help(sys.stderr)
         return 2
@@ -151,12 +145,37 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print(f"error: {e}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("error: interrupted" + ("; --resume goes on" if getattr(args, "output", None) else ""), file=sys.stderr)
+        resumable = getattr(args, "output", None) and args.engine == "processes"
+        print("error: interrupted" + ("; --resume goes on" if resumable else ""), file=sys.stderr)
         return 130
     except BrokenPipeError:
         # whoever read the output, such as head, has seen enough; the flush at exit must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def check_options(args: argparse.Namespace) -> Optional[str]:
+    """What is wrong with a call of predict, if anything is."""
+    on_ray = args.engine == "ray"
+    if not args.paths and not args.boxes:
+        return "name a photo, a folder, or a file of boxes that names photos"
+    if args.output and args.annotate:
+        return "--annotate is not for --output"
+    if not args.output and (args.resume or args.workers or on_ray):
+        return "--resume, --workers and --engine are for --output"
+    if on_ray and (args.resume or args.boxes):
+        return "--resume and --boxes are not for --engine ray"
+    if args.address and not on_ray:
+        return "--address is for --engine ray"
+    return None
+
+
+def at_least_one(text: str) -> int:
+    """A whole number from 1, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
 
 
 def positive(text: str) -> float:

@@ -819,6 +819,8 @@ def test_output_with_photos_that_cannot_be_read(run, tmp_path, photo):
         ["--resume"],
         ["--workers", "2"],
         ["--engine", "ray"],
+        ["--output", "a.csv", "--address", "auto"],
+        ["--output", "a.csv", "--workers", "0"],
     ],
     ids=" ".join,
 )
