@@ -18,7 +18,7 @@ from . import __version__
 from .data import read_boxes
 from .errors import BoxError, LabelsError, PhotoError, SSRNetHubError
 from .estimator import AgeEstimator, Face
-from .files import full_name, is_file, is_folder, replace_file
+from .files import full_name, is_file, is_folder, printable, replace_file
 from .jobs import Counts, Task
 from .jobs import annotate as annotate_photos
 from .photos import MAX_PIXELS, load_photo, picture_suffixes
@@ -275,8 +275,7 @@ def run_job(args: argparse.Namespace, tasks: list[Task], options: dict[str, Any]
 
     with bar:
         return annotate_photos(
-            # names of files may hold what UTF-8 cannot
-            [task._replace(file=task.file.encode(errors="backslashreplace").decode()) for task in tasks],
+            [task._replace(file=printable(task.file)) for task in tasks],
             args.output,
             workers=args.workers,
             resume=args.resume,

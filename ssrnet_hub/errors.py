@@ -23,6 +23,7 @@ __all__ = [
     "UnknownModelError",
     "VideoError",
     "WeightsNotFoundError",
+    "WorkerError",
     "WrongShapeError",
 ]
 
@@ -93,6 +94,10 @@ class CalibrationError(SSRNetHubError, ValueError):
 
 class LabelsError(SSRNetHubError, ValueError):
     """A file of labels or boxes lacks what it must have."""
+
+
+class WorkerError(SSRNetHubError):
+    """The processes of a job do not start."""
 
 
 class OutputError(SSRNetHubError):

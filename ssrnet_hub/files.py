@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Union
 
-__all__ = ["file_digest", "full_name", "git_digest", "is_file", "is_folder", "replace_file"]
+__all__ = ["file_digest", "full_name", "git_digest", "is_file", "is_folder", "printable", "replace_file"]
 
 
 def is_folder(name: Union[str, os.PathLike]) -> bool:
@@ -45,6 +45,11 @@ def git_digest(path: Union[str, os.PathLike]) -> str:
 def full_name(path: Union[str, os.PathLike]) -> str:
     """A path from the root, without ``..``, to tell whether two paths are of the same file."""
     return os.path.normpath(Path(path).absolute())
+
+
+def printable(text: str) -> str:
+    """Text with the bytes of a file's name that are no UTF-8 as backslash escapes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 @contextmanager

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, Optional, Union
 import torch
 from PIL import Image
 
-from .errors import BoxError, PhotoError, SSRNetHubError
+from .errors import BoxError, PhotoError, SSRNetHubError, WorkerError
 from .estimator import AgeEstimator, Face
+from .files import printable
 from .parts import Parts
 from .photos import by_pixels, load_photo
 from .tables import describe_photo
@@ -81,7 +82,7 @@ class Annotator:
                 if task.error is None:
                     yield load_photo(task.photo, self._estimator.max_pixels), number
             except PhotoError as e:
-                answers[number]["error"] = str(e)
+                answers[number]["error"] = printable(str(e))
 
     def _look(
         self, part: list[tuple[Image.Image, int]], tasks: Sequence[Task]
@@ -128,6 +129,7 @@ def annotate(
 
     Raises:
         OutputError: See `Parts`.
+        WorkerError: The workers cannot start.
         SSRNetHubError: What `AgeEstimator` raises.
     """
     settings = {"explain": explain, **{key: value for key, value in options.items() if value is not None}}
@@ -156,7 +158,8 @@ def count_cores() -> int:
 
 
 def _default_workers(device: Any) -> int:
-    on_cpu = device is None or torch.device(device).type == "cpu"
+    # whether there is such a device is said by those who compute there
+    on_cpu = device is None or str(device).startswith("cpu")
     return count_cores() if on_cpu else min(_WORKERS_PER_GPU, count_cores())
 
 
@@ -197,6 +200,13 @@ def _look_one_by_one(chunk: Chunk, options: dict[str, Any]) -> Found:
     """What a chunk has that a worker may have died of; a photo that one dies of again has an error."""
     found: Found = []
     pool = _start_pool(options, 1)
+    try:
+        pool.submit(_work, []).result()
+    except BrokenProcessPool as e:
+        raise WorkerError(
+            "The worker processes end as soon as they start; what they said is above. A program that uses them has to "
+            'be under if __name__ == "__main__":, or take workers=1.'
+        ) from e
     for task in chunk:
         try:
             found += pool.submit(_work, [task]).result()
@@ -222,8 +232,8 @@ _annotator: Union[Annotator, SSRNetHubError, None] = None
 
 def _start_worker(options: dict[str, Any], threads: int) -> None:
     global _annotator
-    # of Ctrl+C the main process hears, and it tells the workers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl+C ends a worker at once and without a word: what it had under way is not written anyway
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_follow_parent, daemon=True).start()
     torch.set_num_threads(threads)
     try:

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Union
 
@@ -75,7 +76,7 @@ class Parts:
             self._compare(json.loads(json.dumps(settings, default=str)))
             self.done, self.failed = self._look_back()
         except BaseException:
-            self._lock.release()
+            self._leave()
             raise
         self._waiting: list[dict[str, Any]] = []
         self._written = -math.inf
@@ -87,24 +88,43 @@ class Parts:
             self._flush()
 
     def finish(self) -> None:
-        """Join the parts, and what the output had before, to the output."""
+        """Join the parts, and what the output had before, to the output.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
         self._flush()
-        with replace_file(self.output) as temporary:
+        with self._writing(self.output) as temporary:
             sources = [self.output] * self.output.exists() + self._files()
             self._format.join(sources, temporary, self._columns)
-        self.close()
+        self._lock.release()
         shutil.rmtree(self._folder)
 
     def close(self) -> None:
-        """Write what is waiting and leave the parts to another job."""
-        self._flush()
+        """Write what is waiting and leave the parts to another job; if there are none, nothing is left."""
+        try:
+            self._flush()
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
         self._lock.release()
+        if not self._files():
+            shutil.rmtree(self._folder)
+
+    @contextmanager
+    def _writing(self, path: Path) -> Iterator[Path]:
+        try:
+            with replace_file(path) as temporary:
+                yield temporary
+        except OSError as e:
+            raise OutputError(f"{path} cannot be written: {e}.") from e
 
     def _flush(self) -> None:
         if self._waiting:
             files = self._files()
             number = int(files[-1].stem) + 1 if files else 0
-            with replace_file(self._folder / f"{number:08}{self.output.suffix}") as temporary:
+            with self._writing(self._folder / f"{number:08}{self.output.suffix}") as temporary:
                 self._format.write(self._waiting, temporary, self._columns)
         self._waiting = []
         self._written = time.monotonic()
@@ -115,10 +135,13 @@ class Parts:
     def _compare(self, settings: dict[str, Any]) -> None:
         path = self._folder / "job.json"
         if not path.exists():
-            with replace_file(path) as temporary:
+            with self._writing(path) as temporary:
                 temporary.write_text(json.dumps(settings), encoding="utf-8")
             return
-        before = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            before = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as e:
+            raise OutputError(f"{path} is damaged ({e}): remove {self._folder}.") from e
         if other := sorted(key for key in before.keys() | settings.keys() if before.get(key) != settings.get(key)):
             said = ", ".join(f"{key} {before.get(key)!r}, now {settings.get(key)!r}" for key in other)
             raise OutputError(f"{self._folder} is of a job with other settings: {said}. Repeat these, or remove it.")

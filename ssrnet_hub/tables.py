@@ -63,7 +63,12 @@ def to_rows(photo: dict[str, Any]) -> list[dict[str, Any]]:
 
 def write_csv(file: TextIO, photos: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
     """Write photos as `describe_photo` has them as CSV."""
-    writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
+    plain, quoted = (
+        csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n", quoting=quoting)
+        for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+    )
+    plain.writeheader()
     for photo in photos:
-        writer.writerows(to_rows(photo))
+        for row in to_rows(photo):
+            # a carriage return ends a row for those who read, and needs no quotes for csv
+            (quoted if any("\r" in value for value in row.values() if isinstance(value, str)) else plain).writerow(row)

@@ -1,6 +1,7 @@
 """Many photos: the ages of each alone, in order, and each once, whoever is killed."""
 
 import csv
+import io
 import json
 import os
 import random
@@ -17,7 +18,8 @@ import pytest
 from PIL import Image
 
 from ssrnet_hub import jobs
-from ssrnet_hub.errors import OutputError, WeightsNotFoundError
+from ssrnet_hub.cli import main
+from ssrnet_hub.errors import DeviceError, OutputError, WeightsNotFoundError
 from ssrnet_hub.jobs import Annotator, Task, annotate, count_cores
 from ssrnet_hub.tables import describe_photo, to_rows
 
@@ -206,6 +208,29 @@ def test_a_photo_that_kills_its_worker(tmp_path, folder, expected):
     assert_same(found, expected)
 
 
+def test_a_program_without_a_guard(tmp_path, tasks):
+    script = tmp_path / "unguarded.py"
+    script.write_text(DEADLY.replace('if __name__ == "__main__":', "if True:"))
+    folder = tasks[0].photo.parent
+    said = subprocess.run([sys.executable, script, folder, tmp_path / "out.csv"], capture_output=True, text=True)
+    assert said.returncode and "WorkerError" in said.stderr and 'under if __name__ == "__main__"' in said.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["unguarded.py"]
+
+
+def test_a_name_that_is_no_utf8(tmp_path, head):
+    photo = os.fsdecode(bytes(tmp_path) + b"/broken\xff\r.jpg")
+    Path(photo).write_bytes(b"no picture")
+    for suffix in (".csv", ".parquet"):
+        assert main(["predict", photo, "--output", str(tmp_path / f"out{suffix}")]) == 1
+        assert names_in(tmp_path / f"out{suffix}") == [f"{tmp_path}/broken\\udcff\r.jpg"]
+
+
+def test_a_device_that_is_none(tmp_path, tasks):
+    with pytest.raises(DeviceError):
+        annotate(tasks[:1], tmp_path / "out.csv", device="banana")
+    assert not list(tmp_path.iterdir())
+
+
 # kills of the whole job
 
 
@@ -218,9 +243,10 @@ def names_in(path: Path) -> list[str]:
     if path.suffix == ".parquet":
         rows = pyarrow.parquet.read_table(path).to_pylist()
     else:
-        text = path.read_text(encoding="utf-8")
+        with path.open(newline="", encoding="utf-8") as file:
+            text = file.read()
         assert text.endswith("\n")
-        rows = list(csv.DictReader(text.splitlines()))
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
         assert all(None not in row and None not in row.values() for row in rows)
     return list(dict.fromkeys(row["file"] for row in rows))
 

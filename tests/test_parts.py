@@ -38,7 +38,7 @@ def read(path):
     return pyarrow.parquet.read_table(path).column("file").to_pylist()
 
 
-NAMES = ["a.jpg", 'quoted, "b".jpg', "two\nlines.jpg", "é.jpg", "none.jpg", "broken.jpg"]
+NAMES = ["a.jpg", 'quoted, "b".jpg', "two\nlines\r.jpg", "é.jpg", "none.jpg", "broken.jpg"]
 PHOTOS = [photo(name) for name in NAMES[:4]] + [photo("none.jpg", 0), photo("broken.jpg", 0, "is damaged")]
 
 
@@ -139,8 +139,39 @@ def test_two_jobs_at_once(tmp_path):
     first.finish()
 
 
+def test_a_job_that_wrote_nothing_leaves_nothing(tmp_path):
+    Parts(tmp_path / "out.csv", SETTINGS).close()
+    assert not list(tmp_path.iterdir())
+    Parts(tmp_path / "out.csv", SETTINGS).finish()
+    with pytest.raises(OutputError, match="is not what this job would write"):
+        Parts(tmp_path / "out.csv", {"explain": True}, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+
+
+def test_settings_that_are_damaged(tmp_path):
+    parts = Parts(tmp_path / "out.csv", SETTINGS)
+    parts.write(PHOTOS[:1])
+    parts.close()
+    (tmp_path / "out.csv.parts" / "job.json").write_text("")
+    with pytest.raises(OutputError, match=r"job\.json is damaged"):
+        Parts(tmp_path / "out.csv", SETTINGS, resume=True)
+
+
+def test_a_full_disk(tmp_path, monkeypatch):
+    parts = Parts(tmp_path / "out.csv", SETTINGS)
+
+    def fail(photos, path, columns):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(parts, "_format", parts._format._replace(write=fail))
+    with pytest.raises(OutputError, match=r"cannot be written.*No space left"):
+        parts.write(PHOTOS[:1])
+
+
 def test_other_settings(tmp_path):
-    Parts(tmp_path / "out.csv", {"explain": False, "gender": "a"}).close()
+    parts = Parts(tmp_path / "out.csv", {"explain": False, "gender": "a"})
+    parts.write(PHOTOS[:1])
+    parts.close()
     with pytest.raises(OutputError, match="gender 'a', now None") as e:
         Parts(tmp_path / "out.csv", {"explain": False}, resume=True)
     assert "explain" not in str(e.value)
