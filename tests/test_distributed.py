@@ -1,5 +1,6 @@
 """Photos to ages on a cluster of Ray of two cores, one of whose workers is killed."""
 
+import tempfile
 import threading
 import time
 
@@ -18,13 +19,12 @@ distributed = pytest.importorskip("ssrnet_hub.distributed")
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def cluster():
     """A cluster on this machine; its address is not looked up anywhere else."""
-    context = ray.init(
-        num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", _temp_dir=str(tmp_path_factory.mktemp("ray"))
-    )
-    yield context
-    ray.shutdown()
+    # pytest's folders have names too long for Ray's sockets
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        yield ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", _temp_dir=folder)
+        ray.shutdown()
 
 
 @pytest.fixture(scope="module")
