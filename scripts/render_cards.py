@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pages import render_folder, render_scaling, render_speed
+from pages import render_ablations, render_folder, render_scaling, render_speed
 
 from ssrnet_hub.cards import render_card, render_table
 from ssrnet_hub.files import replace_file
@@ -34,6 +34,9 @@ def render() -> dict[Path, str]:
         block = f"<!-- {name} -->\n{table}\n<!-- /{name} -->"
         text = re.sub(f"<!-- {name} -->.*<!-- /{name} -->", lambda _, block=block: block, text, flags=re.DOTALL)
     texts[readme] = text
+    # training the variants takes hours: the page is there once somebody has
+    if (ROOT / "benchmarks" / "ablations.json").exists():
+        texts[ROOT / "docs" / "ablations.md"] = render_ablations(read("ablations"))
     texts[ROOT / "docs" / "scaling.md"] = render_scaling(read("scaling"))
     return texts
 

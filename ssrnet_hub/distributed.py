@@ -22,10 +22,8 @@ __all__ = ["annotate"]
 _BATCH = 16
 """Photos that an actor is handed at a time."""
 
-
 _CORE = 0.9
 """Of a core, what an actor asks Ray for; the rest is for those who write what the actors found, or all would wait."""
-
 
 _ROWS = 10_000
 """Rows that are written together: to write a few takes as long as to find them."""
@@ -102,7 +100,7 @@ def _count(output: str) -> Counts:
     photos = failed = 0
     for batch in ray.data.read_parquet(output).select_columns(["face", "error"]).iter_batches(batch_format="pyarrow"):
         # a photo has one row without a face, or one of its first
-        photos += len(batch) - pyarrow.compute.sum(pyarrow.compute.greater(batch["face"], 1)).as_py()
+        photos += len(batch) - pyarrow.compute.sum(pyarrow.compute.greater(batch["face"], 1), min_count=0).as_py()
         failed += len(batch) - batch["error"].null_count
     return Counts(photos, failed)
 

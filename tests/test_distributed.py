@@ -84,6 +84,11 @@ def test_a_dataset_of_files(cluster, tmp_path, paths):
     assert all("stage 1 says" in row["explanation"] for row in rows if row["face"])
 
 
+def test_photos_without_a_face(cluster, tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "empty.png")
+    assert distributed.annotate([tmp_path / "empty.png"], tmp_path / "out", concurrency=1) == (1, 0)
+
+
 def test_the_command(cluster, tmp_path, paths, monkeypatch, capsys):
     # the test has joined the cluster already
     monkeypatch.setattr(ray, "init", lambda address, **kwargs: None)
