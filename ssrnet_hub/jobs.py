@@ -128,11 +128,13 @@ def annotate(
         What the output has.
 
     Raises:
-        OutputError: See `Parts`.
+        OutputError: See `Parts`; a job that had boxes is not gone on with without any, nor the other way round.
         WorkerError: The workers cannot start.
         SSRNetHubError: What `AgeEstimator` raises.
     """
     settings = {"explain": explain, **{key: value for key, value in options.items() if value is not None}}
+    if any(task.boxes is not None for task in tasks):
+        settings["boxes"] = True
     parts = Parts(output, settings, resume)
     photos, failed = len(parts.done), len(parts.failed)
     try:

@@ -146,6 +146,17 @@ def test_an_interrupted_job_keeps_what_it_has(tmp_path, tasks, expected):
     assert_same(read_jsonl(output), expected)
 
 
+def test_a_job_with_boxes_is_another_one(tmp_path, tasks):
+    def interrupt(photos):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        annotate(tasks, tmp_path / "out.csv", workers=1, report=interrupt)
+    boxed = [task._replace(boxes=[(10, 10, 190, 230)]) for task in tasks]
+    with pytest.raises(OutputError, match="other settings: boxes None, now True"):
+        annotate(boxed, tmp_path / "out.csv", workers=1, resume=True)
+
+
 def test_photos_that_came_later_are_added(tmp_path, tasks, expected):
     output = tmp_path / "out.jsonl"
     annotate(tasks[5:], output, workers=1)
