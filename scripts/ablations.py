@@ -123,7 +123,7 @@ def describe_variants(output: Path, seeds: int) -> list[dict[str, Any]]:
                 "title": variant.title,
                 "architecture": variant.architecture,
                 "model_args": variant.model_args,
-                "parameters": count_acting_parameters(models[variant.folder], x[:2]),
+                "parameters": count_acting_parameters(variant, x[:2]),
                 "val_mae": maes,
                 "mean": round(statistics.mean(maes), 3),
                 "learning": {key: learning[variant.folder][key] for key in ("ms", "ratio")},
@@ -146,11 +146,15 @@ def make_answer(model: nn.Module, x: torch.Tensor) -> Callable[[], Any]:
     return torch.inference_mode()(lambda: model(x))
 
 
-def count_acting_parameters(model: nn.Module, x: torch.Tensor) -> int:
+def count_acting_parameters(variant: Variant, x: torch.Tensor) -> int:
     """Parameters that an age depends on: those of a part whose reach is 0 do not count."""
-    model.zero_grad()
-    model.train()(x).sum().backward()
-    return sum(p.numel() for p in model.parameters() if p.grad is not None and p.grad.any())
+    sizes = {}
+    # of some random weights a whole layer is silent
+    for _ in range(8):
+        model = new_model(variant.architecture, model_args=variant.model_args)
+        model.train()(x).sum().backward()
+        sizes |= {name: p.numel() for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    return sum(sizes.values())
 
 
 if __name__ == "__main__":

@@ -96,6 +96,10 @@ class LabelsError(SSRNetHubError, ValueError):
     """A file of labels or boxes lacks what it must have."""
 
 
+class DivergenceError(SSRNetHubError):
+    """Training left the numbers: its error is infinite or none."""
+
+
 class WorkerError(SSRNetHubError):
     """The processes of a job do not start."""
 

@@ -263,13 +263,14 @@ class StageHead(nn.Module):
 
     def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         h = self.mix(x1, x2)
-        # under autocast the layers answer in half precision; the regression runs in that of the weights
+        # under autocast the layers answer in half precision; the regression runs in that of the weights, the tanh too,
+        # which half precision rounds to -1 at what is not far from 0: a delta of -1 leaves no bins
         p = self.p(h).relu().to(self.p.weight.dtype).view(-1, self.num_classes, self.num_bins)
         if self.eta is not None and self.delta is not None:
             if self.fc is None:
                 h = self.mix(x1, x2)
-            eta = self.eta(h).tanh().to(p.dtype).view(-1, self.num_classes, self.num_bins)
-            delta = self.delta(x1 * x2).tanh().to(p.dtype)
+            eta = self.eta(h).to(p.dtype).tanh().view(-1, self.num_classes, self.num_bins)
+            delta = self.delta(x1 * x2).to(p.dtype).tanh()
         else:
             eta, delta = torch.zeros_like(p), torch.zeros_like(p[:, :, 0])
         return p, eta, delta

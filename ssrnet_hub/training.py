@@ -1,6 +1,7 @@
 """Training on labelled, aligned chips: on a CPU, a GPU, or several processes, with the same code."""
 
 import csv
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from .data import Label, read_labels, set_aside
-from .errors import ArchitectureError, ConfigError, LabelsError
+from .errors import ArchitectureError, ConfigError, DivergenceError, LabelsError
 from .files import replace_file
 from .framing import Framing
 from .hub import from_pretrained, get_extras, save_pretrained
@@ -143,6 +144,7 @@ def train(
     Raises:
         LabelsError: The labels file is not as needed.
         PhotoError: A chip cannot be read.
+        DivergenceError: The error is infinite or no number.
         ConfigError: ``output`` holds an unfinished run of another recipe, or the architecture has no such arguments.
     """
     accelerator = Accelerator(
@@ -223,6 +225,11 @@ def train(
                 "val_mae": round(measure(ema.module, prepare, val, device), 4),
                 "minutes": round((time.monotonic() - started) / 60, 1),
             }
+            if not math.isfinite(line["loss"] + line["val_mae"]):
+                raise DivergenceError(
+                    f"Epoch {epoch} ended with the error {loss}, on val {line['val_mae']}; {output} has the weights "
+                    f"before it, if any. Start again in another folder with --lr below {recipe.lr:g} or another --seed."
+                )
             log.append(line)
             tqdm.write("  ".join(f"{k} {v}" for k, v in line.items()))
             accelerator.log({"loss": line["loss"], "val_mae": line["val_mae"]}, step=epoch)

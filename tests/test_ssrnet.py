@@ -642,6 +642,16 @@ def test_autocast_answers_in_the_precision_of_the_weights(model, x):
     torch.testing.assert_close(age, expected, rtol=0.05, atol=model.V / 100)
 
 
+def test_autocast_leaves_bins_where_delta_is_low():
+    model = make("ssrnet").eval()
+    with torch.no_grad():
+        for head in model.stages:
+            head.delta.bias.fill_(-5.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        stages = model.forward_stages(inputs(model)).stages
+    assert all((stage.delta > -1).all() and stage.width.isfinite().all() for stage in stages)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_dtype(name, dtype):
     model = make(name, dtype=dtype).eval()

@@ -24,7 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from ssrnet_hub import AgeEstimator, Framing, from_pretrained, training
 from ssrnet_hub.data import Label
-from ssrnet_hub.errors import ArchitectureError, ConfigError, LabelsError, PhotoError, SSRNetHubError
+from ssrnet_hub.errors import ArchitectureError, ConfigError, DivergenceError, LabelsError, PhotoError, SSRNetHubError
 from ssrnet_hub.hub import get_extras
 from ssrnet_hub.metrics import age_metrics
 from ssrnet_hub.ssrnet import StageHead
@@ -667,6 +667,12 @@ def test_mixed_precision(afresh, labels, tmp_path):
     model = from_pretrained(output)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert model(torch.randn(2, 3, 64, 64)).isfinite().all()
+
+
+def test_training_that_leaves_the_numbers(labels, tmp_path):
+    with pytest.raises(DivergenceError, match=r"Epoch 1 .*--lr"):
+        train(labels, tmp_path / "out", replace(QUICK, lr=1e30))
+    assert not list(tmp_path.glob("out/*.*"))
 
 
 def test_too_few_pictures_for_a_batch(labels, tmp_path):
