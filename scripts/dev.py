@@ -15,15 +15,16 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+SPACE = ROOT / "demo" / "requirements.txt"
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 
 
 def install(extra: str) -> None:
-    """Install the project with an extra, unless that was done since pyproject.toml last changed."""
+    """Install the project with an extra, unless that was done since what it names last changed."""
     stamp = VENV / f"installed-{extra}"
-    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + SPACE.read_bytes()).hexdigest()
     if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
         return
     # a virtual environment whose making was interrupted has no pip yet
@@ -34,7 +35,11 @@ def install(extra: str) -> None:
         except subprocess.CalledProcessError:
             sys.exit("Python could not make a virtual environment. On Debian and Ubuntu: apt install python3-venv")
     print("Installing what is needed; PyTorch is large, this takes some minutes the first time", file=sys.stderr)
-    run([PYTHON, "-m", "pip", "install", "--quiet", "--editable", f".[{extra}]"])
+    command = [PYTHON, "-m", "pip", "install", "--quiet", "--editable", f".[{extra}]"]
+    # the tests run on the very versions that the Space runs, from its Python on
+    if extra == "dev" and sys.version_info >= (3, 11):
+        command += ["--constraint", SPACE]
+    run(command)
     stamp.write_text(wanted)
 
 
