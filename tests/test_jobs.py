@@ -130,10 +130,11 @@ def test_weights_that_are_not_there(tmp_path, tasks, workers):
         annotate(tasks, tmp_path / "out.csv", workers=workers, model=str(tmp_path / "empty"))
 
 
-def test_an_interrupted_job_keeps_what_it_has(tmp_path, tasks, expected):
-    def interrupt(photos):
-        raise KeyboardInterrupt
+def interrupt(photos):
+    raise KeyboardInterrupt
 
+
+def test_an_interrupted_job_keeps_what_it_has(tmp_path, tasks, expected):
     output = tmp_path / "out.jsonl"
     with pytest.raises(KeyboardInterrupt):
         annotate(tasks, output, workers=1, report=interrupt)
@@ -147,9 +148,6 @@ def test_an_interrupted_job_keeps_what_it_has(tmp_path, tasks, expected):
 
 
 def test_a_job_with_boxes_is_another_one(tmp_path, tasks):
-    def interrupt(photos):
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
         annotate(tasks, tmp_path / "out.csv", workers=1, report=interrupt)
     boxed = [task._replace(boxes=[(10, 10, 190, 230)]) for task in tasks]
