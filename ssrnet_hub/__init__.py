@@ -2,6 +2,7 @@
 
 __version__ = "0.1.0"
 
+from . import telemetry  # noqa: F401  before the libraries that it is about
 from .dex import DEXVGG, SSRNetDEX
 from .errors import SSRNetHubError
 from .estimator import AgeEstimator, Face

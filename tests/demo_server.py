@@ -50,7 +50,7 @@ def serve(
     """
     port = free_port()
     log, uploads = folder / "demo.log", folder / "uploads"
-    env = {**os.environ, "GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
+    env = {**os.environ, "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1"}
     env |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "GRADIO_TEMP_DIR": str(uploads)}
     env |= {"TMPDIR": str(folder), "HF_HOME": str(folder / "hf")}
     env |= {name: str(value) for name, value in environment.items()}
