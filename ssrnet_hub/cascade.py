@@ -6,14 +6,18 @@ the candidates of a stage are cut out of pictures at such scales, all of a scale
 them one by one from the full picture; and a pixel's channels lie beside each other in memory.
 """
 
+import inspect
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Union
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import nms
+
+from .inference import inference
 
 __all__ = ["Cascade"]
 
@@ -52,12 +56,12 @@ class Cascade:
 
         self.device = torch.device(device)
         self._pnet, self._rnet, self._onet = (
-            net().eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+            _load(net).eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
             for net in (mtcnn.PNet, mtcnn.RNet, mtcnn.ONet)
         )
         self._rules = detect_face
 
-    @torch.inference_mode()
+    @inference()
     def search(self, pixels: Tensor, min_face: float) -> list[tuple[Tensor, Tensor, Tensor]]:
         """The faces in pictures of one size.
 
@@ -72,7 +76,7 @@ class Cascade:
         levels = _Levels(pixels.to(self.device), min_face)
         return self._confirm(levels, self._refine(levels, self._propose(levels)))
 
-    @torch.inference_mode()
+    @inference()
     def look(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the last network says of crops that are known to be about a face.
 
@@ -89,7 +93,7 @@ class Cascade:
 
     def _propose(self, levels: "_Levels") -> list[Tensor]:
         """Candidates of the first network, for each picture squares ``(N, 4)``."""
-        found = [[torch.zeros(0, 9, device=self.device)] for _ in range(levels.count)]
+        found = [[torch.zeros(0, 9, dtype=torch.float32, device=self.device)] for _ in range(levels.count)]
         for scale, level in levels.scanned():
             moves, probs = self._pnet(level)
             boxes, pictures = self._rules.generateBoundingBox(moves, probs[:, 1], scale, _THRESHOLDS[0])
@@ -178,6 +182,15 @@ class _Levels:
         return boxes, crops
 
 
+def _load(net: type[nn.Module]) -> nn.Module:
+    """One of facenet-pytorch's networks with its weights, in their precision, which need not be the default dtype."""
+    file = Path(inspect.getfile(net)).parents[1] / "data" / f"{net.__name__.lower()}.pt"
+    weights = torch.load(file, map_location="cpu", weights_only=True)
+    network = net(pretrained=False)
+    network.load_state_dict({name: value.contiguous() for name, value in weights.items()}, assign=True)
+    return network
+
+
 def _step(face: float) -> int:
     """How far down the ladder a face of this side fills what the first network sees, or a little more than that."""
     return math.floor(math.log(_STOCK_FACE / face, _FACTOR) + 1e-9)
@@ -186,7 +199,7 @@ def _step(face: float) -> int:
 def _sample(level: Tensor, corners: Tensor, side: int) -> Tensor:
     """Parts of a picture ``(1, 3, h, w)``, their corners in shares of it, resized to ``(N, 3, side, side)``."""
     # two points a pixel of the crop, either way, so that none of the picture is skipped
-    middles = (torch.arange(2 * side, device=corners.device) + 0.5) / (2 * side)
+    middles = (torch.arange(2 * side, dtype=corners.dtype, device=corners.device) + 0.5) / (2 * side)
     x, y = (corners[:, i, None] + (corners[:, i + 2, None] - corners[:, i, None]) * middles for i in (0, 1))
     shape = (len(corners), 2 * side, 2 * side)
     grid = torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], -1) * 2 - 1

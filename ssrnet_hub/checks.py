@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .errors import CheckError
 from .files import replace_file
+from .inference import inference
 
 __all__ = ["CHECK_FILE", "verify_model", "write_check"]
 
@@ -25,7 +26,7 @@ def write_check(model: nn.Module, path: Union[str, os.PathLike]) -> Path:
     """Write check tensors of a model: ``pixels``, 8 bit pictures that every machine makes alike, and the answers."""
     _, height, width = timm.data.resolve_input_data_config(model)["input_size"]
     generator = torch.Generator().manual_seed(0)
-    coarse = torch.randint(256, (4, model.in_chans, 5, 5), generator=generator).float()
+    coarse = torch.randint(256, (4, model.in_chans, 5, 5), generator=generator, device="cpu").float()
     pixels = nn.functional.interpolate(coarse, (height, width), mode="bilinear").round().to(torch.uint8)
     with replace_file(path) as temporary:
         save_file({"pixels": pixels, **_answer(model, pixels)}, temporary)
@@ -54,9 +55,9 @@ def verify_model(model: nn.Module, path: Union[str, os.PathLike]) -> None:
 
 def _answer(model: nn.Module, pixels: Tensor) -> dict[str, Tensor]:
     data = timm.data.resolve_input_data_config(model)
-    mean, std = (torch.tensor(data[key]).view(-1, 1, 1) for key in ("mean", "std"))
+    mean, std = (torch.tensor(data[key], dtype=torch.float32, device="cpu").view(-1, 1, 1) for key in ("mean", "std"))
     like = next(model.parameters())
-    with torch.inference_mode():
+    with inference():
         x = (pixels.float() / 255 - mean) / std
         age, stages = model.forward_stages(x.to(like.device, like.dtype))
     answers = {"age": age}

@@ -116,7 +116,7 @@ def export_program(model: nn.Module, path: Union[str, os.PathLike]) -> None:
         ExportError: The model has no fused form.
     """
     network = fuse(_portable(model))
-    example = torch.zeros(2, *network.img_size, network.in_chans, dtype=torch.uint8)
+    example = torch.zeros(2, *network.img_size, network.in_chans, dtype=torch.uint8, device="cpu")
     program = torch.export.export(network, (example,), dynamic_shapes={"pixels": {0: torch.export.Dim("batch")}})
     with replace_file(path) as temporary:
         torch.export.save(program, temporary)

@@ -64,8 +64,8 @@ class FusedSSRNet(nn.Module):
             self.head = _SoftmaxHead(model.stages[0].fc, self._count_features(model))
         self.register_buffer("bins", like.new_tensor(self.stage_bins))
         self.register_buffer("reach", self.bins * model.lambda_d)
-        self.register_buffer("index", torch.cat([torch.arange(s) for s in self.stage_bins]).to(like))
-        self.sums = _linear(torch.block_diag(*(torch.ones(1, s) for s in self.stage_bins)).to(like))
+        self.register_buffer("index", like.new_tensor([i for s in self.stage_bins for i in range(s)]))
+        self.sums = _linear(torch.block_diag(*(like.new_ones(1, s) for s in self.stage_bins)))
         self.eval().requires_grad_(False)
 
     def half_streams(self) -> "FusedSSRNet":
@@ -135,7 +135,7 @@ def split_answer(answer: Sequence[Tensor], stage_bins: Sequence[int]) -> Stagewi
     tensors.
     """
     age, p, eta, delta, width, contribution = answer
-    as_tensor = torch.as_tensor if isinstance(age, Tensor) else torch.from_numpy
+    as_tensor = (lambda value: value) if isinstance(age, Tensor) else torch.from_numpy
     stages, start = [], 0
     for k, s in enumerate(stage_bins):
         bins, stage = slice(start, start + s), slice(k, k + 1)

@@ -114,7 +114,9 @@ def from_pretrained(
             _check_digest(weights, folder, revision)
     extras = _check_folder(folder)
     try:
-        model = timm.create_model(f"local-dir:{folder}", pretrained=True, **model_args).eval()
+        # whatever the defaults of PyTorch are
+        placed = {"dtype": torch.float32, "device": "cpu", **model_args}
+        model = timm.create_model(f"local-dir:{folder}", pretrained=True, **placed).eval()
     except RuntimeError as e:
         raise WrongShapeError(f"The weights in {folder} do not fit a model with {model_args}: {e}") from e
     except Exception as e:

@@ -59,9 +59,8 @@ class _Writer(fx.Interpreter):
         """The name of a value; numbers and tensors become constants."""
         if isinstance(value, str):
             return value
-        tensor = value if isinstance(value, Tensor) else torch.tensor(value)
-        if isinstance(value, (int, float)):
-            tensor = tensor.float()
+        dtype = torch.float32 if isinstance(value, (int, float)) else None
+        tensor = value if isinstance(value, Tensor) else torch.tensor(value, dtype=dtype, device="cpu")
         name = f"constant_{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(tensor.detach().cpu().contiguous().numpy(), name))
         return name
@@ -157,5 +156,5 @@ _FUNCTIONS: dict[Any, Step] = {
     "permute": lambda writer, x, *dims: writer.add("Transpose", x, perm=dims),
     "to": lambda writer, x, dtype: writer.add("Cast", x, to=_TYPES[dtype]),
     "chunk": lambda writer, x, count, dim: writer.add("Split", x, count=count, axis=dim) if count > 1 else [x],
-    "sum": lambda writer, x, dim, keepdim: writer.add("ReduceSum", x, torch.tensor([dim]), keepdims=int(keepdim)),
+    "sum": lambda writer, x, dim, keepdim: writer.add("ReduceSum", x, [dim], keepdims=int(keepdim)),
 }

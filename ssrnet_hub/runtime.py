@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .errors import RuntimeUnavailableError
 from .fused import ANSWER, Answer, FusedSSRNet, fuse, has_fused_form, split_answer
+from .inference import inference
 from .ssrnet import StagewiseOutput
 
 __all__ = ["RUNTIMES", "Pixels", "Runtime", "make_runtime"]
@@ -96,9 +97,11 @@ class _Eager:
     def __init__(self, model: nn.Module):
         self._model = model
         data = timm.data.resolve_input_data_config(model)
-        self._mean, self._std = (torch.tensor(data[key])[:, None, None] for key in ("mean", "std"))
+        self._mean, self._std = (
+            torch.tensor(data[key], dtype=torch.float32, device="cpu")[:, None, None] for key in ("mean", "std")
+        )
 
-    @torch.inference_mode()
+    @inference()
     def __call__(self, pixels: Tensor, after_torch: bool = False) -> StagewiseOutput:
         like = next(self._model.parameters())
         x = pixels.permute(0, 3, 1, 2).contiguous().float().div(255).sub(self._mean).div(self._std)
@@ -115,7 +118,7 @@ class _Torch:
         self._network: Callable[[Tensor], Answer] = _freeze(fused) if on_cpu else fused
         self._chunk = _CHUNK if on_cpu else sys.maxsize
 
-    @torch.inference_mode()
+    @inference()
     def __call__(self, pixels: Tensor, after_torch: bool = False) -> StagewiseOutput:
         answers = [self._network(part.to(self._device)) for part in pixels.split(min(self._chunk, len(pixels)))]
         whole = answers[0] if len(answers) == 1 else [torch.cat(parts) for parts in zip(*answers, strict=True)]
@@ -123,9 +126,9 @@ class _Torch:
 
 
 def _freeze(fused: FusedSSRNet) -> Callable[[Tensor], Answer]:
-    example = torch.zeros(2, *fused.img_size, fused.in_chans, dtype=torch.uint8)
+    example = torch.zeros(2, *fused.img_size, fused.in_chans, dtype=torch.uint8, device="cpu")
     try:
-        with warnings.catch_warnings(), torch.inference_mode():
+        with warnings.catch_warnings(), inference():
             # TorchScript is on its way out of PyTorch, where nothing that needs no compiler follows it yet
             warnings.simplefilter("ignore")
             frozen = torch.jit.freeze(torch.jit.trace(fused, example, check_trace=False))
