@@ -25,8 +25,6 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .zoo import weights_of
-
 __all__ = ["SSRNet", "StageOutput", "StagewiseOutput"]
 
 
@@ -611,13 +609,10 @@ def two_stream_cfg(**kwargs: Any) -> dict[str, Any]:
 
 default_cfgs = generate_default_cfgs(
     {
-        **{name: two_stream_cfg(**origin) for name, origin in weights_of("ssrnet").items()},
-        **{name: two_stream_cfg(**origin) for name, origin in weights_of("ssrnet_gender").items()},
-        **{
-            name: two_stream_cfg(input_size=(3, 96, 96), origin_url=None, **origin)
-            for name, origin in weights_of("ssrnet_wide").items()
-        },
+        "ssrnet": two_stream_cfg(),
+        "ssrnet_gender": two_stream_cfg(),
         "ssrnet_blog": two_stream_cfg(mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD, origin_url=None),
+        "ssrnet_wide": two_stream_cfg(input_size=(3, 96, 96), origin_url=None),
     }
 )
 

@@ -3,14 +3,18 @@
 import inspect
 import json
 import os
+import re
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
 import timm
+from timm.models import generate_default_cfgs, register_model
 from torch import nn
 
+from . import dex, ssrnet
 from .framing import AUTHORS_FRAMING, Framing
 
 __all__ = [
@@ -199,6 +203,23 @@ def weights_of(architecture: str) -> dict[str, dict[str, Any]]:
             file = str(weights.folder / "model.safetensors") if weights.embedded else None
             cfgs[weights.name] = {**weights.input, "license": weights.license, "hf_hub_id": repo, "file": file}
     return cfgs
+
+
+def _register_weights() -> None:
+    """Register the architectures again, with their weights as tags: the models' own files know of no weights."""
+    for module in (ssrnet, dex):
+        for architecture, bare in list(module.default_cfgs.items()):
+            cfgs = {name: replace(bare.default, **origin) for name, origin in weights_of(architecture).items()}
+            if cfgs:
+                module.default_cfgs.update(generate_default_cfgs(cfgs))
+                with warnings.catch_warnings():
+                    # timm says so of every second registration
+                    message = re.escape(f"Overwriting {architecture} in registry with {module.__name__}.")
+                    warnings.filterwarnings("ignore", message, UserWarning)
+                    register_model(getattr(module, architecture))
+
+
+_register_weights()
 
 
 def list_models(pattern: str = "") -> list[str]:

@@ -4,8 +4,13 @@ An architecture is tested by being registered; its figures go to the tables here
 """
 
 import copy
+import inspect
+import json
 import re
+import shutil
 import socket
+import subprocess
+import sys
 from functools import cache, partial
 
 import numpy as np
@@ -18,7 +23,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
-from ssrnet_hub import zoo
+from ssrnet_hub import DEXVGG, SSRNet, zoo
 
 PARAMETERS = {
     "ssrnet": 40_531,
@@ -863,6 +868,37 @@ def test_timm_lists_the_architectures():
     assert "ssrnet" in timm.list_models("ssrnet*")
     assert set(zoo.list_architectures()) == set(PARAMETERS) <= set(timm.list_models())
     assert set(zoo.list_models()) <= set(timm.list_pretrained())
+
+
+def ask_timm(*imports, **kwargs):
+    """What timm lists and takes for the default of ssrnet, in a process of its own that has these modules alone."""
+    code = f"""
+import {", ".join(imports)}
+import json, timm
+modules = ["ssrnet", "dex"]
+lists = timm.list_models(module=modules), [n for n in timm.list_models(module=modules, pretrained=True) if "." in n]
+default = timm.create_model("ssrnet").pretrained_cfg
+print(json.dumps([*lists, default.get("tag"), default.get("license"), default.get("file"), default["mean"]]))
+"""
+    command = [sys.executable, "-W", "error::UserWarning", "-c", code]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, **kwargs).stdout)
+
+
+def test_model_files_need_nothing_of_the_package(tmp_path):
+    (tmp_path / "models").mkdir()
+    for model_cls in (SSRNet, DEXVGG):
+        shutil.copy(inspect.getfile(model_cls), tmp_path / "models")
+    answer = ask_timm("models.ssrnet", "models.dex", cwd=tmp_path)
+    assert answer == [zoo.list_architectures(), [], None, None, None, [0.5, 0.5, 0.5]]
+
+
+def test_weights_are_tags_whatever_is_imported_first():
+    weights = zoo.ZOO[zoo.DEFAULT]
+    file = str(weights.folder / "model.safetensors")
+    known, pretrained, *default = ask_timm(SSRNet.__module__)
+    assert known == zoo.list_architectures()
+    assert pretrained == zoo.list_models()
+    assert default == [weights.name.split(".")[1], weights.license, file, [0.5, 0.5, 0.5]]
 
 
 def test_config_names_layers_that_exist(name, model):
