@@ -2,7 +2,6 @@
 
 import copy
 import io
-import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,18 +10,16 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 import numpy as np
-import onnxruntime
 import torch
-from onnx import ModelProto, TensorProto, helper
 from onnxruntime import quantization
 from torch import Tensor, nn
 
 from . import __version__
 from .errors import ExportError
 from .files import replace_file
-from .fused import ANSWER, FusedSSRNet, fuse
+from .fused import fuse
 from .hub import get_extras
-from .onnx_graph import OPSET, write_graph
+from .onnx_graph import OPSET, open_session, to_onnx
 from .runtime import make_runtime
 
 if os.environ.get("ORT_DISABLE_TELEMETRY") == "1":
@@ -36,30 +33,6 @@ ONNX_FILES = {"float32": "model.onnx", "float16": "model_fp16.onnx", "int8": "mo
 
 _TOLERANCE = 1e-4
 """Largest difference of a float32 file's ages from PyTorch's, years."""
-
-
-def to_onnx(network: FusedSSRNet, metadata: Optional[dict[str, Any]] = None) -> ModelProto:
-    """A network as ONNX: input ``pixels`` ``(batch, H, W, channels)`` uint8, outputs as `FusedSSRNet.forward` answers.
-
-    Args:
-        network: In float32, or with its streams in float16 (`FusedSSRNet.half_streams`).
-        metadata: What the file says of itself, JSON values by their names.
-    """
-    pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", *network.img_size, network.in_chans])
-    model = write_graph(network, [pixels], ANSWER)
-    said = {key: value if isinstance(value, str) else json.dumps(value) for key, value in (metadata or {}).items()}
-    helper.set_model_props(model, said)
-    return model
-
-
-def open_session(model: Union[bytes, str, os.PathLike], threads: Optional[int] = None) -> onnxruntime.InferenceSession:
-    """ONNX Runtime on the CPU, with as many threads as PyTorch has unless told otherwise."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or torch.get_num_threads()
-    # threads that go on waiting at full speed would take the cores from PyTorch, which finds the next faces then
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    source = model if isinstance(model, bytes) else os.fspath(model)
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def export_onnx(

@@ -1,22 +1,51 @@
-"""A network of simple layers, such as `FusedSSRNet`, as an ONNX graph.
+"""Networks of simple layers, such as `FusedSSRNet`, as ONNX graphs, and ONNX Runtime to compute them.
 
-It is written in milliseconds with the package onnx alone. PyTorch's own exporter takes seconds, and an estimator writes
-its graph each time it is made.
+A graph is written in milliseconds with the package onnx alone. PyTorch's own exporter takes seconds, and an estimator
+writes its graph each time it is made.
 """
 
+import json
 import operator
+import os
 from collections.abc import Callable, Sequence
-from typing import Any, Union
+from typing import Any, Optional, Union
 
+import onnxruntime
 import torch
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from onnx.shape_inference import infer_shapes
 from torch import Tensor, fx, nn
 
-__all__ = ["OPSET", "write_graph"]
+from .fused import ANSWER, FusedSSRNet
+
+__all__ = ["OPSET", "open_session", "to_onnx", "write_graph"]
 
 OPSET = 17
 """Version of ONNX's operators; of 2022, so that whatever reads ONNX today reads it."""
+
+
+def to_onnx(network: FusedSSRNet, metadata: Optional[dict[str, Any]] = None) -> ModelProto:
+    """A network as ONNX: input ``pixels`` ``(batch, H, W, channels)`` uint8, outputs as `FusedSSRNet.forward` answers.
+
+    Args:
+        network: In float32, or with its streams in float16 (`FusedSSRNet.half_streams`).
+        metadata: What the file says of itself, JSON values by their names.
+    """
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", *network.img_size, network.in_chans])
+    model = write_graph(network, [pixels], ANSWER)
+    said = {key: value if isinstance(value, str) else json.dumps(value) for key, value in (metadata or {}).items()}
+    helper.set_model_props(model, said)
+    return model
+
+
+def open_session(model: Union[bytes, str, os.PathLike], threads: Optional[int] = None) -> onnxruntime.InferenceSession:
+    """ONNX Runtime on the CPU, with as many threads as PyTorch has unless told otherwise."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    # threads that go on waiting at full speed would take the cores from PyTorch, which finds the next faces then
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    source = model if isinstance(model, bytes) else os.fspath(model)
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def write_graph(network: nn.Module, inputs: Sequence[ValueInfoProto], outputs: Sequence[str]) -> ModelProto:

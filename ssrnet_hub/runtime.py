@@ -146,7 +146,7 @@ class _Onnx:
     """
 
     def __init__(self, fused: FusedSSRNet):
-        from .export import open_session, to_onnx
+        from .onnx_graph import open_session, to_onnx
 
         self._stage_bins = fused.stage_bins
         model = to_onnx(fused).SerializeToString()
