@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ssrnet_hub import AgeEstimator, Face, SSRNetHubError, from_pretrained, save_pretrained
 from ssrnet_hub.cards import name_weights, record_calibration
+from ssrnet_hub.config import read_training
 from ssrnet_hub.data import read_labels, set_aside
 from ssrnet_hub.evaluation import LEVELS, rounded
 from ssrnet_hub.faces import MTCNNDetector
@@ -45,7 +46,7 @@ def main() -> int:
         # only weights of the zoo can be recorded; said before the measuring
         name = name_weights(args.weights) if args.record else None
         model = from_pretrained(args.weights)
-        count = get_extras(model).get("training", {}).get("set_aside", 0)
+        count = read_training(get_extras(model)).get("set_aside") or 0
         estimator = AgeEstimator(model)
         train, val = (read_labels(args.labels, split) for split in ("train", "val"))
         aside = set_aside(train, count)[1]

@@ -1,20 +1,33 @@
-"""Photos in a zip. Archives are untrusted: names, number and size of what is in them."""
+"""Photos in a zip. Archives are untrusted: names, number and size of what is in them, and whether it can be unpacked."""
 
 import os
 import zipfile
 from collections.abc import Iterator
-from pathlib import PurePosixPath
-from typing import Union
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Union
 
 from .errors import ArchiveError
 from .photos import picture_suffixes
 
 __all__ = ["read_zip"]
 
+_MOST_ENTRIES = 20_000
+"""Entries of any kind, unless more pictures are allowed: each takes memory before it is known what it is."""
+
+_SIGNATURE = b"PK\x01\x02"
+"""How an entry of the directory begins."""
+
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""What zipfile unpacks in pieces; of the others it unpacks all at once, whatever size they state."""
+
 
 def read_zip(
-    path: Union[str, os.PathLike], *, max_files: int = 1000, max_file_size: int = 100_000_000
-) -> Iterator[tuple[str, bytes]]:
+    path: Union[str, os.PathLike],
+    *,
+    max_files: int = 1000,
+    max_file_size: int = 100_000_000,
+    max_total_size: int = 1_000_000_000,
+) -> Iterator[tuple[str, Union[bytes, ArchiveError]]]:
     """The pictures in a zip, one after the other; nothing is written to disk.
 
     Folders, files of other kinds and what operating systems leave in archives are passed over.
@@ -23,42 +36,72 @@ def read_zip(
         path: The archive.
         max_files: Pictures in it, at most.
         max_file_size: Size of a picture unpacked, at most, bytes.
+        max_total_size: Size of all pictures unpacked, at most, bytes.
 
     Yields:
-        The name in the archive and the content of each picture, in the order of their names.
+        The name in the archive and the content of each picture, in the order of their names. In place of the content of
+        a picture that is too large, damaged, encrypted or packed by a method other than deflate, the error that says
+        so.
 
     Raises:
-        ArchiveError: No zip, a damaged or encrypted one, names that climb out of it, too many pictures or one that is
-            too large. The names and sizes that the archive states are checked before anything is yielded.
+        ArchiveError: No zip, a damaged one, names that climb out of it, or too much in it. The names and sizes that the
+            archive states are checked before anything is yielded.
     """
-    suffixes = picture_suffixes()
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = []
-            for entry in archive.infolist():
-                name = PurePosixPath(entry.filename.replace("\\", "/"))
-                if name.is_absolute() or ".." in name.parts or ":" in str(name)[:2]:
-                    raise ArchiveError(f"The zip has a name that climbs out of it: {entry.filename!r:.200}.")
-                hidden = name.name.startswith(".") or "__MACOSX" in name.parts
-                if not entry.is_dir() and name.suffix.lower() in suffixes and not hidden:
-                    entries.append(entry)
-            if len(entries) > max_files:
-                raise ArchiveError(f"The zip has {len(entries)} pictures, more than the limit of {max_files}.")
-            for entry in entries:
-                if entry.file_size > max_file_size:
-                    raise ArchiveError(
-                        f"{entry.filename!r:.200} in the zip has {entry.file_size:,} bytes, more than the limit of "
-                        f"{max_file_size:,}."
-                    )
-            for entry in sorted(entries, key=lambda entry: entry.filename):
-                with archive.open(entry) as file:
-                    # the size that an archive states may be a lie
-                    content = file.read(max_file_size + 1)
-                if len(content) > max_file_size:
-                    raise ArchiveError(f"{entry.filename!r:.200} in the zip is larger than it says.")
-                yield entry.filename, content
+        with Path(path).open("rb") as file:
+            _check_count(file, max(max_files, _MOST_ENTRIES))
+        archive = zipfile.ZipFile(path)
     except ArchiveError:
         raise
-    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, ValueError, EOFError) as e:
-        # RuntimeError: encrypted
+    except Exception as e:  # whatever a damaged archive makes zipfile raise
         raise ArchiveError(f"The zip cannot be read: {e!s:.200}.") from e
+    with archive:
+        entries = _find_pictures(archive)
+        if len(entries) > max_files:
+            raise ArchiveError(f"The zip has {len(entries)} pictures, more than the limit of {max_files}.")
+        total = sum(entry.file_size for entry in entries if entry.file_size <= max_file_size)
+        if total > max_total_size:
+            raise ArchiveError(f"The pictures in the zip have {total:,} bytes, more than the limit of {max_total_size:,}.")
+        for entry in sorted(entries, key=lambda entry: entry.filename):
+            try:
+                content: Union[bytes, ArchiveError] = _unpack(archive, entry, max_file_size)
+            except ArchiveError as e:
+                content = e
+            yield entry.filename, content
+
+
+def _check_count(file: BinaryIO, most: int) -> None:
+    count, tail = 0, b""
+    while chunk := file.read(1 << 20):
+        count += (tail + chunk).count(_SIGNATURE)
+        if count > most:
+            raise ArchiveError(f"The zip has more than {most:,} entries.")
+        tail = chunk[1 - len(_SIGNATURE) :]
+
+
+def _find_pictures(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    suffixes = picture_suffixes()
+    entries = []
+    for entry in archive.infolist():
+        name = PurePosixPath(entry.filename.replace("\\", "/"))
+        if name.is_absolute() or ".." in name.parts or ":" in str(name)[:2]:
+            raise ArchiveError(f"The zip has a name that climbs out of it: {entry.filename!r:.200}.")
+        hidden = name.name.startswith(".") or "__MACOSX" in name.parts
+        if not entry.is_dir() and name.suffix.lower() in suffixes and not hidden:
+            entries.append(entry)
+    return entries
+
+
+def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int) -> bytes:
+    if entry.file_size > most:
+        raise ArchiveError(f"It has {entry.file_size:,} bytes, more than the limit of {most:,}.")
+    if entry.flag_bits & 1:
+        raise ArchiveError("It is encrypted.")
+    if entry.compress_type not in _METHODS:
+        raise ArchiveError("It is packed by another method than deflate: pack it again with an ordinary zip program.")
+    try:
+        with archive.open(entry) as file:
+            # not read(), which would unpack more than the archive states
+            return file.read(entry.file_size + 1)
+    except Exception as e:  # whatever a damaged or encrypted entry makes zipfile and zlib raise
+        raise ArchiveError(f"It cannot be unpacked: {e!s:.200}.") from e

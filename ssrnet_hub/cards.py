@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -10,6 +11,7 @@ import timm
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from torch import nn
 
+from .config import read_training
 from .errors import UnknownModelError
 from .files import file_digest, is_file, replace_file
 from .framing import Framing
@@ -117,14 +119,16 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
         repo_id: ``owner/name`` on the Hub, for the lines that load the weights; of the zoo's a placeholder without.
 
     Raises:
-        SSRNetHubError: There is no such folder, or its config is not of this package.
+        SSRNetHubError: There is no such folder, its config is not of this package, or what it says of the training has
+            other types than training writes.
     """
     entry, model, extras = _look_up(weights)
     name = entry.name if entry else (repo_id or str(Path(weights).resolve())).rpartition("/")[2]
-    cfg, training = model.pretrained_cfg, extras.get("training")
+    cfg, training = model.pretrained_cfg, _tell_training(read_training(extras))
     data = _DATA.get(name.partition(".")[2]) if entry else None
     measured = entry.figures if entry else []
     of_gender = model.V == 1
+    license = _line(cfg.get("license") or "") or "unknown"
     by_group = {what for figures in measured for what in figures.get("groups", {})}
     context = {
         "weights": name,
@@ -151,7 +155,7 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
         "conversion": entry and entry.source and entry.conversion,
         "data": data,
         "training": training,
-        "license": cfg.get("license") or "unknown",
+        "license": _prose(license),
     }
     front = ModelCardData(
         library_name="timm",
@@ -159,7 +163,7 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
         tags=["gender-estimation" if of_gender else "age-estimation", "face", "ssr-net", "timm", "ssrnet_hub"],
         datasets=[data.id] if data else None,
         metrics=["accuracy" if of_gender else "mae"],
-        **_front_license(context["license"]),
+        **_front_license(license),
         **({"model_name": name, "eval_results": [_eval_result(m) for m in measured]} if measured else {}),
     )
     return f"{ModelCard.from_template(front, template_path=str(_TEMPLATE), **context)}\n"
@@ -174,6 +178,34 @@ def _look_up(weights: Union[str, os.PathLike]) -> tuple[Optional[Weights], nn.Mo
     model, extras = read_model_config(folder)
     digest = file_digest(folder / WEIGHTS_FILE)
     return next((w for w in ZOO.values() if w.sha256 == digest), None), model, extras
+
+
+def _tell_training(training: dict[str, Any]) -> dict[str, Any]:
+    """What a card says of a training, as Markdown."""
+    told = {key: training[key] for key in ("set_aside", "minutes") if training.get(key) is not None}
+    told |= {key: _prose(training[key]) for key in ("data", "device") if training.get(key)}
+    if training.get("command"):
+        told["command"] = _code(training["command"])
+    if training.get("start"):
+        told["start"] = _tell_training(training["start"])
+    if training.get("average_of"):
+        told["average_of"] = [_tell_training(part) for part in training["average_of"]]
+    return told
+
+
+def _prose(text: str) -> str:
+    """Text of others as it is, whatever it would mean as Markdown or HTML."""
+    return re.sub(r"([\\`*_\[\]<>&|~])", r"\\\1", _line(text))
+
+
+def _code(text: str) -> str:
+    """Text of others for between two backticks."""
+    return _line(text).replace("`", "'")
+
+
+def _line(text: str) -> str:
+    """The printable characters of a text, in one line."""
+    return "".join(filter(str.isprintable, " ".join(text.split())))
 
 
 def _front_license(license: str) -> dict[str, str]:

@@ -26,7 +26,7 @@ from .ssrnet import (
 
 __all__ = ["DEXVGG", "SSRNetDEX"]
 
-_VGG16 = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"]
+VGG16_LAYERS = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"]
 
 
 def softmax_stage(logits: Tensor, num_classes: int, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -136,7 +136,7 @@ class DEXVGG(VGG):
         check_regression(tuple(stage_bins), 1, V)
         (num_bins,) = stage_bins
         super().__init__(
-            _VGG16,
+            VGG16_LAYERS,
             num_classes * num_bins,
             in_chans,
             mlp_ratio=mlp_ratio,

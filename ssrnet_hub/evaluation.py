@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from .config import read_training
 from .data import Label
 from .errors import LabelsError
 from .estimator import AgeEstimator, Face
@@ -44,7 +45,8 @@ def answer_missing(estimator: AgeEstimator) -> float:
 
     Weights that do not state theirs get that of UTKFace's train split.
     """
-    return float(get_extras(estimator.model).get("training", {}).get("median_age", UTKFACE_MEDIAN_AGE))
+    median_age = read_training(get_extras(estimator.model)).get("median_age")
+    return UTKFACE_MEDIAN_AGE if median_age is None else median_age
 
 
 def find_faces(estimator: AgeEstimator, labels: Sequence[Label], detect: bool) -> list[Optional[Face]]:

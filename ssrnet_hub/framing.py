@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from .errors import ConfigError
+from .untrusted import checked, listing, number, optional, record, whole
 
 __all__ = ["AUTHORS_FRAMING", "Box", "Framing", "Landmarks", "align"]
 
@@ -23,6 +24,14 @@ _BOX_LANDMARKS = ((0.310, 0.351), (0.690, 0.351), (0.500, 0.574), (0.333, 0.743)
 
 # where MTCNN finds the five landmarks on UTKFace's aligned chips, in fractions of the side
 _UTKFACE_TEMPLATE = ((0.299, 0.292), (0.693, 0.292), (0.494, 0.527), (0.319, 0.690), (0.673, 0.693))
+
+_FIELDS = record(
+    {
+        "size": whole(16, 512),
+        "template": optional(listing(listing(number(-2, 2), 2, 2), 5, 5)),
+        "margin": number(0, 2),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -50,24 +59,10 @@ class Framing:
         Raises:
             ConfigError: Something is missing, unknown or out of bounds.
         """
-        try:
-            if set(config) != {"size", "template", "margin"}:
-                raise KeyError(*(set(config) ^ {"size", "template", "margin"}))
-            template = config["template"]
-            if template is not None:
-                template = tuple((float(x), float(y)) for x, y in template)
-            framing = cls(size=int(config["size"]), template=template, margin=float(config["margin"]))
-        except (KeyError, TypeError, ValueError, OverflowError) as e:
-            raise ConfigError(f"The framing in config.json is not understood ({e!r}): {config!r:.200}") from e
+        framing = cls(**checked("In config.json, framing", _FIELDS, config))
         points = np.array(framing.template if framing.template is not None else _UTKFACE_TEMPLATE)
-        if (
-            not 16 <= framing.size <= 1024
-            or not 0 <= framing.margin <= 2
-            or points.shape != (5, 2)
-            or not (np.abs(points) <= 2).all()
-            or np.ptp(points, axis=0).max() < 0.05
-        ):
-            raise ConfigError(f"The framing in config.json is out of bounds: {config!r:.200}")
+        if np.ptp(points, axis=0).max() < 0.05:
+            raise ConfigError(f"The framing in config.json has a template that is next to a point: {config!r:.200}.")
         return framing
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,11 +1,10 @@
 """Weights in and out: from the wheel, a folder or the Hugging Face Hub to a model, and from a model to a folder."""
 
 import copy
-import json
-import math
 import os
 import re
 import shlex
+import struct
 import tempfile
 import time
 import warnings
@@ -32,6 +31,7 @@ from torch import nn
 
 from . import zoo
 from .checks import CHECK_FILE, verify_model
+from .config import EXTRAS_KEY, check_config
 from .errors import (
     ArchitectureError,
     ConfigError,
@@ -45,15 +45,20 @@ from .errors import (
     WrongShapeError,
 )
 from .files import file_digest, git_digest, is_file, is_folder, replace_file
+from .untrusted import checked, mapping, read_json
 
 __all__ = ["from_pretrained", "get_extras", "save_pretrained"]
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-EXTRAS_KEY = "ssrnet_hub"
-"""Top level key of config.json under which everything stands that timm's schema has no place for."""
 
 _PICKLES = (".bin", ".pth", ".pt", ".pth.tar", ".ckpt", ".pkl")
+_FLOATS = ("F16", "BF16", "F32", "F64")
+"""Types of weights, by the names of safetensors."""
+
+_HEADER_SIZE = 1_000_000
+"""Largest header of a file of weights, bytes."""
+
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
 _WITH_REVISION = re.compile(r"(?P<name>[\w./-]+)@(?P<revision>[^@\s]+)")
 
@@ -153,8 +158,8 @@ def save_pretrained(model: nn.Module, directory: Union[str, os.PathLike], **extr
         The directory.
 
     Raises:
-        ConfigError: The model is none of this package's, or was made by neither `from_pretrained` nor timm; or the
-            directory cannot be made.
+        ConfigError: The model is none of this package's, or was made by neither `from_pretrained` nor timm; the
+            directory cannot be made; or `from_pretrained` would refuse what the config would say.
     """
     model = getattr(model, "_orig_mod", model)  # of torch.compile
     if getattr(model, "pretrained_cfg", {}).get("architecture") not in zoo.list_architectures():
@@ -171,6 +176,11 @@ def save_pretrained(model: nn.Module, directory: Union[str, os.PathLike], **extr
     model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
     with tempfile.TemporaryDirectory(prefix=".save-", dir=directory) as temporary:
         save_for_hf(model, temporary, model_config={EXTRAS_KEY: extras} if extras else None, safe_serialization=True)
+        try:
+            read_model_config(temporary)
+        except ConfigError as e:
+            said = str(e).replace(temporary, str(directory))
+            raise ConfigError(f"That could not be loaded again, so it is not saved. {said}") from e
         for name in (WEIGHTS_FILE, CONFIG_FILE):
             with replace_file(directory / name) as path:
                 Path(temporary, name).replace(path)
@@ -189,7 +199,8 @@ def get_extras(model: nn.Module) -> dict[str, Any]:
     # whether timm loaded the weights as well cannot be told, so nothing is said of their training
     cfg = getattr(model, "pretrained_cfg", {})
     if cfg.get("source") == "local-dir" and is_file(Path(cfg["file"], CONFIG_FILE)):
-        extras = _read_config(Path(cfg["file"])).get(EXTRAS_KEY) or {}
+        extras = _read_config(Path(cfg["file"])).get(EXTRAS_KEY, {})
+        extras = checked(f"In {cfg['file']}, {EXTRAS_KEY}", mapping, extras)
         return {key: value for key, value in extras.items() if key in ("framing", "ends")}
     weights = zoo.ZOO.get(f"{cfg.get('architecture')}.{cfg.get('tag')}")
     return weights.extras if weights else {}
@@ -396,38 +407,28 @@ def read_model_config(folder: Union[str, os.PathLike]) -> tuple[nn.Module, dict[
     architecture = config.get("architecture")
     if architecture not in zoo.list_architectures():
         raise ArchitectureError(
-            f"{path} is of the architecture {architecture!r}, not of an age model. "
+            f"{path} is of the architecture {architecture!r:.100}, not of an age model. "
             f"Known ones: {', '.join(zoo.list_architectures())}."
         )
-    extras = config.get(EXTRAS_KEY, {})
-    if not isinstance(extras, dict):
-        raise ConfigError(f"{path}: {EXTRAS_KEY!r} is not an object.")
+    check_config(config, str(path))
     try:
-        unknown = set(config.get("model_args") or {}) - zoo.model_arguments(architecture)
-        if unknown:
-            raise TypeError(f"unknown model_args: {', '.join(sorted(unknown))}")
-        # on the meta device a model takes no memory, however large the config says it is
+        # on the meta device a model takes no memory
         model = timm.create_model(f"local-dir:{folder}", device="meta")
-        _check_preprocessing(timm.data.resolve_input_data_config(model))
+        data = timm.data.resolve_input_data_config(model)
+        timm.data.create_transform(**data)
     except Exception as e:  # whatever a config from outside makes timm or the constructor do
         raise ConfigError(f"{path} does not describe a model that can be built: {e!r}") from e
     cfg = model.pretrained_cfg
-    if cfg.get("num_classes") != model.num_classes or cfg.get("label_offset"):
+    size = (model.in_chans, *getattr(model, "img_size", data["input_size"][1:]))
+    for what, said, made in (
+        ("architecture", cfg.get("architecture"), architecture),
+        ("input_size", tuple(data["input_size"]), size),
         # timm would start the head afresh, without a word
-        raise ConfigError(
-            f"{path} is at odds with itself: num_classes is {cfg.get('num_classes')}, but the model has "
-            f"{model.num_classes}."
-        )
-    return model, extras
-
-
-def _check_preprocessing(data: dict[str, Any]) -> None:
-    """Raise something unless the preprocessing can be built and a picture stays of sensible size in it."""
-    timm.data.create_transform(**data)
-    if not (0.1 <= data["crop_pct"] <= 1 and max(data["input_size"][1:]) <= 1024):
-        raise ValueError(f"crop_pct {data['crop_pct']} or input_size {data['input_size']} is out of bounds")
-    if not all(math.isfinite(mean) for mean in data["mean"]) or not all(0 < std < math.inf for std in data["std"]):
-        raise ValueError(f"mean {data['mean']} or std {data['std']} is out of bounds")
+        ("num_classes", cfg.get("num_classes"), model.num_classes),
+    ):
+        if said != made:
+            raise ConfigError(f"{path} is at odds with itself: its {what} is {said!r:.100}, but the model's {made}.")
+    return model, config.get(EXTRAS_KEY, {})
 
 
 def _check_folder(folder: Path) -> dict[str, Any]:
@@ -436,16 +437,11 @@ def _check_folder(folder: Path) -> dict[str, Any]:
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         raise _missing_weights(str(folder), [str(path) for path in folder.iterdir()])
-    expected = {k: list(v.shape) for k, v in model.state_dict().items()}
-    try:
-        with safe_open(weights, framework="pt") as file:
-            found = {k: file.get_slice(k).get_shape() for k in file.keys()}  # noqa: SIM118  the file is no dict
-    except (SafetensorError, OSError) as e:
-        raise CorruptWeightsError(
-            f"{weights} is truncated or damaged ({e}). Delete it and download or convert it again."
-        ) from e
+    tensors = model.state_dict()
+    expected = {k: _describe(list(v.shape), "F32" if v.is_floating_point() else "I64") for k, v in tensors.items()}
+    found = _read_header(weights)
     wrong = [
-        f"{k}: {_shape(found.get(k))} in the file, {_shape(expected.get(k))} in the model"
+        f"{k:.100}: {found.get(k, 'nothing')} in the file, {expected.get(k, 'nothing')} in the model"
         for k in sorted(expected.keys() | found.keys())
         if found.get(k) != expected.get(k)
     ]
@@ -455,20 +451,39 @@ def _check_folder(folder: Path) -> dict[str, Any]:
     return extras
 
 
+def _read_header(weights: Path) -> dict[str, str]:
+    """What tensors a file of weights has."""
+    try:
+        with weights.open("rb") as file:
+            (size,) = struct.unpack("<Q", file.read(8))
+        if size > _HEADER_SIZE:
+            raise SafetensorError(f"its header has {size:,} bytes, more than the limit of {_HEADER_SIZE:,}")
+        with safe_open(weights, framework="pt") as file:
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118  the file is no dict
+            return {key: _describe(part.get_shape(), part.get_dtype()) for key, part in slices.items()}
+    except (SafetensorError, OSError, struct.error) as e:
+        raise CorruptWeightsError(
+            f"{weights} is truncated or damaged ({e}). Delete it and download or convert it again."
+        ) from e
+
+
+def _describe(shape: list[int], dtype: str) -> str:
+    """A tensor's shape, and its type where that is not one that weights are converted from."""
+    return ("x".join(map(str, shape)) or "a number") + (f" of {dtype}" if dtype not in _FLOATS else "")
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
     except FileNotFoundError as e:
         raise WeightsNotFoundError(
             f"{folder} has no {CONFIG_FILE}. A folder with weights, as save_pretrained writes it, "
             f"holds {CONFIG_FILE} and {WEIGHTS_FILE}."
         ) from e
-    except (OSError, ValueError, RecursionError) as e:
-        raise ConfigError(f"{path} is not readable as JSON: {e}") from e
-    if not isinstance(config, dict):
-        raise ConfigError(f"{path} is not a JSON object.")
-    return config
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"{path} is not readable as JSON: {e}.") from e
+    return checked(str(path), mapping, config)
 
 
 def _missing_weights(where: str, names: Iterable[str], fetch: str = "") -> WeightsNotFoundError:
@@ -482,7 +497,3 @@ def _missing_weights(where: str, names: Iterable[str], fetch: str = "") -> Weigh
         f"To convert it once, {fetch}with its {CONFIG_FILE} beside it run in a clone of ssrnet_hub: "
         f"python scripts/convert_weights.py --from torch {pickled} OUT_DIR"
     )
-
-
-def _shape(shape: Optional[list[int]]) -> str:
-    return "nothing" if shape is None else "x".join(map(str, shape)) or "a number"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .errors import CalibrationError, ConfigError
+from .untrusted import checked, listing, number, record, whole
 
 __all__ = ["Intervals", "fit_intervals", "measure_coverage", "measure_resplits"]
 
@@ -20,6 +21,19 @@ _LEAST = 1.0
 
 _SCORES = 200
 """How many quantiles of the scores are kept."""
+
+_FEWEST = 100
+"""Faces that a calibration takes, at least."""
+
+_FIELDS = record(
+    {
+        "knots": listing(number(-1000, 1000), 1, 100),
+        "scale": listing(number(1e-6, 1000), 1, 100),
+        "scores": listing(number(0, 1e6), 2, 10_000),
+        "n": whole(_FEWEST, 10**9),
+    },
+    closed=False,
+)
 
 
 @dataclass(frozen=True)
@@ -66,18 +80,15 @@ class Intervals:
         """Read what `to_dict` wrote.
 
         Raises:
-            ConfigError: Something is missing, unknown or out of bounds.
+            ConfigError: Something is missing or out of bounds.
         """
-        try:
-            knots, scale, scores = (tuple(map(float, config[key])) for key in ("knots", "scale", "scores"))
-            n = int(config["n"])
-            good = len(knots) == len(scale) > 0 and len(scores) > 1 and n > 0
-            rising = all(a < b for a, b in pairwise(knots)) and tuple(sorted(scores)) == scores
-            if not (good and rising and min(scale) > 0 and scores[0] >= 0 and np.isfinite([*scale, *scores]).all()):
-                raise ValueError("out of bounds")
-        except (KeyError, TypeError, ValueError) as e:
-            raise ConfigError(f"The intervals in config.json are not understood ({e!r}): {config!r:.200}") from e
-        return cls(knots, scale, scores, n)
+        fields = checked("In config.json, intervals", _FIELDS, config)
+        knots, scale, scores = fields["knots"], fields["scale"], fields["scores"]
+        if len(knots) != len(scale):
+            raise ConfigError(f"The intervals in config.json have {len(knots)} knots, but {len(scale)} in their scale.")
+        if not all(a < b for a, b in pairwise(knots)) or not all(a <= b for a, b in pairwise(scores)):
+            raise ConfigError("The intervals in config.json have knots or scores that do not rise.")
+        return cls(knots, scale, scores, fields["n"])
 
 
 def fit_intervals(predicted: Sequence[float], true: Sequence[float]) -> Intervals:
@@ -94,8 +105,8 @@ def fit_intervals(predicted: Sequence[float], true: Sequence[float]) -> Interval
         CalibrationError: There are fewer than 100.
     """
     ages, errors = np.asarray(predicted, float), np.abs(np.asarray(predicted, float) - np.asarray(true, float))
-    if len(ages) < 100:
-        raise CalibrationError(f"A calibration takes 100 faces or more, not {len(ages)}.")
+    if len(ages) < _FEWEST:
+        raise CalibrationError(f"A calibration takes {_FEWEST} faces or more, not {len(ages)}.")
     halves = slice(0, None, 2), slice(1, None, 2)
     scores = np.concatenate(
         [

@@ -9,6 +9,7 @@ from PIL import Image
 
 from .errors import CalibrationError, ConfigError
 from .stages import Stage
+from .untrusted import checked, listing, number, record
 
 __all__ = ["Reliability", "describe_answer", "fit_reliability"]
 
@@ -19,6 +20,18 @@ _FLAGGED = 0.01
 """Share of faces whose answers are called unreliable."""
 
 _SIDE = 64
+
+_MOST = 1000
+"""Numbers that describe an answer, at most."""
+
+_FIELDS = record(
+    {
+        "mean": listing(number(-1e6, 1e6), 1, _MOST),
+        "precision": listing(listing(number(-1e12, 1e12), 1, _MOST), 1, _MOST),
+        "threshold": number(0, 1e9),
+    },
+    closed=False,
+)
 
 
 def describe_answer(stages: Sequence[Stage], crop: Image.Image) -> np.ndarray:
@@ -78,18 +91,13 @@ class Reliability:
         """Read what `to_dict` wrote.
 
         Raises:
-            ConfigError: Something is missing, unknown or out of bounds.
+            ConfigError: Something is missing or out of bounds.
         """
-        try:
-            mean = tuple(map(float, config["mean"]))
-            precision = tuple(tuple(map(float, row)) for row in config["precision"])
-            threshold = float(config["threshold"])
-            square = {len(mean)} == {len(precision), *map(len, precision)}
-            if not (square and np.isfinite([*mean, threshold]).all() and np.isfinite(precision).all()):
-                raise ValueError("out of bounds")
-        except (KeyError, TypeError, ValueError) as e:
-            raise ConfigError(f"The reliability in config.json is not understood ({e!r}): {config!r:.200}") from e
-        return cls(mean, precision, threshold)
+        fields = checked("In config.json, reliability", _FIELDS, config)
+        mean, precision = fields["mean"], fields["precision"]
+        if {len(mean)} != {len(precision), *map(len, precision)}:
+            raise ConfigError("The reliability in config.json has no square precision of as many rows as the mean.")
+        return cls(mean, precision, fields["threshold"])
 
 
 def fit_reliability(descriptions: Sequence[np.ndarray]) -> Reliability:

@@ -7,6 +7,7 @@ from typing import Optional, Union
 
 import torch
 
+from .config import read_training
 from .errors import ConfigError
 from .hub import from_pretrained, get_extras, save_pretrained
 
@@ -49,7 +50,7 @@ def average_weights(
             for key, value in states[0].items()
         }
     )
-    training = [extra.get("training", {}) for extra in extras]
+    training = [read_training(extra) for extra in extras]
     kept = {key: value for key, value in training[0].items() if key in ("data", "set_aside", "median_age")}
     said = {**kept, "average_of": training, **({"command": command} if command else {})}
     # what was learned of the first one's errors does not hold for the mean

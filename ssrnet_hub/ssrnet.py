@@ -628,6 +628,31 @@ def create_two_stream(model_cls: type[SSRNet], variant: str, pretrained: bool = 
     )
 
 
+VARIANTS: dict[str, dict[str, Any]] = {
+    "ssrnet": {},
+    "ssrnet_gender": {"V": 1.0},
+    "ssrnet_blog": {
+        "deep_first": False,
+        "layout": ("CP", "CP", "CPCP"),
+        "fused_chs": 32,
+        "pool_sizes": None,
+        "hidden": 16,
+        "norm_eps": 1e-5,
+        "drop_rate": 0.5,
+    },
+    "ssrnet_wide": {
+        "layout": ("CPCP", "CPR", "CPR"),
+        "chs": (24, 48, 64, 80),
+        "fused_chs": 16,
+        "pool_sizes": (1, 3, 7),
+        "hidden": 16,
+        "img_size": 96,
+        "drop_rate": 0.1,
+    },
+}
+"""Where the family differs from the defaults of `SSRNet`."""
+
+
 @register_model
 def ssrnet(pretrained: bool = False, **kwargs: Any) -> SSRNet:
     """SSR-Net of the paper's authors: 40,531 parameters, 64x64 pixels in, years out."""
@@ -637,22 +662,13 @@ def ssrnet(pretrained: bool = False, **kwargs: Any) -> SSRNet:
 @register_model
 def ssrnet_gender(pretrained: bool = False, **kwargs: Any) -> SSRNet:
     """The same network as the authors trained it for gender: a score from 0, female, to 1, male."""
-    return create_two_stream(SSRNet, "ssrnet_gender", pretrained, **{"V": 1.0, **kwargs})
+    return create_two_stream(SSRNet, "ssrnet_gender", pretrained, **{**VARIANTS["ssrnet_gender"], **kwargs})
 
 
 @register_model
 def ssrnet_blog(pretrained: bool = False, **kwargs: Any) -> SSRNet:
     """SSR-Net as a PyTorch blog post has it: 44,805 parameters; the coarse stage reads the shallow taps."""
-    model_args = {
-        "deep_first": False,
-        "layout": ("CP", "CP", "CPCP"),
-        "fused_chs": 32,
-        "pool_sizes": None,
-        "hidden": 16,
-        "norm_eps": 1e-5,
-        "drop_rate": 0.5,
-    }
-    return create_two_stream(SSRNet, "ssrnet_blog", pretrained, **{**model_args, **kwargs})
+    return create_two_stream(SSRNet, "ssrnet_blog", pretrained, **{**VARIANTS["ssrnet_blog"], **kwargs})
 
 
 @register_model
@@ -661,13 +677,4 @@ def ssrnet_wide(pretrained: bool = False, **kwargs: Any) -> SSRNet:
 
     The deep taps are larger for it, and their blocks see more of the face.
     """
-    model_args = {
-        "layout": ("CPCP", "CPR", "CPR"),
-        "chs": (24, 48, 64, 80),
-        "fused_chs": 16,
-        "pool_sizes": (1, 3, 7),
-        "hidden": 16,
-        "img_size": 96,
-        "drop_rate": 0.1,
-    }
-    return create_two_stream(SSRNet, "ssrnet_wide", pretrained, **{**model_args, **kwargs})
+    return create_two_stream(SSRNet, "ssrnet_wide", pretrained, **{**VARIANTS["ssrnet_wide"], **kwargs})

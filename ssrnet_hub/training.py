@@ -6,14 +6,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Optional, Union
 
 import numpy as np
 import timm
 import torch
-import yaml
 from accelerate import Accelerator
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from tqdm import tqdm
 
+from .config import check_model_args, read_training
 from .data import Label, read_labels, set_aside
 from .errors import ArchitectureError, ConfigError, DivergenceError, LabelsError
 from .files import replace_file
@@ -29,6 +29,7 @@ from .hub import from_pretrained, get_extras, save_pretrained
 from .metrics import describe_device
 from .photos import load_photo
 from .ssrnet import StageHead
+from .untrusted import checked, choice, mapping, number, read_yaml, record, text, whole
 from .zoo import list_architectures, new_model
 
 __all__ = ["Recipe", "read_recipe", "train"]
@@ -59,7 +60,8 @@ class Recipe:
         seed: Of the weights, the order and the augmentation.
 
     Raises:
-        ConfigError: No such architecture, or a number that makes no sense.
+        ConfigError: No such architecture, something that is no argument of it, or a value of another type or out of
+            bounds.
     """
 
     architecture: str = "ssrnet"
@@ -80,11 +82,30 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.architecture not in list_architectures():
-            raise ArchitectureError(f"{self.architecture!r} is none of {', '.join(list_architectures())}.")
-        if min(self.epochs, self.batch_size) < 1:
-            raise ConfigError(f"A recipe has at least one epoch and one chip a batch, not {self}.")
-        if self.mixed_precision not in ("no", "bf16", "fp16"):
-            raise ConfigError(f"mixed_precision is no, bf16 or fp16, not {self.mixed_precision!r}.")
+            raise ArchitectureError(f"{self.architecture!r:.100} is none of {', '.join(list_architectures())}.")
+        checked("", _FIELDS, {field.name: getattr(self, field.name) for field in fields(self)})
+        check_model_args(self.architecture, self.model_args, "the recipe")
+
+
+_FIELDS = record(
+    {
+        "architecture": text(),
+        "model_args": mapping,
+        "start": text(),
+        "epochs": whole(1, 100_000),
+        "batch_size": whole(1, 1_000_000),
+        "lr": number(0, 100),
+        "weight_decay": number(0, 100),
+        "drop_rate": number(0, 1),
+        "ema_decay": number(0, 1),
+        "balance": number(0, 10),
+        "keep_alive": number(0, 1e6),
+        "augment": number(0, 1),
+        "set_aside": whole(0, 10**9),
+        "mixed_precision": choice("no", "bf16", "fp16"),
+        "seed": whole(-(2**31), 2**31 - 1),
+    }
+)
 
 
 def read_recipe(path: Union[str, os.PathLike], **changes: Any) -> Recipe:
@@ -98,16 +119,23 @@ def read_recipe(path: Union[str, os.PathLike], **changes: Any) -> Recipe:
         ConfigError: The file cannot be read, or names or values in it are not a recipe's.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+        values = read_yaml(path)
+    except (OSError, ValueError) as e:
         raise ConfigError(f"{path} cannot be read as a recipe: {e}.") from e
     types = {name: type(value) for name, value in asdict(Recipe()).items()}
     if not isinstance(values, dict) or not values.keys() <= types.keys():
         raise ConfigError(f"{path} is no recipe. A recipe has {', '.join(types)}.")
     try:
-        return Recipe(**{name: types[name](value) for name, value in {**values, **changes}.items()})
-    except (TypeError, ValueError) as e:
-        raise ConfigError(f"{path}: {e}.") from e
+        return Recipe(**{name: _as_type(types[name], value) for name, value in {**values, **changes}.items()})
+    except ValueError as e:
+        raise ConfigError(f"{path}: {e}") from e
+
+
+def _as_type(wanted: type, value: Any) -> Any:
+    """What YAML has as text, as 1e-4, or as a whole number, as the number that it stands for."""
+    if wanted in (int, float) and isinstance(value, str):
+        return wanted(value)
+    return float(value) if wanted is float and type(value) is int else value
 
 
 def train(
@@ -260,7 +288,7 @@ def load_start(model: nn.Module, weights: str) -> dict[str, Any]:
         model.load_state_dict(start.state_dict())
     except RuntimeError as e:
         raise ConfigError(f"{weights} cannot be started from: it is of another architecture.") from e
-    return get_extras(start).get("training", {})
+    return read_training(get_extras(start))
 
 
 def load_state(path: Path, run: dict[str, Any], parts: dict[str, Any]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,11 @@ import pytest
 import timm
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
+from markdown_it import MarkdownIt
 
 from ssrnet_hub import save_pretrained, zoo
 from ssrnet_hub.cards import name_weights, record_calibration, record_exports, record_figures, render_card
-from ssrnet_hub.errors import UnknownModelError
+from ssrnet_hub.errors import ConfigError, UnknownModelError
 from ssrnet_hub.zoo import ZOO
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -187,3 +189,74 @@ def test_card_of_a_calibration(figures_folder):
         "`go` on CPU.",
     ):
         assert line in card
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        "my chips",
+        5,
+        ["a"],
+        {"set_aside": "many"},
+        {"set_aside": -1},
+        {"minutes": "long"},
+        {"minutes": [1]},
+        {"command": 5},
+        {"command": ["python"]},
+        {"data": {"a": 1}},
+        {"device": True},
+        {"start": "before"},
+        {"start": {"start": {"minutes": "long"}}},
+        {"average_of": 5},
+        {"average_of": "ab"},
+        {"average_of": [1]},
+        {"average_of": [{"command": {}}]},
+        {"average_of": [{}] * 101},
+    ],
+    ids=str,
+)
+def test_a_training_of_odd_types_is_told(tmp_path, training):
+    folder = save_pretrained(timm.create_model("ssrnet"), tmp_path, training=training)
+    with pytest.raises(ConfigError, match=r"config\.json, training"):
+        render_card(folder, "me/mine")
+
+
+ALL = {"data": "d", "set_aside": 5, "minutes": 3, "command": "c", "device": "GPU"}
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        None,
+        {},
+        {"note": {"of": ["mine"]}},
+        *({key: value} for key, value in ALL.items()),
+        *({**ALL, key: None} for key in ALL),
+        {**ALL, "start": {}},
+        {**ALL, "start": {"minutes": 3}},
+        {**ALL, "average_of": [{}, {"start": {"command": "s"}}, {"command": "a"}]},
+    ],
+    ids=str,
+)
+def test_a_training_of_which_little_is_known(tmp_path, training):
+    card = render_card(save_pretrained(timm.create_model("ssrnet"), tmp_path, training=training), "me/mine")
+    part = card[card.index("## Training") : card.index("## Limits")]
+    assert "None" not in card and "``" not in part and not re.search(r" on [.,]", card)
+    assert ("Nothing is known" in part) == (not (training or {}).get("command"))
+
+
+def test_what_a_config_says_is_no_markdown(tmp_path):
+    evil = "`x`](http://a/b)\n\n# <img src=http://a/c>\n---\n![y](d) \x1b[31m {{ weights }}"
+    training = {**dict.fromkeys(("data", "device", "command"), evil), "minutes": 5}
+    model = timm.create_model("ssrnet", pretrained_cfg_overlay={"license": evil})
+    card = render_card(save_pretrained(model, tmp_path, training=training), "me/mine")
+    # commonmark's own reading of it
+    tokens = MarkdownIt().parse(card.split("---\n", 2)[2])
+    inner = [child for token in tokens for child in token.children or ()]
+    links = {child.attrs["href"] for child in inner if child.type == "link_open"}
+    assert all("a/b" not in link for link in links) and not any(child.type == "image" for child in inner)
+    assert not any(token.type.startswith("html") for token in (*tokens, *inner))
+    headings = [tokens[i + 1].content for i, token in enumerate(tokens) if token.type == "heading_open"]
+    assert headings[:2] == ["mine", "Load it"] and len(headings) == 8
+    assert "\x1b" not in card
+    assert yaml.safe_load(card.split("---\n")[1])["license"].startswith("`x`")

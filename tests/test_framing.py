@@ -69,7 +69,7 @@ def landmarks_at(turn: complex, shift: complex) -> tuple[tuple[float, float], ..
         Framing(),
         Framing(size=64, template=None, margin=0.4),
         Framing(size=16, template=tuple((i / 5, i / 7) for i in range(5))),
-        Framing(size=1024, template=None),
+        Framing(size=512, template=None),
     ],
 )
 def test_round_trip_by_dict_and_json(framing):

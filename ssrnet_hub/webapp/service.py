@@ -3,10 +3,10 @@
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from ..archives import read_zip
-from ..errors import PhotoError, SSRNetHubError, VideoError
+from ..errors import ArchiveError, PhotoError, VideoError
 from ..estimator import AgeEstimator, Face
 from ..photos import Photo, load_photo
 from ..tables import write_csv
@@ -116,20 +116,21 @@ class Service:
         """What follows the faces before a camera, frame by frame."""
         return AgeTracker(self._shelf.quick(weights))
 
-    def _unpack(self, path: str) -> Iterator[tuple[str, Photo]]:
+    def _unpack(self, path: str) -> Iterator[tuple[str, Union[Photo, ArchiveError]]]:
         name = Path(path).name
         if Path(path).suffix.lower() != ".zip":
             yield name, path
             return
+        limits = self._limits
         try:
-            for inner, content in read_zip(
-                path, max_files=self._limits.max_photos, max_file_size=self._limits.max_file_size
-            ):
+            for inner, content in read_zip(path, max_files=limits.max_photos, max_file_size=limits.max_file_size):
                 yield f"{name}/{inner}", content
-        except SSRNetHubError as e:
-            raise PhotoError(f"{name}: {e}") from e
+        except ArchiveError as e:
+            yield name, e
 
-    def _row(self, estimator: AgeEstimator, name: str, photo: Photo) -> dict[str, Any]:
+    def _row(self, estimator: AgeEstimator, name: str, photo: Union[Photo, ArchiveError]) -> dict[str, Any]:
+        if isinstance(photo, ArchiveError):
+            return {"file": name, "faces": [], "error": str(photo)}
         try:
             faces = estimator(_read(photo, name, self._limits))
         except PhotoError as e:
