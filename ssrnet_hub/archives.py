@@ -1,4 +1,4 @@
-"""Photos in a zip. Archives are untrusted: names, number and size of what is in them, and whether it can be unpacked."""
+"""Photos in a zip. Archives are untrusted: names, number and size of what is in them, and that it can be unpacked."""
 
 import os
 import zipfile
@@ -61,7 +61,9 @@ def read_zip(
             raise ArchiveError(f"The zip has {len(entries)} pictures, more than the limit of {max_files}.")
         total = sum(entry.file_size for entry in entries if entry.file_size <= max_file_size)
         if total > max_total_size:
-            raise ArchiveError(f"The pictures in the zip have {total:,} bytes, more than the limit of {max_total_size:,}.")
+            raise ArchiveError(
+                f"The pictures in the zip have {total:,} bytes, more than the limit of {max_total_size:,}."
+            )
         for entry in sorted(entries, key=lambda entry: entry.filename):
             try:
                 content: Union[bytes, ArchiveError] = _unpack(archive, entry, max_file_size)

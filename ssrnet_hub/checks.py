@@ -18,6 +18,9 @@ __all__ = ["CHECK_FILE", "verify_model", "write_check"]
 
 CHECK_FILE = "check.safetensors"
 
+_MAX_SIZE = 20_000_000
+"""Largest file of check tensors, bytes."""
+
 _TOLERANCE = 1e-4
 """Of an answer, as a share of the range V; of p, eta and delta as it is."""
 
@@ -39,11 +42,16 @@ def verify_model(model: nn.Module, path: Union[str, os.PathLike]) -> None:
     Raises:
         CheckError: It does not, or there are no such tensors.
     """
+    size = timm.data.resolve_input_data_config(model)["input_size"]
     try:
+        if Path(path).stat().st_size > _MAX_SIZE:
+            raise ValueError(f"it has more than {_MAX_SIZE:,} bytes")
         expected = load_file(path)
         pixels = expected.pop("pixels")
+        if pixels.dtype != torch.uint8 or pixels.shape[1:] != size or not 1 <= len(pixels) <= 16:
+            raise ValueError(f"its pixels are {tuple(pixels.shape)} of {pixels.dtype}, not up to 16 of {size}")
         actual = _answer(model, pixels)
-    except (OSError, SafetensorError, KeyError, RuntimeError, AssertionError) as e:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, AssertionError) as e:
         raise CheckError(f"{path} holds no check tensors for this model: {e!r:.300}") from e
     wrong = [key for key in sorted(actual.keys() | expected.keys()) if not _agree(key, actual, expected, model.V)]
     if wrong:
@@ -67,7 +75,9 @@ def _answer(model: nn.Module, pixels: Tensor) -> dict[str, Tensor]:
 
 
 def _agree(key: str, actual: dict[str, Tensor], expected: dict[str, Tensor], V: float) -> bool:
-    if key not in actual or key not in expected or actual[key].shape != expected[key].shape:
+    if key not in actual or key not in expected:
+        return False
+    if actual[key].shape != expected[key].shape or actual[key].dtype != expected[key].dtype:
         return False
     tolerance = _TOLERANCE * (V if key == "age" else 1)
     return torch.allclose(actual[key], expected[key], rtol=_TOLERANCE, atol=tolerance, equal_nan=True)

@@ -4,7 +4,20 @@ from typing import Any
 
 from .cost import LIMITS, count_cost
 from .errors import ConfigError
-from .untrusted import Check, checked, choice, either, flag, listing, mapping, number, optional, record, text, whole
+from .untrusted import (
+    Check,
+    checked,
+    choice,
+    flag,
+    listing,
+    mapping,
+    number,
+    one_or_list,
+    optional,
+    record,
+    text,
+    whole,
+)
 from .zoo import model_arguments
 
 __all__ = ["EXTRAS_KEY", "check_config", "check_model_args", "read_training"]
@@ -16,8 +29,8 @@ _CHANNELS, _CLASSES, _BINS = whole(1, 16), whole(0, 1000), whole(1, 1000)
 _SIDE = whole(16, 512)
 _INPUT_SIZE = listing(whole(1, 512), 3, 3)
 _SHARE = number(0.1, 1)
-_NAMES = optional(either(text(), listing(text(), 0, 100)))
-_POOL_SIZE = optional(either(whole(1, 512), listing(whole(1, 512), 1, 2)))
+_NAMES = optional(one_or_list(text(), 0, 100))
+_POOL_SIZE = optional(one_or_list(whole(1, 512), 1, 2))
 
 _PRETRAINED_CFG: dict[str, Check] = {
     "input_size": _INPUT_SIZE,
@@ -28,8 +41,8 @@ _PRETRAINED_CFG: dict[str, Check] = {
     "crop_pct": _SHARE,
     "test_crop_pct": optional(_SHARE),
     "crop_mode": choice("border", "center", "squash"),
-    "mean": either(number(-1000, 1000), listing(number(-1000, 1000), 1, 16)),
-    "std": either(number(1e-4, 1000), listing(number(1e-4, 1000), 1, 16)),
+    "mean": one_or_list(number(-1000, 1000), 1, 16),
+    "std": one_or_list(number(1e-4, 1000), 1, 16),
     "num_classes": _CLASSES,
     # timm would cut the first classes off
     "label_offset": optional(whole(0, 0)),
@@ -57,7 +70,7 @@ _MODEL_ARGS: dict[str, Check] = {
     "mlp_ratio": number(0.01, 1),
     "num_classes": _CLASSES,
     "in_chans": _CHANNELS,
-    "img_size": either(_SIDE, listing(_SIDE, 2, 2)),
+    "img_size": one_or_list(_SIDE, 2, 2),
     "drop_rate": number(0, 1),
 }
 

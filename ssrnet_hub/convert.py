@@ -177,8 +177,10 @@ def _read_keras(path: Union[str, os.PathLike]) -> dict[str, np.ndarray]:
 
     def collect(name: str, item: Union[h5py.Group, h5py.Dataset]) -> None:
         if isinstance(item, h5py.Dataset):
-            if item.size > 1_000_000:
-                raise ConversionError(f"{path} holds an array of shape {item.shape}: it is no SSR-Net.")
+            if item.external or item.is_virtual:
+                raise ConversionError(f"{path} takes the array {name} from another file, which is not followed.")
+            if item.size + sum(array.size for array in layers.values()) > 1_000_000:
+                raise ConversionError(f"{path} holds too many numbers, {name} of shape {item.shape}: it is no SSR-Net.")
             group, weight = name.split("/")[0], name.split("/")[-1].removesuffix(":0")
             layers[f"{group}/{weight}"] = np.asarray(item, dtype=np.float32)
 

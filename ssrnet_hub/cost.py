@@ -8,7 +8,7 @@ import timm
 from timm.layers import to_2tuple
 from torch import nn
 
-from .dex import VGG16_LAYERS, DEXVGG, SSRNetDEX
+from .dex import DEXVGG, VGG16_LAYERS, SSRNetDEX
 from .ssrnet import VARIANTS, SSRNet
 
 __all__ = ["LIMITS", "MOST_FACES", "Cost", "count_cost", "faces_at_once"]
@@ -37,8 +37,8 @@ LIMITS = {
 }
 """What the config of weights may ask for, by architecture; None is all others, whose weights may have 50 MB."""
 
-_ACTIVATIONS_AT_ONCE = 64_000_000
-"""Activations of all the faces of one forward pass, about."""
+_ACTIVATIONS_AT_ONCE = 32_000_000
+"""Activations of all the faces of one forward pass, at most; of float32, 128 MB."""
 
 
 class _Layer(NamedTuple):
@@ -77,7 +77,7 @@ def count_cost(architecture: str, **model_args: Any) -> Cost:
 
 
 def faces_at_once(model: nn.Module) -> int:
-    """How many faces a model may be given in one forward pass, for a bounded memory; 256 of most models."""
+    """How many faces a model is given in one forward pass, for a bounded memory: 1 to 256."""
     architecture = getattr(model, "pretrained_cfg", {}).get("architecture")
     if architecture not in _ARCHITECTURES:
         return MOST_FACES

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,9 @@ from .files import full_name, is_file
 
 __all__ = ["Label", "read_boxes", "read_labels", "set_aside"]
 
+_OLDEST = 200
+"""Years, at most, of an age."""
+
 
 @dataclass(frozen=True)
 class Label:
@@ -20,7 +22,7 @@ class Label:
 
     Attributes:
         path: The picture.
-        age: Years.
+        age: Years, 0 to 200.
         split: ``"train"``, ``"val"``, ...; None where the file has no such column.
         gender: ``"female"`` or ``"male"``; None where the file does not say.
         ethnicity: As the file calls it; None where it does not say.
@@ -42,8 +44,8 @@ def read_labels(path: Union[str, os.PathLike], split: Optional[str] = None) -> l
         split: Only the rows of this split.
 
     Raises:
-        LabelsError: No such file, a column is missing, a row names no file, an age is no number, or the split has no
-            rows.
+        LabelsError: No such file, a column is missing, a row names no file, an age is no number or out of bounds, or
+            the split has no rows.
     """
     path = Path(path)
     rows = _read_table(
@@ -62,11 +64,11 @@ def read_labels(path: Union[str, os.PathLike], split: Optional[str] = None) -> l
             )
             for row in rows
         ]
-        bad = next((label.age for label in labels if not math.isfinite(label.age)), None)
+        bad = next((label.age for label in labels if not 0 <= label.age <= _OLDEST), None)
         if bad is not None:
-            raise ValueError(bad)
+            raise ValueError(f"{bad:g}")
     except (TypeError, ValueError) as e:
-        raise LabelsError(f"{path} has a row whose age is no number: {e}.") from e
+        raise LabelsError(f"{path} has a row whose age is no number of years from 0 to {_OLDEST}: {e!s:.200}.") from e
     if split:
         labels = [label for label in labels if label.split == split]
         if not labels:

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from .cost import faces_at_once
 from .errors import ArchitectureError, BoxError, ConfigError, PhotoError
 from .faces import Detection, Detector, MTCNNDetector
 from .framing import Box, Framing, Landmarks
@@ -140,10 +141,10 @@ class AgeEstimator:
     Raises:
         SSRNetHubError: A model could not be loaded, see `from_pretrained`, or there is no such device or runtime.
         ArchitectureError: A model of gender was given for one of age, or the other way round.
-    """
 
-    batch_size = 256
-    """Faces in one forward pass, at most."""
+    Attributes:
+        batch_size: Faces in one forward pass, at most; the fewer the more memory the model takes for one.
+    """
 
     def __init__(
         self,
@@ -166,6 +167,7 @@ class AgeEstimator:
             )
         if self._gender and self._gender.model.V != 1:
             raise ArchitectureError(f"gender= takes weights of gender, whose V is 1, not {self._gender.model.V:g}.")
+        self.batch_size = min(faces_at_once(network.model) for network in (self._age, self._gender) if network)
         self._intervals, self._reliability = _read_calibration(self.model)
         self._gender_ends = self._gender and _read_ends(self._gender.model)
         self.detector = MTCNNDetector(min_face=min_face, device=self.device) if detector is None else detector
@@ -309,6 +311,8 @@ class _Network:
                 f"An estimator needs an age model of this package with one output, not this {type(self.model).__name__}"
                 f" with {getattr(self.model, 'num_classes', 'no')} outputs."
             )
+        if getattr(self.model, "in_chans", 3) not in (1, 3):
+            raise ArchitectureError(f"Pictures have 1 or 3 channels, and this model takes {self.model.in_chans}.")
         if device is not None:
             move_model(self.model, device)
         self.device = next(self.model.parameters()).device

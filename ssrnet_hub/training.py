@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -134,7 +134,8 @@ def read_recipe(path: Union[str, os.PathLike], **changes: Any) -> Recipe:
 def _as_type(wanted: type, value: Any) -> Any:
     """What YAML has as text, as 1e-4, or as a whole number, as the number that it stands for."""
     if wanted in (int, float) and isinstance(value, str):
-        return wanted(value)
+        with suppress(ValueError):
+            return wanted(value)
     return float(value) if wanted is float and type(value) is int else value
 
 

@@ -10,7 +10,7 @@ ValueError, and `checked` says where it is not as it has to be:
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, Optional, Union
 
@@ -25,11 +25,11 @@ __all__ = [
     "check_plain",
     "checked",
     "choice",
-    "either",
     "flag",
     "listing",
     "mapping",
     "number",
+    "one_or_list",
     "optional",
     "read_json",
     "read_yaml",
@@ -212,18 +212,6 @@ def optional(check: Check) -> Check:
     return lambda value: None if value is None else check(value)
 
 
-def either(check: Check, other: Check) -> Check:
-    """What one of two checks takes; where neither does, the error is that of the second."""
-
-    def check_either(value: Any) -> Any:
-        try:
-            return check(value)
-        except ValueError:
-            return other(value)
-
-    return check_either
-
-
 def listing(check: Check, least: int, most: int) -> Check:
     """A list of ``least`` to ``most`` items that a check takes, as a tuple."""
 
@@ -236,7 +224,15 @@ def listing(check: Check, least: int, most: int) -> Check:
     return check_all
 
 
-def record(required: Mapping[str, Check], others: Optional[Mapping[str, Check]] = None, *, closed: bool = True) -> Check:
+def one_or_list(check: Check, least: int, most: int) -> Check:
+    """What a check takes, or a list of ``least`` to ``most`` such items."""
+    several = listing(check, least, most)
+    return lambda value: several(value) if isinstance(value, (list, tuple)) else check(value)
+
+
+def record(
+    required: Mapping[str, Check], others: Optional[Mapping[str, Check]] = None, *, closed: bool = True
+) -> Check:
     """An object with the required keys, as a dictionary.
 
     Args:

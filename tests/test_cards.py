@@ -213,7 +213,7 @@ def test_card_of_a_calibration(figures_folder):
         {"average_of": [{"command": {}}]},
         {"average_of": [{}] * 101},
     ],
-    ids=str,
+    ids=lambda training: str(training)[:60],
 )
 def test_a_training_of_odd_types_is_told(tmp_path, training):
     folder = save_pretrained(timm.create_model("ssrnet"), tmp_path, training=training)

@@ -6,6 +6,7 @@ import json
 import pickle
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -287,6 +288,36 @@ def test_the_other_kind_is_refused(tmp_path, keras_file, gender_file):
     assert_refused(convert_keras, gender_file, said, tmp_path / "out")
     said = "no pred_stage1/kernel: it is not one of .* gender weights, but of their age weights"
     assert_refused(convert_gender, keras_file, said, tmp_path / "out")
+
+
+def test_a_keras_file_of_many_arrays(tmp_path, keras_file):
+    """The same array under many names is small on disk, however often it is read."""
+    with h5py.File(keras_file, "a") as file:
+        file.create_dataset("more/0", (900_000,), "f4", compression="gzip")
+        for i in range(1, 50):
+            file[f"more/{i}"] = file["more/0"]
+            file[f"more{i}/0"] = file["more/0"]
+    assert keras_file.stat().st_size < 1_000_000
+    assert_refused(convert_keras, keras_file, "too many numbers", tmp_path / "out")
+
+
+def test_a_keras_file_cannot_take_arrays_from_elsewhere(tmp_path, keras_file):
+    """What is published as weights must not be what lies in another file of this machine."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(12))
+    for source in ("external", "virtual"):
+        path = tmp_path / f"{source}.h5"
+        shutil.copyfile(keras_file, path)
+        with h5py.File(path, "a") as file:
+            name = "pred_age_stage1/pred_age_stage1/bias:0"
+            del file[name]
+            if source == "external":
+                file.create_dataset(name, (3,), "f4", external=[(str(secret), 0, 12)])
+            else:
+                layout = h5py.VirtualLayout((3,), "f4")
+                layout[:] = h5py.VirtualSource(str(secret), "a", (3,))
+                file.create_virtual_dataset(name, layout)
+        assert_refused(convert_keras, path, "from another file", tmp_path / "out")
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.01, 0.1, 0.5, 0.99])

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -774,6 +775,194 @@ def test_hostile_configs(tmp_path, change):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises((ConfigError, WrongShapeError)):
         from_pretrained(folder)
+
+
+HUGE = 10**400
+DEEP = [[]]
+for _ in range(300):
+    DEEP = [DEEP]
+BOUNDS = {
+    "layout": ({"layout": ["C" + "R" * 20_000, "CP", "CPC"]}, {}),
+    "layers": ({"layout": ["C" + "R" * 19, "R" * 20, "R" * 20], "chs": [32], "img_size": [300, 300]}, {}),
+    "layout_type": ({"layout": "CPC"}, {}),
+    "layout_parts": ({"layout": [["C", "P"], "CP", "CPC"]}, {}),
+    "chs": ({"chs": [32, 32, 32, 10**6]}, {}),
+    "chs_count": ({"chs": [32] * 100}, {}),
+    "chs_huge": ({"chs": [32, 32, 32, HUGE]}, {}),
+    "chs_text": ({"chs": ["32"] * 4}, {}),
+    "img_size": ({"img_size": [1024, 1024]}, {}),
+    "img_size_one": ({"img_size": 10**9}, {}),
+    "img_size_short": ({"img_size": [64]}, {}),
+    "img_size_none": ({"img_size": None}, {}),
+    "input_size": ({}, {"input_size": [3, 1024, 1024]}),
+    "input_size_text": ({}, {"input_size": ["3", "64", "64"]}),
+    "input_size_none": ({}, {"input_size": None}),
+    "in_chans": ({"in_chans": 10**6}, {}),
+    "num_classes": ({"num_classes": 10**6}, {"num_classes": 10**6}),
+    "stage_bins": ({"stage_bins": [10**5, 3, 3]}, {}),
+    "stage_bins_all": ({"stage_bins": [1000] * 3, "num_classes": 1000}, {"num_classes": 1000}),
+    "stage_bins_deep": ({"stage_bins": [[3], 3, 3]}, {}),
+    "hidden": ({"hidden": 10**7}, {}),
+    "hidden_zero": ({"hidden": 0}, {}),
+    "fused_chs": ({"fused_chs": 10**5}, {}),
+    "pool_sizes": ({"pool_sizes": [0, 4, 8]}, {}),
+    "pool_sizes_huge": ({"pool_sizes": [1, 1, HUGE]}, {}),
+    "features": ({"fused_chs": 1000, "pool_sizes": [1, 1, 1], "hidden": 4000}, {}),
+    "macs": ({"chs": [512] * 4, "img_size": 256}, {"input_size": [3, 256, 256]}),
+    "activations": ({"chs": [30, 2, 2, 2], "img_size": 500}, {"input_size": [3, 500, 500]}),
+    "V": ({"V": 1e300}, {}),
+    "V_true": ({"V": True}, {}),
+    "lambda_d": ({"lambda_d": 1e30}, {}),
+    "norm_eps": ({"norm_eps": 0}, {}),
+    "drop_rate": ({"drop_rate": 2}, {}),
+    "dynamic_range": ({"dynamic_range": "no"}, {}),
+    "crop_pct": ({}, {"crop_pct": 0.01}),
+    "crop_pct_text": ({}, {"crop_pct": "1"}),
+    "test_crop_pct": ({}, {"test_crop_pct": 1e-9}),
+    "test_input_size": ({}, {"test_input_size": [3, 10**6, 10**6]}),
+    "crop_mode": ({}, {"crop_mode": ["center"]}),
+    "interpolation": ({}, {"interpolation": "random"}),
+    "interpolation_list": ({}, {"interpolation": ["bilinear"]}),
+    "mean": ({}, {"mean": [[0.5], 0.5, 0.5]}),
+    "mean_empty": ({}, {"mean": []}),
+    "mean_huge": ({}, {"mean": [1e30] * 3}),
+    "std": ({}, {"std": [1e-300] * 3}),
+    "std_huge": ({}, {"std": [HUGE] * 3}),
+    "first_conv": ({}, {"first_conv": {"a": 1}}),
+    "classifier": ({}, {"classifier": [1]}),
+    "label_offset": ({}, {"label_offset": [1]}),
+    "pool_size": ({}, {"pool_size": "x"}),
+    "license": ({}, {"license": ["mit"]}),
+    "fixed_input_size": ({}, {"fixed_input_size": "no"}),
+    "other_input_size": ({}, {"fixed_input_size": False, "input_size": [3, 96, 96]}),
+    "architecture": ({}, {"architecture": "resnet18"}),
+    "surrogates": ({}, {"license": "\ud800"}),
+    "depth": ({}, {"notes": DEEP}),
+}
+
+
+@pytest.mark.parametrize(("model_args", "cfg"), BOUNDS.values(), ids=BOUNDS)
+def test_what_a_config_may_ask_for(folder, monkeypatch, model_args, cfg):
+    def edit(config):
+        config["model_args"].update(model_args)
+        config["pretrained_cfg"].update(cfg)
+
+    edit_config(folder, edit)
+    started = time.monotonic()
+    with pytest.raises(ConfigError, match=r"config\.json") as e:
+        from_pretrained(folder)
+    assert time.monotonic() - started < 5 and len(str(e.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ({"chs": [512] * 4, "img_size": 256}, r"60,\d{3},\d{3},\d{3} multiply-adds a face, more than .* 1,000,000,000"),
+        ({"chs": [30, 2, 2, 2], "img_size": 500}, r"1\d,\d{3},\d{3} activations a face, more than .* 3,000,000"),
+        ({"fused_chs": 1000, "pool_sizes": [1, 1, 1], "hidden": 4000}, r"\d parameters, more than .* 12,500,000"),
+        ({"img_size": 1024}, r"model_args\.img_size is not a whole number from 16 to 512, but 1024"),
+        ({"stage_bins": [3, 3, 3_000_000]}, r"stage_bins\[2\] is not a whole number from 1 to 1,000, but 3000000"),
+    ],
+    ids=["macs", "activations", "parameters", "img_size", "stage_bins"],
+)
+def test_bounds_are_named(folder, args, said):
+    edit_config(folder, lambda config: config["model_args"].update(args))
+    with pytest.raises(ConfigError, match=said):
+        from_pretrained(folder)
+
+
+def test_a_config_is_not_parsed_unless_it_is_small(folder):
+    with (folder / "config.json").open("ab") as file:
+        file.write(b" " * 2_000_000)
+    with pytest.raises(ConfigError, match=r"more than 2,000,000 bytes"):
+        from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": ' * 5000 + "1" + "}" * 5000, "[" + "[]," * 300_000 + "1]", "1" * 5000, "1e999"]
+)
+def test_what_is_in_a_config_is_bounded(folder, text):
+    edit_config(folder, lambda config: config["ssrnet_hub"].update(note="HERE"))
+    path = folder / "config.json"
+    path.write_text(path.read_text().replace('"HERE"', text))
+    with pytest.raises(ConfigError, match=r"config\.json is not readable"):
+        from_pretrained(folder)
+
+
+@pytest.mark.parametrize("extras", [[1], "x", 5, None, True], ids=str)
+def test_extras_of_a_model_that_timm_loads_are_an_object(folder, extras):
+    edit_config(folder, lambda config: config.update(ssrnet_hub=extras))
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    with pytest.raises(ConfigError, match="ssrnet_hub"):
+        get_extras(model)
+
+
+@pytest.mark.parametrize(
+    "extras",
+    [{"note": float("nan")}, {"note": [10**400]}, {"note": DEEP}, {"note": "\ud800"}, {"note": "a" * 2_000_000}],
+    ids=["nan", "huge", "deep", "surrogate", "long"],
+)
+def test_nothing_is_saved_that_could_not_be_loaded(folder, extras):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ConfigError, match=r"could not be loaded again") as e:
+        save_pretrained(timm.create_model("ssrnet"), folder, **extras)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert str(folder / "config.json") in str(e.value)
+
+
+def safetensors(header, data=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+ONE = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+HEADERS = {
+    "huge": safetensors({"a": ONE, "__metadata__": {"x": "y" * 2_000_000}}, bytes(8)),
+    "longer_than_the_file": struct.pack("<Q", 2**62) + b"{}",
+    "overlap": safetensors({"a": ONE, "b": ONE}, bytes(8)),
+    "hole": safetensors({"a": {**ONE, "data_offsets": [8, 16]}}, bytes(16)),
+    "backwards": safetensors({"a": {**ONE, "data_offsets": [8, 0]}}, bytes(8)),
+    "too_short": safetensors({"a": {**ONE, "shape": [3]}}, bytes(8)),
+    "overflow": safetensors({"a": {**ONE, "shape": [2**62, 2**62]}}, bytes(8)),
+    "negative": safetensors({"a": {**ONE, "shape": [-2]}}, bytes(8)),
+    "dtype": safetensors({"a": {**ONE, "dtype": "object"}}, bytes(8)),
+    "deep": safetensors(b'{"a":' * 5000),
+    "list": safetensors([1]),
+    "twice": safetensors(b'{"a":' + json.dumps(ONE).encode() + b',"a":' + json.dumps(ONE).encode() + b"}", bytes(8)),
+    "metadata": safetensors({"__metadata__": {"a": 1}}),
+}
+
+
+@pytest.mark.parametrize("content", HEADERS.values(), ids=HEADERS)
+def test_headers_of_weights(folder, content):
+    (folder / "model.safetensors").write_bytes(content)
+    # one that safetensors takes does not fit the model
+    with pytest.raises((CorruptWeightsError, WrongShapeError)) as e:
+        from_pretrained(folder)
+    assert len(str(e.value)) < 2000
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64, torch.float8_e4m3fn, torch.int64], ids=str)
+def test_weights_are_real_numbers(folder, dtype):
+    edit_weights(folder, lambda state: state.update({"stages.0.p.bias": state["stages.0.p.bias"].to(dtype)}))
+    with pytest.raises(WrongShapeError, match=r"stages\.0\.p\.bias: 3 of \w+ in the file, 3 in the model"):
+        from_pretrained(folder)
+
+
+def test_counts_are_whole_numbers(folder):
+    key = "stream1.0.0.bn.num_batches_tracked"
+    edit_weights(folder, lambda state: state.update({key: state[key].float()}))
+    with pytest.raises(WrongShapeError, match=r"a number in the file, a number of I64 in the model"):
+        from_pretrained(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_weights_of_another_precision(folder, dtype):
+    def edit(state):
+        state.update({key: value.to(dtype) for key, value in state.items() if value.is_floating_point()})
+
+    edit_weights(folder, edit)
+    assert next(from_pretrained(folder).parameters()).dtype == torch.float32
 
 
 def test_a_revision_is_for_the_hub(tmp_path):

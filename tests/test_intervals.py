@@ -84,8 +84,22 @@ def test_there_and_back(intervals):
         {"scale": [0.0] * 8},
         {"knots": [5.0] * 8},
         {"knots": None},
+        *(
+            {"n": n}
+            for n in (float("inf"), float("nan"), 10**400, 10**5000, 1, 99, -1, 1e3, True, "1000", [1000], None)
+        ),
+        {"scores": [0.0, 10**400]},
+        {"scores": [0.0, "1"]},
+        {"scores": [0.0, True]},
+        {"scores": [0.0, [1.0]]},
+        {"scores": "12"},
+        {"scores": [1.0] * 10_001},
+        {"scale": [float("nan")] * 8},
+        {"scale": [1e-300] * 8},
+        {"knots": [float("-inf"), *range(7)]},
+        {"knots": {"0": 1}},
     ],
-    ids=str,
+    ids=lambda change: next(iter(change)),
 )
 def test_a_damaged_config_is_told(intervals, change):
     with pytest.raises(ConfigError, match="intervals"):
@@ -96,6 +110,18 @@ def test_a_damaged_config_is_told(intervals, change):
 def test_what_is_no_config(config):
     with pytest.raises(ConfigError):
         Intervals.from_dict(config)
+
+
+@pytest.mark.parametrize("more", [{"weights": "0" * 64}, {"sha256": "0" * 64}])
+def test_what_a_later_version_adds_is_passed_over(intervals, more):
+    assert Intervals.from_dict({**intervals.to_dict(), **more}) == intervals
+
+
+def test_intervals_that_are_read_have_an_end(intervals):
+    """The least and the most that a config may say."""
+    for scale, scores in ((1e-6, [0.0, 0.0]), (1000, [0.0, 1e6])):
+        config = {"knots": [-1000, 1000], "scale": [scale] * 2, "scores": scores, "n": 100}
+        assert np.isfinite(Intervals.from_dict(config).half_width(50, 0.9))
 
 
 def test_faces_have_intervals(estimator, astronaut):

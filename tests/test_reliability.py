@@ -58,8 +58,24 @@ def test_there_and_back(learned):
 
 @pytest.mark.parametrize(
     "change",
-    [{"mean": [1.0]}, {"mean": ["x"] * 3}, {"precision": [[1.0]]}, {"threshold": None}, {"threshold": float("nan")}],
-    ids=str,
+    [
+        {"mean": [1.0]},
+        {"mean": ["x"] * 3},
+        {"mean": [float("inf")] * 3},
+        {"mean": [10**400] * 3},
+        {"mean": [[0.0]] * 3},
+        {"mean": "abc"},
+        {"precision": [[1.0]]},
+        {"precision": [[1e300] * 3] * 3},
+        {"precision": [[1.0] * 3] * 4},
+        {"precision": {"0": 1}},
+        {"threshold": None},
+        {"threshold": float("nan")},
+        {"threshold": 10**400},
+        {"threshold": True},
+        {"threshold": "1"},
+    ],
+    ids=lambda change: next(iter(change)),
 )
 def test_a_damaged_config_is_told(learned, change):
     with pytest.raises(ConfigError, match="reliability"):

@@ -128,6 +128,10 @@ def test_changes_go_before_the_file(tmp_path):
     assert read_recipe(path, epochs=4, seed=5) == Recipe(epochs=4, lr=0.1, seed=5)
 
 
+BILLION_LAUGHS = "a: &a0 [x, x]\n" + "\n".join(f"b{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 40))
+BILLION_MERGES = "a: &a0 {x: 1}\n" + "\n".join(f"b{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}" for i in range(1, 40))
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -135,8 +139,36 @@ def test_changes_go_before_the_file(tmp_path):
         ("epochs: many", "many"),
         ("epochs:", ""),
         ("lr: [1]", ""),
-        ("epochs: 0", "at least one epoch"),
-        ("batch_size: 0", "one chip"),
+        ("epochs: 0", "epochs"),
+        ("batch_size: 0", "batch_size"),
+        *(
+            (f"epochs: {value}", "(epochs is not|number)")
+            for value in (".inf", ".nan", "1.5", "true", "9" * 400, "[3]")
+        ),
+        *((f"lr: {value}", "(lr is not|number)") for value in (".inf", ".nan", "-1", "1e999", "true", "{a: 1}", "''")),
+        ("epochs: 2024-02-30", ""),
+        ("epochs: !!bool x", ""),
+        ("epochs: !!int ''", ""),
+        ("epochs: !!timestamp x", ""),
+        ("epochs: !!python/object/apply:os.getcwd []", "python"),
+        ("start: 2024-01-01", "date"),
+        ("start: [a]", "start"),
+        ("seed: 99999999999", "seed"),
+        ("ema_decay: 2", "ema_decay"),
+        ("augment: 7", "augment"),
+        ("model_args: [1]", "model_args"),
+        ("model_args: {stage_bins: many}", "stage_bins"),
+        ("model_args: {unknown: 1}", "unknown"),
+        ("model_args: {device: meta}", "device"),
+        ("model_args: {img_size: 100000}", "img_size"),
+        (f"model_args: {{layout: [C{'R' * 20_000}, CP, CPC]}}", "layout"),
+        ("model_args: " + "[" * 100 + "]" * 100, "nested"),
+        ("model_args: " + "{a: " * 3000 + "}" * 3000, ""),
+        ("a: &a {}\nmodel_args: *a", "aliases"),
+        (BILLION_LAUGHS, "aliases"),
+        (BILLION_MERGES, "aliases"),
+        (f"start: '{'a' * 200_000}'", "100,000 bytes"),
+        ('start: "\\ud800"', ""),
         # what YAML makes of an unquoted no
         ("mixed_precision: no", "bf16"),
         ("mixed_precision: int8", "int8"),
