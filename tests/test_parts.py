@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 
 import pyarrow.parquet
@@ -155,6 +156,209 @@ def test_settings_that_are_damaged(tmp_path):
     (tmp_path / "out.csv.parts" / "job.json").write_text("")
     with pytest.raises(OutputError, match=r"job\.json is damaged"):
         Parts(tmp_path / "out.csv", SETTINGS, resume=True)
+
+
+def tree(folder):
+    """All that is in a folder, links as they are."""
+    there = {str(path.relative_to(folder)): path for path in folder.rglob("*")}
+    return {n: str(p.readlink()) if p.is_symlink() else p.is_file() and p.read_bytes() for n, p in there.items()}
+
+
+@pytest.fixture
+def left(tmp_path):
+    """The folder of a job that was cut off after two parts."""
+    parts = Parts(tmp_path / "out.csv", SETTINGS)
+    parts.write(PHOTOS[:1])
+    parts.write(PHOTOS[1:2])
+    parts.close()
+    return tmp_path / "out.csv.parts"
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    "names",
+    [
+        [],
+        ["notes.txt"],
+        ["00000000.csv"],
+        ["lock"],
+        ["job.json"],
+        ["2024-holiday.csv", "lock"],
+        ["deep/er/photo.jpg"],
+    ],
+    ids=str,
+)
+def test_a_folder_of_somebody_else(tmp_path, names, resume):
+    folder = tmp_path / "out.csv.parts"
+    folder.mkdir()
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}")
+    before = tree(tmp_path)
+    with pytest.raises(OutputError, match=r"out\.csv\.parts is not what a job left"):
+        Parts(tmp_path / "out.csv", SETTINGS, resume=resume)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "notes.txt",
+        "2024-holiday.csv",
+        "00000000.csv~",
+        "00000002.csv",  # of the two that are counted, none
+        "00000000.jsonl",
+        ".00000002-abcdefgh.csv",
+        "0000001.csv",
+        "\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661.csv",
+        "..csv",
+        "new\nline",
+        "job.json.bak",
+    ],
+)
+def test_what_somebody_put_beside_the_parts(tmp_path, left, name, resume):
+    (left / name).write_text("file,age\n")
+    before = tree(tmp_path)
+    with pytest.raises(OutputError, match="is not what a job left: no job wrote") as e:
+        Parts(tmp_path / "out.csv", SETTINGS, resume=resume)
+    assert repr(name) in str(e.value) and "\n" not in str(e.value)
+    assert tree(tmp_path) == before
+    # nor where the job is another one
+    with pytest.raises(OutputError):
+        Parts(tmp_path / "out.csv", {"explain": True}, resume=True)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["job.json", "lock", "00000000.csv", "00000001.csv", ".00000000-abcdefgh.csv"])
+@pytest.mark.parametrize("kind", ["link", "dangling", "folder", "pipe"])
+def test_what_is_no_file_among_the_parts(tmp_path, left, name, kind):
+    mine = tmp_path / "mine"
+    if (left / name).exists():
+        (left / name).rename(mine)
+    else:
+        mine.write_text("mine")
+    if kind == "folder":
+        (left / name).mkdir()
+    elif kind == "pipe":
+        os.mkfifo(left / name)
+    else:
+        (left / name).symlink_to(mine if kind == "link" else tmp_path / "nowhere")
+    before = tree(tmp_path)
+    with pytest.raises(OutputError, match="is not what a job left"):
+        Parts(tmp_path / "out.csv", SETTINGS, resume=True)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_that_is_a_link(tmp_path, left, resume):
+    left.rename(tmp_path / "elsewhere")
+    for target in ("elsewhere", "nowhere"):
+        left.symlink_to(tmp_path / target)
+        before = tree(tmp_path)
+        with pytest.raises(OutputError, match="it is a link"):
+            Parts(tmp_path / "out.csv", SETTINGS, resume=resume)
+        assert tree(tmp_path) == before
+        left.unlink()
+
+
+@every_format
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("kind", ["link", "dangling", "folder", "pipe"])
+def test_an_output_that_is_no_file(tmp_path, suffix, kind, resume):
+    whole, output = tmp_path / f"whole{suffix}", tmp_path / f"out{suffix}"
+    Parts(whole, SETTINGS).finish()
+    if kind == "folder":
+        output.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(output)
+    else:
+        output.symlink_to(whole if kind == "link" else tmp_path / "nowhere")
+    before = tree(tmp_path)
+    with pytest.raises(OutputError, match="name another file"):
+        Parts(output, SETTINGS, resume=resume)
+    assert tree(tmp_path) == before
+
+
+def test_what_comes_while_the_job_runs_stays(tmp_path):
+    parts = Parts(tmp_path / "out.csv", SETTINGS)
+    parts.write(PHOTOS[:1])
+    (tmp_path / "out.csv.parts" / "notes.txt").write_text("mine")
+    (tmp_path / "out.csv.parts" / "00000007.csv").symlink_to(tmp_path / "out.csv.parts" / "notes.txt")
+    parts.write(PHOTOS[1:2])
+    parts.finish()
+    assert read(tmp_path / "out.csv") == NAMES[:2]
+    assert {path.name for path in (tmp_path / "out.csv.parts").iterdir()} == {"notes.txt", "00000007.csv"}
+
+
+def test_a_part_that_is_in_the_way(tmp_path):
+    parts = Parts(tmp_path / "out.csv", SETTINGS)
+    parts.write(PHOTOS[:1])
+    mine = tmp_path / "out.csv.parts" / "00000001.csv"
+    mine.write_text("mine")
+    with pytest.raises(OutputError, match="is not of this job"):
+        parts.write(PHOTOS[1:2])
+    with pytest.raises(OutputError, match="is not of this job"):
+        parts.close()
+    assert mine.read_text() == "mine"
+
+
+def test_what_a_kill_leaves_of_a_write_is_removed(tmp_path, left):
+    for name in (".00000001-abc_def0.csv", ".job-abc_def0.json"):
+        (left / name).write_text("half a ro")
+    parts = Parts(tmp_path / "out.csv", SETTINGS, resume=True)
+    assert parts.done == set(NAMES[:2])
+    parts.finish()
+    assert read(tmp_path / "out.csv") == NAMES[:2] and [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+
+
+def test_a_part_that_was_announced_and_never_written(tmp_path, left):
+    state = json.loads((left / "job.json").read_text())
+    (left / "job.json").write_text(json.dumps({**state, "parts": 3}))
+    parts = Parts(tmp_path / "out.csv", SETTINGS, resume=True)
+    parts.write(PHOTOS[2:])
+    parts.finish()
+    assert read(tmp_path / "out.csv") == NAMES
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"parts": -1}, {"parts": 1e400}, {"parts": True}, {"parts": "2"}, {"job": "other"}, {"settings": []}, {"more": 1}],
+    ids=str,
+)
+def test_a_state_that_is_none(tmp_path, left, change):
+    state = json.loads((left / "job.json").read_text())
+    (left / "job.json").write_text(json.dumps({**state, **change}))
+    before = tree(tmp_path)
+    with pytest.raises(OutputError, match="is not what a job left"):
+        Parts(tmp_path / "out.csv", SETTINGS, resume=True)
+    assert tree(tmp_path) == before
+
+
+def test_a_count_beyond_all_bounds(tmp_path, left):
+    state = json.loads((left / "job.json").read_text())
+    (left / "job.json").write_text(json.dumps({**state, "parts": 10**400}))
+    parts = Parts(tmp_path / "out.csv", SETTINGS, resume=True)
+    assert parts.done == set(NAMES[:2])
+    parts.finish()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+
+
+def test_a_refused_job_leaves_the_one_that_was_cut_off(tmp_path, left):
+    before = tree(tmp_path)
+    for settings, resume in (({"explain": True}, True), (SETTINGS, False)):
+        with pytest.raises(OutputError):
+            Parts(tmp_path / "out.csv", settings, resume=resume)
+        assert tree(tmp_path) == before
+    (tmp_path / "out.csv").write_text("not ours")
+    with pytest.raises(OutputError, match="is not what this job would write"):
+        Parts(tmp_path / "out.csv", SETTINGS, resume=True)
+    assert tree(tmp_path) == {**before, "out.csv": b"not ours"}
+
+
+def test_a_name_with_a_zero_byte(tmp_path):
+    with pytest.raises(OutputError, match="cannot be written"):
+        Parts(tmp_path / "a\0.csv", SETTINGS)
 
 
 def test_a_full_disk(tmp_path, monkeypatch):
