@@ -124,6 +124,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     )
     demo.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for other machines as well (default: %(default)s)")
     demo.add_argument("--port", type=int, help="the first free one from 7860 without")
+    demo.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another name under which the page answers, such as age.example.org behind a proxy; may be repeated. By "
+        "default it answers under those of this machine alone, or with --host 0.0.0.0 under any",
+    )
     demo.add_argument("--mcp", action="store_true", help="serve its endpoints as MCP tools as well (extra mcp)")
     demo.set_defaults(run=run_demo)
 
@@ -202,7 +210,7 @@ def run_demo(args: argparse.Namespace) -> int:
         from .webapp import launch
     except ImportError as e:
         raise SSRNetHubError(f"The web page needs the extra demo: pip install 'ssrnet_hub[demo]' ({e}).") from e
-    launch(server_name=args.host, server_port=args.port, mcp_server=args.mcp)
+    launch(server_name=args.host, server_port=args.port, mcp_server=args.mcp, allowed_hosts=args.allowed_host)
     return 0
 
 

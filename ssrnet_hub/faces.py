@@ -62,6 +62,8 @@ class MTCNNDetector:
             is found. Without, 20 pixels, or 1/50 of the long side where that is more.
         max_side: A picture with a longer side is reduced to this for the search, pixels.
         device: Where the three networks run.
+        max_faces: Faces in a picture, at most, the largest of those it is surest of; the time for pictures with very
+            many is bounded as well. Without, as many as there are.
 
     Raises:
         ValueError: ``min_face`` is no number above 0.
@@ -74,6 +76,7 @@ class MTCNNDetector:
         min_face: Optional[float] = None,
         max_side: int = 2048,
         device: Union[str, torch.device] = "cpu",
+        max_faces: Optional[int] = None,
     ):
         if min_face is not None and not 0 < min_face < math.inf:
             raise ValueError(f"min_face is a number of pixels, or a share of the short side, not {min_face}")
@@ -81,7 +84,8 @@ class MTCNNDetector:
         self.min_located = min_located
         self.min_face = min_face
         self.max_side = max_side
-        self._cascade = Cascade(device)
+        self.max_faces = max_faces
+        self._cascade = Cascade(device, max_faces)
         on_cpu = torch.device(device).type == "cpu"
         self._pixels_at_once = _PIXELS_AT_ONCE if on_cpu else _PIXELS_AT_ONCE_ON_GPU
 
@@ -114,7 +118,7 @@ class MTCNNDetector:
                     answers = self._cascade.search(pixels, self._smallest(size))
                     for number, answer in zip(part, answers, strict=True):
                         found[number] = self._detections(answer, border, size, images[number].size)
-        return [sorted(faces, key=_area, reverse=True) for faces in found]
+        return [sorted(faces, key=_area, reverse=True)[: self.max_faces] for faces in found]
 
     def _reduce(self, image: Image.Image) -> Image.Image:
         if max(image.size) <= self.max_side:

@@ -1,6 +1,7 @@
 """The web page of the package, and the service behind it: ``ssrnet-hub demo`` and the Space."""
 
 from .limits import Limits
-from .page import launch, make_page
+from .page import make_page
+from .server import launch
 
 __all__ = ["Limits", "launch", "make_page"]

@@ -17,24 +17,38 @@ class Limits:
     Attributes:
         max_pixels: Largest photo, width x height.
         max_file_size: Largest upload, bytes.
+        max_upload_size: Largest request with uploads, all its files together, bytes.
+        max_request_size: Largest request of any other kind, bytes; pictures inside of it included.
         max_photos: Photos in one go.
+        max_faces: Faces in a photo; of more than that, the largest are answered.
+        max_compared: Weights to compare with at a time.
         max_film_seconds: Longest film.
         max_film_pixels: Largest frame of a film, width x height.
         max_live_seconds: How long a camera is watched before its visitor has to start it again.
         max_weights_size: Largest weights that are downloaded, bytes.
         kept_weights: Weights kept in memory besides the embedded ones; those asked for longest ago go first.
+        max_sessions: Sessions that are remembered; those seen longest ago go first.
+        max_kept_size: Faces of all sessions kept in memory, bytes; those looked at longest ago go first.
+        workers: Photos and frames of films that are worked on at a time, and as many pictures of cameras.
         sweep: Seconds between two sweeps of the uploads and answers on disk; each removes what is older than that.
         queue: Requests that wait at most; others are turned away.
     """
 
     max_pixels: int = 40_000_000
     max_file_size: int = 100_000_000
+    max_upload_size: int = 1_000_000_000
+    max_request_size: int = 20_000_000
     max_photos: int = 200
+    max_faces: int = 100
+    max_compared: int = 3
     max_film_seconds: int = 120
     max_film_pixels: int = 9_000_000
     max_live_seconds: int = 300
     max_weights_size: int = 50_000_000
     kept_weights: int = 4
+    max_sessions: int = 200
+    max_kept_size: int = 100_000_000
+    workers: int = 2
     sweep: int = 600
     queue: int = 64
 

@@ -1,37 +1,43 @@
 """The page: what a visitor sees, and what happens on a click. It computes nothing itself."""
 
-from collections.abc import Callable, Iterator
+import html
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
-from typing import Any, Optional, Union
+from typing import Any, NamedTuple, Optional
 
 import gradio as gr
-from PIL import Image
+from gradio.utils import get_upload_folder
 
 from ..cards import render_card
-from ..errors import SSRNetHubError
+from ..errors import SSRNetHubError, UnknownModelError
 from ..estimator import Face
 from ..photos import picture_suffixes
-from ..plots import annotate
 from ..tracking import AgeTracker
 from ..video import Moment
 from ..zoo import DEFAULT
+from .gate import GatedBlocks, is_heard
 from .limits import Limits
-from .service import Service
+from .looks import Looks
+from .service import Sent, Service, tell_error
 from .shelf import Shelf
-from .views import CSS, UNLIKE_A_FACE, offer_files, show_ages, show_breakdowns, show_faces, show_frame
+from .uploads import Upload, find_upload
+from .views import UNLIKE_A_FACE, offer_files, show_ages, show_breakdowns, show_faces, show_frame
 
-__all__ = ["launch", "make_page"]
+__all__ = ["THEME", "Built", "build", "make_page"]
 
 _EXAMPLES = Path(__file__).parent / "examples"
 _FONTS = ("system-ui", "sans-serif")  # of the visitor's own machine: none is fetched
-_THEME = gr.themes.Soft(
+THEME = gr.themes.Soft(
     primary_hue="blue", secondary_hue="blue", neutral_hue="slate", font=_FONTS, font_mono="monospace"
 )
+_REQUESTS, _FILMS, _CAMERAS = 8, 3, 12
+"""Requests of one kind, films and cameras that are answered at a time; each photo and frame waits for its turn."""
+
 _PICK = """
 element.addEventListener('click', event => {
   const face = event.target.closest('[data-face]');
@@ -46,14 +52,13 @@ about a person by.*"""
 
 @dataclass
 class Visit:
-    """What a visitor is looking at."""
+    """What a visitor is looking at: which photo by which weights, and by which others."""
 
-    photo: Optional[Image.Image] = None
-    path: str = ""
+    photo: Optional[Upload] = None
     weights: str = DEFAULT
-    faces: list[Face] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    scale: float = 1.0
     picked: int = 0
-    others: dict[str, list[Face]] = field(default_factory=dict)
 
 
 @dataclass
@@ -67,125 +72,145 @@ class Watch:
 
 @contextmanager
 def _plainly() -> Iterator[None]:
-    """Tell the visitor what is wrong, without a traceback."""
+    """Tell the visitor what is wrong, without a traceback; the page shows it as HTML."""
     try:
         yield
     except SSRNetHubError as e:
-        raise gr.Error(str(e), print_exception=False) from e
-
-
-def _untouched(component: Any) -> Any:
-    """Hand on uploads as they lie on disk: what they are is for `load_photo` to find out."""
-
-    def preprocess(payload: Any) -> Union[str, list[str], None]:
-        files = getattr(payload, "root", payload)
-        return [file.path for file in files] if isinstance(files, list) else files and files.path
-
-    component.preprocess = preprocess
-    return component
+        raise gr.Error(html.escape(tell_error(e), quote=False), print_exception=False) from e
 
 
 class _Answers:
     """What the parts of the page ask for."""
 
-    def __init__(self, service: Service, shelf: Shelf):
-        self._service, self._shelf = service, shelf
+    def __init__(self, service: Service, shelf: Shelf, limits: Limits, looks: Looks, work: Optional[Path]):
+        self._service, self._shelf, self._limits, self._looks, self._work = service, shelf, limits, looks, work
+        self._uploads = Path(get_upload_folder()).resolve()
 
-    def look(self, path: Optional[str], weights: str, others: list[str]) -> tuple[Any, ...]:
+    def look(self, photo: Optional[Sent], weights: Optional[str], others: Optional[list[str]]) -> tuple[Any, ...]:
         """A new photo, or other weights for the one that is there."""
-        if not path:
-            return self._show(Visit())
+        if not photo:
+            return Visit(), None, "", ""
         with _plainly():
-            photo, faces = self._service.look(path, weights)
-            visit = Visit(photo, path, weights, faces)
-            self._compare(visit, others)
-        if not faces:
-            gr.Info("No face was found in this photo. Faces smaller than 20 pixels are not looked for.")
-        return self._show(visit)
+            visit = Visit(photo if isinstance(photo, Upload) else None, self._shelf.tidy(weights))
+            visit.others = self._compared(visit.weights, others)
+            faces, drawn, visit.scale = self._service.look(photo, visit.weights)
+            if visit.photo:
+                self._looks.put(visit.photo, visit.weights, faces)
+            if not faces:
+                gr.Info("No face was found in this photo. Faces smaller than 20 pixels are not looked for.")
+            elif len(faces) == self._limits.max_faces:
+                gr.Info(f"These are the {len(faces)} largest faces: no more are looked at in one photo.")
+            return visit, drawn, show_faces(faces, visit.picked), self._breakdown(visit, faces)
 
-    def compare(self, visit: Optional[Visit], others: list[str]) -> tuple[Visit, str]:
+    def compare(self, visit: Optional[Visit], others: Optional[list[str]]) -> tuple[Visit, str]:
+        """Other weights beside those that are there."""
         visit = visit or Visit()
         with _plainly():
-            self._compare(visit, others)
-        return visit, self._breakdown(visit)
+            visit.others = self._compared(visit.weights, others)
+            return visit, self._breakdown(visit, self._faces(visit))
 
-    def pick_row(self, visit: Visit, event: gr.EventData) -> tuple[Any, ...]:
+    def pick_row(self, visit: Optional[Visit], event: gr.EventData) -> tuple[Any, ...]:
         """A click on the row of a face."""
-        return self._pick(visit, int(event.face))
+        return self._pick(visit or Visit(), lambda _: getattr(event, "face", None))
 
-    def pick_box(self, visit: Visit, event: gr.SelectData) -> tuple[Any, ...]:
+    def pick_box(self, visit: Optional[Visit], event: gr.SelectData) -> tuple[Any, ...]:
         """A click into the photo: the smallest box that it is in."""
-        x, y = event.index
-        hit = [
-            ((x2 - x1) * (y2 - y1), index)
-            for index, (x1, y1, x2, y2) in enumerate(face.box for face in visit.faces)
-            if x1 <= x <= x2 and y1 <= y <= y2
-        ]
-        return self._pick(visit, min(hit)[1] if hit else visit.picked)
+        visit = visit or Visit()
 
-    def _pick(self, visit: Visit, index: int) -> tuple[Any, ...]:
-        if 0 <= index < len(visit.faces):
-            visit.picked = index
-        return visit, show_faces(visit.faces, visit.picked), self._breakdown(visit)
+        def find(faces: Sequence[Face]) -> Optional[int]:
+            try:
+                x, y = (v / visit.scale for v in event.index)
+            except (TypeError, ValueError):  # not of our page
+                return None
+            hit = [
+                ((x2 - x1) * (y2 - y1), index)
+                for index, (x1, y1, x2, y2) in enumerate(face.box for face in faces)
+                if x1 <= x <= x2 and y1 <= y <= y2
+            ]
+            return min(hit)[1] if hit else None
 
-    def _compare(self, visit: Visit, others: list[str]) -> None:
-        names = [name for name in others or () if name != visit.weights]
-        visit.others = {
-            name: visit.others.get(name) or self._shelf[name](visit.photo) for name in names if visit.photo is not None
-        }
+        return self._pick(visit, find)
 
-    def _show(self, visit: Visit) -> tuple[Any, ...]:
-        drawn = visit.photo and annotate(visit.photo, visit.faces)
-        return visit, drawn, show_faces(visit.faces, visit.picked), self._breakdown(visit)
-
-    def _breakdown(self, visit: Visit) -> str:
-        if not visit.faces:
-            return ""
-        said = {visit.weights: visit.faces, **visit.others}
-        # the same detector finds the same faces in the same order
+    def _pick(self, visit: Visit, choose: Callable[[Sequence[Face]], Any]) -> tuple[Any, ...]:
         with _plainly():
-            return show_breakdowns([(name, faces[visit.picked]) for name, faces in said.items()], visit.picked + 1)
+            faces = self._faces(visit)
+            index = choose(faces)
+            if isinstance(index, int) and 0 <= index < len(faces):
+                visit.picked = index
+            return visit, show_faces(faces, visit.picked), self._breakdown(visit, faces)
+
+    def _compared(self, weights: str, others: Any) -> list[str]:
+        """The names to compare with, each once."""
+        if not isinstance(others or [], list):
+            raise UnknownModelError("The weights to compare with are a list of names.")
+        names = dict.fromkeys(self._shelf.tidy(name) for name in others or ())
+        names.pop(weights, None)
+        if len(names) > self._limits.max_compared:
+            raise UnknownModelError(f"Compare with {self._limits.max_compared} weights at a time, at most.")
+        return list(names)
+
+    def _faces(self, visit: Visit, weights: Optional[str] = None) -> Sequence[Face]:
+        """The faces of a visitor's photo, looked for again where they are not kept any more."""
+        if visit.photo is None:
+            return []
+        weights = weights or visit.weights
+        faces = self._looks.get(visit.photo, weights)
+        if faces is None:
+            faces = self._service.faces(find_upload(visit.photo, self._uploads), weights)
+            self._looks.put(visit.photo, weights, faces)
+        return faces
+
+    def _breakdown(self, visit: Visit, faces: Sequence[Face]) -> str:
+        if not faces:
+            return ""
+        picked = [(visit.weights, faces[visit.picked])]
+        for name in visit.others if visit.photo else ():
+            if not is_heard():
+                break
+            # the same detector finds the same faces in the same order
+            picked.append((name, self._faces(visit, name)[visit.picked]))
+        return show_breakdowns(picked, visit.picked + 1)
 
     def many(
         self,
-        paths: Optional[list[str]],
+        photos: Optional[list[Sent]],
         weights: str,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  as Gradio wants it
     ) -> Iterator[tuple[Any, ...]]:
         """Photos and zips to a table and files, photo by photo."""
         rows: list[dict[str, Any]] = []
         with _plainly():
-            for row in self._service.each(paths, weights):
+            for row in self._service.each(photos, weights):
                 rows.append(row)
-                progress((len(rows), max(len(rows), len(paths or ()))), desc=row["file"])
+                progress((len(rows), max(len(rows), len(photos or ()))), desc=row["file"][-100:])
                 yield _table(rows), gr.skip()
         yield _table(rows), offer_files(rows)
 
-    def live(self, frame: Optional[Image.Image], weights: str, watch: Optional[Watch]) -> tuple[Any, ...]:
+    def live(self, picture: Optional[Sent], weights: str, watch: Optional[Watch]) -> tuple[Any, ...]:
         """The next picture of a camera."""
-        if frame is None:
+        if picture is None:
             return "", None
         with _plainly():
-            if watch is None or watch.weights != weights:
+            weights, now = self._shelf.tidy(weights), monotonic()
+            if watch is None or watch.weights != weights or now - watch.started > self._limits.max_live_seconds:
                 watch = Watch(weights, self._service.watch(weights))
-            people = watch.tracker(frame, monotonic() - watch.started)
-        return show_frame(frame, people), watch
+            frame, people = self._service.follow(watch.tracker, picture, monotonic() - watch.started)
+            return show_frame(frame, people), watch
 
     def film(
         self,
-        path: Optional[str],
+        video: Optional[Sent],
         weights: str,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  as Gradio wants it
     ) -> Iterator[tuple[Any, ...]]:
         """A film to its annotated copy and the ages over time; its frames on the way there."""
         seen: list[Moment] = []
-        with _plainly(), TemporaryDirectory() as folder:
+        with _plainly(), TemporaryDirectory(dir=self._work) as folder:
             # Gradio has a copy of its own before it comes back for more
             copy = str(Path(folder, "ages.mp4"))
-            for moment in self._service.film(path, copy, weights):
+            for moment in self._service.film(video, copy, weights):
                 seen.append(moment)
                 progress(moment.progress, desc=f"{moment.seconds:.1f} seconds seen")
-                # not gr.skip(): what Gradio keeps for a component after one, its sweep does not find
                 yield None, ""
             yield copy, show_ages(seen)
 
@@ -205,16 +230,32 @@ def _table(rows: list[dict[str, Any]]) -> list[list[Any]]:
 
 def make_page(limits: Optional[Limits] = None) -> gr.Blocks:
     """The page with its endpoints, not started yet; see `launch`."""
-    limits = limits or Limits.from_environment()
-    shelf = Shelf(limits)
-    service = Service(shelf, limits)
-    answers = _Answers(service, shelf)
-    with gr.Blocks(
-        title="How old does a face look?", analytics_enabled=False, delete_cache=(limits.sweep,) * 2
-    ) as page:
+    return build(limits or Limits.from_environment()).page
+
+
+class Built(NamedTuple):
+    """The page, not started, and what is behind it."""
+
+    page: gr.Blocks
+    service: Service
+    looks: Looks
+
+
+def build(limits: Limits, work: Optional[Path] = None) -> Built:
+    """Make the page.
+
+    Args:
+        limits: What visitors may ask for.
+        work: Where files lie that are worked on; the system's folder for temporary files without.
+    """
+    looks = Looks(limits.max_kept_size, 2 * limits.sweep)
+    shelf = Shelf(limits, work)
+    service = Service(shelf, limits, is_heard)
+    answers = _Answers(service, shelf, limits, looks, work)
+    with GatedBlocks(limits, title="How old does a face look?", analytics_enabled=False) as page:
         gr.Markdown(_INTRO)
         with gr.Tab("Photo"):
-            _add_photo(answers, shelf)
+            _add_photo(answers, shelf, limits)
         with gr.Tab("Live"):
             _add_live(answers, shelf, limits)
         with gr.Tab("Film"):
@@ -226,22 +267,22 @@ def make_page(limits: Optional[Limits] = None) -> gr.Blocks:
             with gr.Accordion(f"The card of {DEFAULT}: figures, training, licences", open=False):
                 gr.Markdown(_card(DEFAULT))
         _add_endpoints(service)
-    return page.queue(max_size=limits.queue, default_concurrency_limit=2)
+    # not api_open: requests that pass by the queue would pass by its limits
+    page.queue(max_size=limits.queue, default_concurrency_limit=_REQUESTS, api_open=False)
+    return Built(page, service, looks)
 
 
-def _add_photo(answers: _Answers, shelf: Shelf) -> None:
+def _add_photo(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
     visit = gr.State(time_to_live=3600)
     with gr.Row(equal_height=False):
         with gr.Column():
-            photo = _untouched(
-                gr.Image(
-                    label="your photo",
-                    type="filepath",
-                    image_mode=None,
-                    sources=["upload", "clipboard", "webcam"],
-                    height=420,
-                    elem_id="photo",
-                )
+            photo = gr.Image(
+                label="your photo",
+                type="filepath",
+                image_mode=None,
+                sources=["upload", "clipboard", "webcam"],
+                height=420,
+                elem_id="photo",
             )
             with gr.Row():
                 weights = _choose_weights(shelf)
@@ -249,7 +290,7 @@ def _add_photo(answers: _Answers, shelf: Shelf) -> None:
                     shelf.names,
                     label="compare with",
                     multiselect=True,
-                    max_choices=3,
+                    max_choices=limits.max_compared,
                     allow_custom_value=True,
                     elem_id="others",
                 )
@@ -282,7 +323,6 @@ def _add_live(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
                 label="your camera",
                 sources=["webcam"],
                 streaming=True,
-                type="pil",
                 webcam_options=gr.WebcamOptions(constraints={"video": {"width": 640, "height": 480}}),
                 elem_id="camera",
             )
@@ -296,7 +336,7 @@ def _add_live(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
         [seen, watch],
         stream_every=0.1,
         time_limit=limits.max_live_seconds,
-        concurrency_limit=4,
+        concurrency_limit=_CAMERAS,
         show_progress="hidden",
         api_visibility="private",
     )
@@ -305,14 +345,11 @@ def _add_live(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
 def _add_film(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
     with gr.Row(equal_height=False):
         with gr.Column():
-            film = _untouched(
-                gr.Video(
-                    label=f"a film of at most {limits.max_film_seconds} seconds",
-                    sources=["upload"],
-                    include_audio=False,
-                    height=360,
-                    elem_id="film",
-                )
+            film = gr.Video(
+                label=f"a film of at most {limits.max_film_seconds} seconds",
+                sources=["upload"],
+                height=360,
+                elem_id="film",
             )
             weights = _choose_weights(shelf)
             with gr.Row():
@@ -321,19 +358,19 @@ def _add_film(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
         with gr.Column():
             copy = gr.Video(label="with ages", interactive=False, autoplay=True, height=360, elem_id="copy")
     ages = gr.HTML(elem_id="ages")
-    running = start.click(answers.film, [film, weights], [copy, ages], api_visibility="private")
+    running = start.click(
+        answers.film, [film, weights], [copy, ages], concurrency_limit=_FILMS, api_visibility="private"
+    )
     stop.click(None, cancels=running, api_visibility="private")
 
 
 def _add_many(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
     with gr.Row():
-        photos = _untouched(
-            gr.File(
-                label=f"up to {limits.max_photos} photos, or zips of photos",
-                file_count="multiple",
-                file_types=[*sorted(picture_suffixes()), ".zip"],
-                elem_id="photos",
-            )
+        photos = gr.File(
+            label=f"up to {limits.max_photos} photos, or zips of photos",
+            file_count="multiple",
+            file_types=[*sorted(picture_suffixes()), ".zip"],
+            elem_id="photos",
         )
         with gr.Column():
             weights = _choose_weights(shelf)
@@ -373,8 +410,8 @@ def _add_endpoints(service: Service) -> None:
         return plainly
 
     with gr.Row(visible=False):
-        image = _untouched(gr.Image(label="image", type="filepath", image_mode=None))
-        images = _untouched(gr.File(label="images", file_count="multiple"))
+        image = gr.Image(label="image", type="filepath", image_mode=None)
+        images = gr.File(label="images", file_count="multiple")
         weights = gr.Textbox(None, label="weights")
         answered = gr.JSON(label="answer")
         for ask, given in ((service.predict, image), (service.explain, image), (service.predict_batch, images)):
@@ -406,18 +443,3 @@ came. Nothing is kept, counted or sent elsewhere.
 def _card(name: str) -> str:
     """The card of weights without what it says to machines."""
     return render_card(name).split("---\n", 2)[2]
-
-
-def launch(limits: Optional[Limits] = None, **options: Any) -> Any:
-    """Make the page and serve it; ``options`` as for `gradio.Blocks.launch`."""
-    limits = limits or Limits.from_environment()
-    page = make_page(limits)
-    return page.launch(
-        theme=_THEME,
-        css=CSS,
-        max_file_size=limits.max_file_size,
-        run_history=False,
-        enable_monitoring=False,
-        footer_links=["api", "settings"],
-        **options,
-    )

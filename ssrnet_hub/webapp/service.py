@@ -1,21 +1,52 @@
 """What the demo answers to programs: typed, documented, and the same ages as the command's."""
 
 import io
-from collections.abc import Iterator
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, NamedTuple, Optional, TypeVar, Union
+
+from PIL import Image
 
 from ..archives import read_zip
 from ..errors import ArchiveError, PhotoError, VideoError
 from ..estimator import AgeEstimator, Face
-from ..photos import Photo, load_photo
+from ..photos import load_photo
+from ..plots import annotate
 from ..tables import write_csv
-from ..tracking import AgeTracker
+from ..tracking import AgeTracker, Sighting
 from ..video import Moment, annotate_frames
 from .limits import Limits
 from .shelf import Shelf
+from .uploads import Upload
 
-__all__ = ["Service", "tell"]
+__all__ = ["Look", "Sent", "Service", "tell", "tell_error"]
+
+T = TypeVar("T")
+
+Sent = Union[Upload, bytes]
+"""A file as it reaches the service: an upload, or what was inside of a request or a zip."""
+
+_DRAWN_PIXELS = 2_000_000
+"""Largest picture that is drawn for the page, width x height."""
+
+
+class Look(NamedTuple):
+    """What was found in a photo.
+
+    Attributes:
+        faces: The largest first.
+        drawn: The photo with a box and the age of each face, reduced where it is large.
+        scale: Its width as a share of the photo's.
+    """
+
+    faces: list[Face]
+    drawn: Image.Image
+    scale: float
 
 
 def tell(face: Face) -> dict[str, Any]:
@@ -31,24 +62,46 @@ def tell(face: Face) -> dict[str, Any]:
     }
 
 
+def tell_error(error: Exception) -> str:
+    """What an error says, but where files lie on the server, and not at any length."""
+    roots = {tempfile.gettempdir(), os.environ.get("GRADIO_TEMP_DIR", tempfile.gettempdir())}
+    roots |= {os.path.realpath(root) for root in roots}
+    folders = "|".join(re.escape(root) for root in sorted(roots, key=len, reverse=True))
+    said = re.sub(rf"(?:{folders})[\\/](?:[^\s\\/'\"]+[\\/])*", "", str(error))
+    return said if len(said) <= 500 else f"{said[:499]}…"
+
+
 class Service:
     """Photos to ages, for whoever asks.
 
+    A few photos are worked on at a time, one of each who asks in turn: a hundred photos of one do not hold up the only
+    one of another.
+
     Errors are `SSRNetHubError`; they name an upload by its own name, not by where it lies.
+
+    Args:
+        shelf: The weights.
+        limits: What may be asked for.
+        is_heard: Tells whether somebody still waits for the answer that is being worked on; work ends otherwise.
     """
 
-    def __init__(self, shelf: Shelf, limits: Limits):
-        self._shelf, self._limits = shelf, limits
+    def __init__(self, shelf: Shelf, limits: Limits, is_heard: Callable[[], bool] = lambda: True):
+        self._shelf, self._limits, self._is_heard = shelf, limits, is_heard
+        self._turns = ThreadPoolExecutor(limits.workers, "photos")
+        # pictures of cameras do not wait for photos
+        self._quick_turns = ThreadPoolExecutor(limits.workers, "cameras")
 
-    def look(self, image: Optional[str], weights: Optional[str] = None) -> tuple[Any, list[Face]]:
-        """The upright photo, and the faces in it, the largest first."""
-        if not image:
+    def look(self, photo: Sent, weights: Optional[str] = None) -> Look:
+        """The faces in a photo, and a picture of them."""
+        return self._turns.submit(self._draw, self._shelf[weights], photo).result()
+
+    def faces(self, photo: Optional[Sent], weights: Optional[str] = None) -> list[Face]:
+        """The faces in a photo, the largest first."""
+        if not photo:
             raise PhotoError("There is no photo yet: upload one first.")
-        estimator = self._shelf[weights]
-        photo = _read(image, Path(image).name, self._limits)
-        return photo, estimator(photo)
+        return self._turns.submit(self._search, self._shelf[weights], photo).result()
 
-    def predict(self, image: str, weights: Optional[str] = None) -> dict[str, Any]:
+    def predict(self, image: Sent, weights: Optional[str] = None) -> dict[str, Any]:
         """Find the faces in a photo and tell their ages.
 
         Args:
@@ -62,9 +115,9 @@ class Service:
             "box", x1, y1, x2, y2 in pixels of the upright photo; "score" of the detector from 0 to 1; and "stages",
             each with "p", "eta", "delta", bin "width" and "contribution" in years, which add up to the age.
         """
-        return {"faces": [tell(face) for face in self.look(image, weights)[1]]}
+        return {"faces": [tell(face) for face in self.faces(image, weights)]}
 
-    def explain(self, image: str, weights: Optional[str] = None) -> dict[str, Any]:
+    def explain(self, image: Sent, weights: Optional[str] = None) -> dict[str, Any]:
         """Tell how the network got to the age of every face in a photo.
 
         Args:
@@ -74,10 +127,10 @@ class Service:
         Returns:
             {"faces": [...]}, as predict answers, each with an "explanation" in words.
         """
-        faces = self.look(image, weights)[1]
+        faces = self.faces(image, weights)
         return {"faces": [{**tell(face), "explanation": face.explain()} for face in faces]}
 
-    def predict_batch(self, images: list[str], weights: Optional[str] = None) -> dict[str, Any]:
+    def predict_batch(self, images: list[Sent], weights: Optional[str] = None) -> dict[str, Any]:
         """Find the faces in many photos and tell their ages.
 
         Args:
@@ -90,61 +143,122 @@ class Service:
         """
         return {"photos": list(self.each(images, weights))}
 
-    def each(self, images: Optional[list[str]], weights: Optional[str] = None) -> Iterator[dict[str, Any]]:
-        """What `predict_batch` answers, photo by photo."""
+    def each(self, images: Optional[Sequence[Sent]], weights: Optional[str] = None) -> Iterator[dict[str, Any]]:
+        """What `predict_batch` answers, photo by photo, as long as somebody waits for it."""
         if not images:
             raise PhotoError("There are no photos yet: upload some first.")
+        if isinstance(images, (str, bytes)):
+            images = [images]
         estimator = self._shelf[weights]
         count = 0
-        for path in images:
-            for name, photo in self._unpack(path):
+        for number, sent in enumerate(images, start=1):
+            for name, photo in self._unpack(sent, number):
                 count += 1
                 if count > self._limits.max_photos:
                     raise PhotoError(f"These are more than {self._limits.max_photos} photos: send fewer at a time.")
-                yield self._row(estimator, name, photo)
+                if not self._is_heard():
+                    return
+                yield self._turns.submit(self._row, estimator, name, photo).result()
 
-    def film(self, video: Optional[str], target: str, weights: Optional[str] = None) -> Iterator[Moment]:
-        """Write an annotated copy of a film, moment by moment; as `annotate_frames`."""
+    def film(self, video: Optional[Sent], target: str, weights: Optional[str] = None) -> Iterator[Moment]:
+        """Write an annotated copy of a film, moment by moment; as `annotate_frames`, but the faces have no crops."""
         if not video:
             raise VideoError("There is no film yet: upload one first.")
-        limits = self._limits
-        yield from annotate_frames(
-            video, target, self._shelf[weights], max_seconds=limits.max_film_seconds, max_pixels=limits.max_film_pixels
+        if not isinstance(video, Upload):
+            raise VideoError("A film has to be uploaded.")
+        moments = annotate_frames(
+            video,
+            target,
+            self._shelf[weights],
+            max_seconds=self._limits.max_film_seconds,
+            max_pixels=self._limits.max_film_pixels,
         )
+        try:
+            while moment := self._turns.submit(next, moments, None).result():
+                yield moment._replace(people=[_without_crop(sighting) for sighting in moment.people])
+        finally:
+            moments.close()
 
     def watch(self, weights: Optional[str] = None) -> AgeTracker:
-        """What follows the faces before a camera, frame by frame."""
+        """What follows the faces before a camera, for `follow`."""
         return AgeTracker(self._shelf.quick(weights))
 
-    def _unpack(self, path: str) -> Iterator[tuple[str, Union[Photo, ArchiveError]]]:
-        name = Path(path).name
-        if Path(path).suffix.lower() != ".zip":
-            yield name, path
+    def follow(self, tracker: AgeTracker, picture: Sent, seconds: float) -> tuple[Image.Image, list[Sighting]]:
+        """The next picture of a camera, upright, and the people in it.
+
+        Args:
+            tracker: Of this camera, as `watch` answered it.
+            picture: As the camera sent it.
+            seconds: When it was taken.
+        """
+
+        def step() -> tuple[Image.Image, list[Sighting]]:
+            frame = self._read(picture, "The camera's picture", self._limits.max_film_pixels)
+            return frame, tracker(frame, seconds)
+
+        return self._quick_turns.submit(step).result()
+
+    def close(self) -> None:
+        """Take no more work; what is begun is done, and what waits is not."""
+        for turns in (self._turns, self._quick_turns):
+            turns.shutdown(cancel_futures=True)
+
+    def _unpack(self, sent: Sent, number: int) -> Iterator[tuple[str, Union[Sent, ArchiveError]]]:
+        if not isinstance(sent, Upload) or Path(sent).suffix.lower() != ".zip":
+            yield Path(sent).name if isinstance(sent, Upload) else f"picture {number}", sent
             return
-        limits = self._limits
+        name = Path(sent).name
         try:
-            for inner, content in read_zip(path, max_files=limits.max_photos, max_file_size=limits.max_file_size):
+            for inner, content in read_zip(
+                sent, max_files=self._limits.max_photos, max_file_size=self._limits.max_file_size
+            ):
                 yield f"{name}/{inner}", content
         except ArchiveError as e:
             yield name, e
 
-    def _row(self, estimator: AgeEstimator, name: str, photo: Union[Photo, ArchiveError]) -> dict[str, Any]:
+    def _draw(self, estimator: AgeEstimator, photo: Sent) -> Look:
+        image = self._read(photo)
+        faces = estimator(image)
+        width = image.width
+        if image.width * image.height > _DRAWN_PIXELS:
+            ratio = (_DRAWN_PIXELS / (image.width * image.height)) ** 0.5
+            image.thumbnail((max(image.width * ratio, 1), max(image.height * ratio, 1)))
+        scale = image.width / width
+        return Look(faces, annotate(image, [_scaled(face, scale) for face in faces]), scale)
+
+    def _search(self, estimator: AgeEstimator, photo: Sent) -> list[Face]:
+        return estimator(self._read(photo))
+
+    def _row(self, estimator: AgeEstimator, name: str, photo: Union[Sent, ArchiveError]) -> dict[str, Any]:
         if isinstance(photo, ArchiveError):
-            return {"file": name, "faces": [], "error": str(photo)}
+            return {"file": name, "faces": [], "error": tell_error(photo)}
         try:
-            faces = estimator(_read(photo, name, self._limits))
+            faces = estimator(self._read(photo, name))
         except PhotoError as e:
-            return {"file": name, "faces": [], "error": str(e)}
+            return {"file": name, "faces": [], "error": tell_error(e)}
         return {"file": name, "faces": [tell(face) for face in faces], "error": None}
 
+    def _read(self, photo: Sent, name: str = "The picture", max_pixels: Optional[int] = None) -> Image.Image:
+        """The one place where the page reads a picture."""
+        if not isinstance(photo, (Upload, bytes)):
+            raise PhotoError("A photo has to be uploaded.")
+        try:
+            return load_photo(photo, max_pixels or self._limits.max_pixels)
+        except PhotoError as e:
+            said = str(e).replace("The picture", name, 1) if isinstance(photo, bytes) else str(e)
+            raise type(e)(said.replace(", or raise the limit with max_pixels", "")) from e
 
-def _read(photo: Photo, name: str, limits: Limits) -> Any:
-    try:
-        return load_photo(photo, limits.max_pixels)
-    except PhotoError as e:
-        # where an upload lies is nobody's business
-        said = str(e).replace(str(photo), name) if isinstance(photo, str) else str(e).replace("The picture", name, 1)
-        raise type(e)(said.replace(", or raise the limit with max_pixels", "")) from e
+
+def _scaled(face: Face, scale: float) -> Face:
+    return replace(face, box=tuple(scale * v for v in face.box))
+
+
+_NOTHING = Image.new("RGB", (1, 1))
+
+
+def _without_crop(sighting: Sighting) -> Sighting:
+    # those of a film would fill the memory
+    return replace(sighting, face=replace(sighting.face, crop=_NOTHING))
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:

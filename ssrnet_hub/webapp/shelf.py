@@ -5,7 +5,7 @@ import tempfile
 from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
@@ -29,13 +29,14 @@ class Shelf:
 
     Args:
         limits: How large weights may be, how many are kept, and how large photos may be.
+        folder: Where weights lie while they are loaded; the system's folder for temporary files without.
     """
 
-    def __init__(self, limits: Limits):
-        self._limits = limits
-        self._detector = MTCNNDetector()
+    def __init__(self, limits: Limits, folder: Optional[Path] = None):
+        self._limits, self._folder = limits, folder
+        self._detector = MTCNNDetector(max_faces=limits.max_faces)
         # a camera's picture has to be done with before the next one is there
-        self._quick_detector = MTCNNDetector(min_face=40, max_side=640)
+        self._quick_detector = MTCNNDetector(min_face=40, max_side=640, max_faces=limits.max_faces)
         self._default = self._make(None)
         self._kept: OrderedDict[str, AgeEstimator] = OrderedDict()
         self._lock = Lock()
@@ -44,6 +45,17 @@ class Shelf:
     def names(self) -> list[str]:
         """The zoo's weights of age that can be had here, the default first."""
         return [w.name for w in ZOO.values() if not w.ends and (w.embedded or w.repo)]
+
+    @staticmethod
+    def tidy(name: Any) -> str:
+        """A name as it is kept: without space around it, and the default's where there is none.
+
+        Raises:
+            UnknownModelError: It is no text.
+        """
+        if name is not None and not isinstance(name, str):
+            raise UnknownModelError("A name of weights is a text.")
+        return (name or "").strip() or DEFAULT
 
     def __getitem__(self, name: Optional[str]) -> AgeEstimator:
         """The estimator of some weights, made where it is not at hand.
@@ -56,7 +68,7 @@ class Shelf:
             HubError: The Hub does not hand them out to anybody, or they are too large.
             SSRNetHubError: They are no weights of age of this package.
         """
-        name = (name or DEFAULT).strip()
+        name = self.tidy(name)
         if name == DEFAULT:
             return self._default
         with self._lock:
@@ -86,7 +98,7 @@ class Shelf:
             )
         repo, revision = match["repo"], match["revision"]
         # nothing stays on disk: what is kept is kept in memory
-        with tempfile.TemporaryDirectory() as cache:
+        with tempfile.TemporaryDirectory(dir=self._folder) as cache:
             commit = self._check(repo, revision, cache)
             wanted = {"name": name} if weights else {"name": repo, "revision": commit}
             return self._make(from_pretrained(**wanted, token=False, cache_dir=cache))

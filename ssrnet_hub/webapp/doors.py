@@ -1,0 +1,169 @@
+"""Which requests reach the page at all."""
+
+import asyncio
+import ipaddress
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Optional
+from urllib.parse import parse_qs, urlsplit
+
+import gradio as gr
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..errors import ConfigError
+from .limits import Limits
+
+__all__ = ["Doors", "answered_hosts", "is_loopback"]
+
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_NAME = re.compile(r"\*|(\*\.)?[a-z0-9_]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]", re.IGNORECASE)
+
+_OPEN = re.compile(
+    r"""
+    /(config/?|theme\.css|favicon\.ico|manifest\.json|robots\.txt)?
+  | /(assets|static|svelte)/.+
+  | /gradio_api/(
+        (app_id|info|login_check|user|reset)/?|openapi\.json|theme\.css|startup-events
+      | upload|upload_progress|file=(?!https?://).+
+      | (call|run|api)/.+|queue/(join|data|status)|cancel|heartbeat/[^/]+|stream/[^/]+(/close)?
+      | mcp(/.*)?
+    )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"""Paths that the page, Gradio's clients and MCP ask for. Gradio has others, which would run FFmpeg on what is posted,
+write what a session shows to the disk, or fetch addresses for anybody."""
+
+_HEARS = re.compile(r"/gradio_api/(queue/data|call/.+/(?P<event>[^/]+))")
+_POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
+"""For browsers: whatever comes to stand in the page, nothing is loaded from or sent to another host."""
+
+_PATIENCE = 10.0
+"""Nobody need listen yet to what was asked for less than so many seconds ago."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that is bound to this host."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def answered_hosts(host: str, names: Sequence[str]) -> list[str]:
+    """The names under which the page answers, as `TrustedHostMiddleware` takes them.
+
+    A page of another site can have the name of its host resolve to this machine, and would then be let in by the
+    browser as if it were this one (DNS rebinding).
+
+    Args:
+        host: What the server is bound to. Without names, any is answered where that is not loopback.
+        names: Other names, like ``age.example.org`` or ``*.example.org``, without a port.
+
+    Raises:
+        ConfigError: A name is none.
+    """
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"{name!r:.100} is no name of a host: leave out scheme, port and path, as in age.example.org."
+            )
+    if not names and not is_loopback(host):
+        return ["*"]
+    own = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return list(dict.fromkeys((*_LOOPBACK, own, *names)))
+
+
+class Doors:
+    """Middleware around Gradio's application: refuses what is not for the page, and notes who listens.
+
+    Args:
+        app: The application.
+        limits: How large requests may be.
+        hosts: Names under which it answers, as of `answered_hosts`. Pages of other hosts may not use it, unless these
+            are all that there are.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits, hosts: Sequence[str]):
+        self._app, self._hosts = app, hosts
+        self._trusted = TrustedHostMiddleware(self._enter, hosts, www_redirect=False)
+        self._limited = RequestBodyLimitMiddleware(app, limits.max_request_size)
+        self._uploading = RequestBodyLimitMiddleware(app, limits.max_upload_size)
+        self._listening: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._trusted(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await self._app(scope, receive, send)
+
+    async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers, path = Headers(scope=scope), scope["path"].removeprefix(scope.get("root_path", ""))
+        if not _OPEN.fullmatch(path):
+            await PlainTextResponse("Not found", 404)(scope, receive, send)
+        elif not self._is_ours(headers.get("origin")):
+            await PlainTextResponse("Pages of other hosts may not use this one", 403)(scope, receive, send)
+        else:
+            app = self._uploading if path == "/gradio_api/upload" else self._limited
+            with self._listen(scope, path):
+                await app(scope, receive, _with_policy(send))
+
+    def _is_ours(self, origin: Optional[str]) -> bool:
+        """Whether a request comes from a page of ours, or from none."""
+        if origin is None or "*" in self._hosts:
+            return True
+        try:
+            host = urlsplit(origin).hostname or ""
+        except ValueError:
+            return False
+        names = [name.strip("[]").lower() for name in self._hosts]
+        return any(host == name or (name.startswith("*.") and host.endswith(name[1:])) for name in names)
+
+    @contextmanager
+    def _listen(self, scope: Scope, path: str) -> Iterator[None]:
+        """Count a request that waits for answers, by its session or event, while it does."""
+        hears = _HEARS.fullmatch(path) if scope["method"] == "GET" else None
+        if hears is None:
+            yield
+            return
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        listener = hears["event"] or query.get("session_hash", [""])[0]
+        self._listening[listener] += 1
+        try:
+            yield
+        finally:
+            self._listening[listener] -= 1
+            if not self._listening[listener]:
+                del self._listening[listener]
+
+    async def end_unheard(self, blocks: gr.Blocks) -> None:
+        """End, from now on, what is asked for and not listened to; Gradio does where somebody did once."""
+        while True:
+            await asyncio.sleep(1)
+            before = time.monotonic() - _PATIENCE
+            for event in list(blocks._queue.event_ids_to_events.values()):
+                if event.enqueue_time < before and self._listening.keys().isdisjoint((event._id, event.session_hash)):
+                    await blocks._queue.clean_events(event_id=event._id)
+                    if event.streaming:
+                        # it may be waiting for the next picture of a camera
+                        event.run_time, event.closed = math.inf, True
+                        event.signal.set()
+
+
+def _with_policy(send: Send) -> Send:
+    async def add(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)["content-security-policy"] = _POLICY
+        await send(message)
+
+    return add

@@ -1,0 +1,190 @@
+"""What the functions of the page get from outside: files only as uploads of this server, and nothing without bounds."""
+
+import asyncio
+import base64
+import binascii
+import ipaddress
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import Any, Union
+from urllib.parse import unquote
+
+import gradio as gr
+import httpx
+from gradio.context import LocalContext
+from gradio_client.utils import strip_invalid_filename_characters
+from safehttpx import AsyncSecureTransport
+
+from ..errors import PhotoError
+from .limits import Limits
+from .uploads import Upload, find_upload
+
+__all__ = ["GatedBlocks", "download", "is_heard"]
+
+_TEXT = 1000
+"""Longest text that is taken, characters: names of weights are all there is."""
+
+_DEPTH = 8
+_NO_FILE = object()
+
+_SECONDS, _REDIRECTS = 60, 5
+"""Of a download, at most."""
+
+_TRANSLATED = [ipaddress.ip_network(network) for network in ("64:ff9b::/96", "2002::/16")]
+"""Addresses on the internet that a router may turn into those of a private network."""
+
+
+class GatedBlocks(gr.Blocks):
+    """Blocks whose functions, whichever components they take, get no files but uploads of this server.
+
+    Wherever a request refers to a file, as ``{"path": ...}`` or ``{"url": ...}``, the function gets
+
+    * the `Upload`, where the path is one of this server's or an address on the internet, which is downloaded;
+    * the bytes, where the URL is a ``data:`` URL; they never come to the disk.
+
+    Anything else is refused, with one message whatever lies at the path. Gradio's components see none of it: they
+    would decode pictures without our limits and hand films to FFmpeg.
+
+    Uploads are not told apart by session, as Gradio does not either: whoever knows the path of one, which holds a
+    digest of its content and of a secret, may use it.
+
+    Args:
+        limits: How large files may be.
+        **kwargs: As for `gradio.Blocks`.
+    """
+
+    def __init__(self, limits: Limits, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._limits = limits
+        self._folder = Path(self.GRADIO_CACHE).resolve()
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False) -> Any:
+        try:
+            files = [await self._admit(value) for value in inputs]
+        except PhotoError as e:
+            raise gr.Error(str(e), print_exception=False) from e
+        others = [value if file is _NO_FILE else None for value, file in zip(inputs, files, strict=True)]
+        values = await super().preprocess_data(block_fn, others, state, explicit_call)
+        # a request may have more inputs than the function takes
+        return [value if file is _NO_FILE else file for value, file in zip(values, files, strict=False)]
+
+    async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        try:
+            return await super().process_api(*args, **kwargs)
+        finally:
+            session = kwargs.get("session_hash")
+            if session is not None and session == kwargs.get("event_id"):
+                # of a request without a session Gradio makes one, which nobody can come back to
+                self.state_holder.session_data.pop(session, None)
+                self.state_holder.time_last_used.pop(session, None)
+
+    async def _admit(self, value: Any, depth: int = 0) -> Any:
+        """The value with its files in place of what refers to them, or that there are none in it."""
+        if depth > _DEPTH or (isinstance(value, str) and len(value) > _TEXT):
+            raise PhotoError("This request holds more than the page takes.")
+        if isinstance(value, dict) and not value.keys().isdisjoint(("path", "url")):
+            return await self._receive(value.get("path"), value.get("url"))
+        if not isinstance(value, (dict, list)):
+            return _NO_FILE
+        if len(value) > self._limits.max_photos:
+            raise PhotoError(f"These are more than {self._limits.max_photos} photos: send fewer at a time.")
+        if isinstance(value, dict):
+            inner = {key: await self._admit(item, depth + 1) for key, item in value.items()}
+            found = {key: value[key] if file is _NO_FILE else file for key, file in inner.items()}
+            return _NO_FILE if all(file is _NO_FILE for file in inner.values()) else found
+        files = [await self._admit(item, depth + 1) for item in value]
+        if all(file is _NO_FILE for file in files):
+            return _NO_FILE
+        # among files a text would pass for a path
+        both = zip(value, files, strict=True)
+        return [find_upload(item, self._folder) if file is _NO_FILE else file for item, file in both]
+
+    async def _receive(self, path: Any, url: Any) -> Union[Upload, bytes, None]:
+        if not path and not url:
+            return None
+        where = path or url
+        if isinstance(where, str):
+            if where.startswith("data:"):
+                return _decode(where, self._limits.max_file_size)
+            if where.startswith(("http://", "https://")):
+                return await download(where, self._folder, self._limits.max_file_size)
+        return find_upload(where, self._folder)
+
+
+def _decode(url: str, max_size: int) -> bytes:
+    """The bytes in a ``data:`` URL."""
+    kind, _, data = url.partition(",")
+    if len(data) // 4 * 3 > max_size:
+        raise _too_large(max_size)
+    try:
+        if kind.endswith(";base64"):
+            return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        pass
+    raise PhotoError("The data: URL in this request is damaged.")
+
+
+async def download(url: str, folder: Path, max_size: int) -> Upload:
+    """Download a file from the internet, but from no network of the server's own.
+
+    Args:
+        url: Its address, http or https.
+        folder: Where uploads lie; the file gets a folder of its own there.
+        max_size: Largest file, bytes.
+
+    Raises:
+        PhotoError: The address is not on the internet, or does not answer with a file, or with one that is too large.
+    """
+    try:
+        return await asyncio.wait_for(_download(url, folder, max_size), _SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, asyncio.TimeoutError) as e:
+        # one message, or it would say what there is in the server's network
+        raise PhotoError("This address is not on the internet, or does not answer with a file.") from e
+
+
+async def _download(url: str, folder: Path, max_size: int) -> Upload:
+    address = httpx.URL(url)
+    for _ in range(_REDIRECTS):
+        transport = AsyncSecureTransport(await _resolve(address.host))
+        async with (
+            httpx.AsyncClient(transport=transport, timeout=_SECONDS) as client,
+            client.stream("GET", address) as response,
+        ):
+            if response.has_redirect_location:
+                address = address.join(response.headers["location"])
+                if address.scheme not in ("http", "https"):
+                    break
+                continue
+            if response.status_code != httpx.codes.OK:
+                break
+            name = strip_invalid_filename_characters(PurePosixPath(unquote(address.path)).name) or "file"
+            file = Path(tempfile.mkdtemp(dir=folder), name)
+            size = 0
+            with file.open("wb") as out:
+                async for chunk in response.aiter_bytes():
+                    size += len(chunk)
+                    if size > max_size:
+                        raise _too_large(max_size)
+                    out.write(chunk)
+            return Upload(file)
+    raise ValueError(url)
+
+
+async def _resolve(host: str) -> str:
+    """An address of a host that is on the internet."""
+    for *_, (ip, *_) in await asyncio.get_running_loop().getaddrinfo(host, None):
+        address = ipaddress.ip_address(ip)
+        if address.is_global and not address.is_multicast and not any(address in network for network in _TRANSLATED):
+            return ip
+    raise ValueError(host)
+
+
+def _too_large(max_size: int) -> PhotoError:
+    return PhotoError(f"This file has more than the limit of {max_size:,} bytes.")
+
+
+def is_heard() -> bool:
+    """Whether anybody still waits for what the function in progress answers; True outside of one."""
+    blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    event = blocks and event_id and blocks._queue.event_ids_to_events.get(event_id)
+    return not event or event.alive

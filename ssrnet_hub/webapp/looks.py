@@ -1,0 +1,65 @@
+"""What was found in visitors' photos, for as long and as far as memory allows."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from threading import Lock
+from typing import Optional
+
+from ..estimator import Face
+from .uploads import Upload
+
+__all__ = ["Looks"]
+
+_Key = tuple[Upload, str]
+
+_FACE = 8192
+"""Bytes of a face besides its crop."""
+
+
+class Looks:
+    """Faces by photo and weights. Those looked at longest ago go first, and all of them after a while.
+
+    Args:
+        max_size: Bytes of memory, about.
+        max_age: How long they are kept, seconds.
+    """
+
+    def __init__(self, max_size: int, max_age: float):
+        self._max_size, self._max_age = max_size, max_age
+        self._kept: OrderedDict[_Key, tuple[float, int, Sequence[Face]]] = OrderedDict()
+        self._size = 0
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, photo: Upload, weights: str) -> Optional[Sequence[Face]]:
+        """The faces in a photo as some weights see them; None where they are not kept."""
+        self.sweep()
+        with self._lock:
+            if (photo, weights) not in self._kept:
+                return None
+            self._kept.move_to_end((photo, weights))
+            return self._kept[photo, weights][2]
+
+    def put(self, photo: Upload, weights: str, faces: Sequence[Face]) -> None:
+        """Keep the faces in a photo."""
+        size = _FACE + sum(_FACE + 4 * face.crop.width * face.crop.height for face in faces)
+        with self._lock:
+            self._drop((photo, weights))
+            self._kept[photo, weights] = time.monotonic(), size, faces
+            self._size += size
+            while self._size > self._max_size:
+                self._drop(next(iter(self._kept)))
+
+    def sweep(self) -> None:
+        """Forget what is older than ``max_age``."""
+        before = time.monotonic() - self._max_age
+        with self._lock:
+            for key in [key for key, (since, _, _) in self._kept.items() if since < before]:
+                self._drop(key)
+
+    def _drop(self, key: _Key) -> None:
+        if key in self._kept:
+            self._size -= self._kept.pop(key)[1]

@@ -1,0 +1,131 @@
+"""The page on the network: its doors, its folder and its end."""
+
+import asyncio
+import atexit
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from typing import Any, Optional
+
+import gradio.mcp
+import gradio.routes
+
+from .doors import Doors, answered_hosts, is_loopback
+from .limits import Limits
+from .page import THEME, build
+from .uploads import Folder
+from .views import CSS
+
+__all__ = ["launch"]
+
+_THREADS = 64
+"""For what is being answered, most of which waits for its turn."""
+
+
+def launch(
+    limits: Optional[Limits] = None,
+    *,
+    allowed_hosts: Sequence[str] = (),
+    prevent_thread_lock: bool = False,
+    **options: Any,
+) -> tuple[Any, str, Optional[str]]:
+    """Make the page and serve it, until Ctrl+C or SIGTERM.
+
+    What visitors send lies in a folder of this server's own, which goes when it ends.
+
+    Args:
+        limits: What visitors may ask for; as the environment says without.
+        allowed_hosts: Names under which the page answers, besides those that the environment variable
+            ``SSRNET_HUB_DEMO_ALLOWED_HOSTS`` lists; see `answered_hosts`.
+        prevent_thread_lock: Return as soon as the page is served; it is until Python ends.
+        **options: As for `gradio.Blocks.launch`.
+
+    Returns:
+        What `gradio.Blocks.launch` does: the application and its address here, and elsewhere if it has one.
+
+    Raises:
+        ConfigError: A limit or a name of a host is none.
+    """
+    limits = limits or Limits.from_environment()
+    bound = options.get("server_name") or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    names = os.environ.get("SSRNET_HUB_DEMO_ALLOWED_HOSTS", "").split(",")
+    hosts = answered_hosts(bound, [name.strip() for name in (*allowed_hosts, *names) if name.strip()])
+    if not is_loopback(bound) and not options.get("quiet"):
+        asked = "under any name" if hosts == ["*"] else f"as {', '.join(hosts)}"
+        print(f"Everybody who reaches this machine can use the page on {bound}, {asked}.", file=sys.stderr)
+    with ExitStack() as ending:
+        if threading.current_thread() is threading.main_thread() and not prevent_thread_lock:
+            # as Ctrl+C does, so that what is below comes to its end
+            before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+            ending.callback(signal.signal, signal.SIGTERM, before)
+        folder = ending.enter_context(_own_folder())
+        page, service, looks = build(limits, folder.work)
+
+        @asynccontextmanager
+        async def guarded(app: gradio.routes.App) -> AsyncIterator[None]:
+            # around everything that Gradio has put around its routes, of which the one for CORS answers by itself
+            app.middleware_stack = doors = Doors(app.middleware_stack, limits, hosts)
+            unheard = asyncio.create_task(doors.end_unheard(page))
+            yield
+            unheard.cancel()
+
+        started = page.launch(
+            theme=THEME,
+            css=CSS,
+            max_file_size=limits.max_file_size,
+            max_threads=_THREADS,
+            state_session_capacity=limits.max_sessions,
+            run_history=False,
+            enable_monitoring=False,
+            footer_links=["api", "settings"],
+            app_kwargs={"lifespan": guarded},
+            prevent_thread_lock=True,
+            # neither another way in, past the checks of hosts, nor a way out
+            **{"share": False, "ssr_mode": False, "num_workers": 0, **options},
+        )
+        ending.callback(service.close)
+        ending.callback(page.close, verbose=False)
+        folder.keep()
+        ended = threading.Event()
+
+        def sweep() -> None:
+            while not ended.wait(limits.sweep):
+                folder.sweep(limits.sweep)
+                looks.sweep()
+                for known in page.temp_file_sets:
+                    # Gradio's own sweep, which finds less, would go by them
+                    known.clear()
+
+        ending.callback(ended.set)
+        threading.Thread(target=sweep, name="sweep", daemon=True).start()
+        if prevent_thread_lock:
+            atexit.register(ending.pop_all().close)
+            return started
+        with suppress(KeyboardInterrupt):
+            # a wait without an end is not interrupted on every system
+            while not ended.wait(1):
+                pass
+    return started
+
+
+@contextmanager
+def _own_folder() -> Iterator[Folder]:
+    """A folder of this server's own, in which Gradio puts its files."""
+    folder = Folder()
+    # Gradio reads the variable for each component, and these modules when they are imported
+    before = os.environ.get("GRADIO_TEMP_DIR"), gradio.mcp.DEFAULT_TEMP_DIR, gradio.routes.DEFAULT_TEMP_DIR
+    os.environ["GRADIO_TEMP_DIR"] = gradio.mcp.DEFAULT_TEMP_DIR = gradio.routes.DEFAULT_TEMP_DIR = str(folder.uploads)
+    try:
+        yield folder
+    finally:
+        variable, gradio.mcp.DEFAULT_TEMP_DIR, gradio.routes.DEFAULT_TEMP_DIR = before
+        if variable is None:
+            del os.environ["GRADIO_TEMP_DIR"]
+        else:
+            os.environ["GRADIO_TEMP_DIR"] = variable
+        folder.remove()
+        # once more: what was still being answered may have been written since
+        atexit.register(folder.remove)

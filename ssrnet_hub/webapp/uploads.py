@@ -1,0 +1,121 @@
+"""The files of a running server, in a folder of its own that goes when the server does."""
+
+import os
+import shutil
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Union
+
+from filelock import FileLock, Timeout
+
+from ..errors import PhotoError
+
+__all__ = ["Folder", "Upload", "find_upload"]
+
+_PREFIX = "ssrnet_hub-"
+
+
+class Upload(str):
+    """Path of a file that was found among the uploads; a plain string is no such path."""
+
+    __slots__ = ()
+
+
+def find_upload(path: Any, folder: Path) -> Upload:
+    """The upload that a request names by its path.
+
+    Args:
+        path: As the request has it.
+        folder: Where uploads lie, resolved.
+
+    Raises:
+        PhotoError: The path, links followed, is not one of a file in that folder. The message is the same whatever
+            else is there, or is not.
+    """
+    try:
+        file = Path(path).resolve(strict=True)
+        if file.is_relative_to(folder) and file.is_file():
+            return Upload(file)
+    except (TypeError, OSError, ValueError, RuntimeError):  # no path, no such file, no possible name, links in a circle
+        pass
+    raise PhotoError("This file is not, or no longer, among the uploads of this server: upload it again.")
+
+
+class Folder:
+    """A server's own folder.
+
+    The server holds a lock on it while it runs. Folders whose server was killed are removed when the next one starts.
+
+    Args:
+        base: Where the folder is made; by default where Gradio would put uploads, ``GRADIO_TEMP_DIR``, or the system's
+            folder for temporary files.
+
+    Attributes:
+        uploads: What visitors send, and what they are answered.
+        work: What is being worked on.
+    """
+
+    def __init__(self, base: Union[str, os.PathLike, None] = None):
+        base = Path(base or os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()).resolve()
+        base.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(base)
+        self._lock = _claim(base)
+        self._path = Path(self._lock.lock_file).with_suffix("")
+        self.uploads, self.work = self._path / "uploads", self._path / "work"
+        self._path.mkdir(mode=0o700)
+        self.uploads.mkdir()
+        self.work.mkdir()
+        self._kept: set[Path] = set()
+
+    def keep(self) -> None:
+        """Let the files that are there now outlast every sweep: they are the page's own."""
+        self._kept = {path for path in self.uploads.rglob("*") if path.is_file()}
+
+    def sweep(self, age: float) -> None:
+        """Remove uploads and answers that are older than so many seconds."""
+        before = time.time() - age
+        # what is in a folder comes before the folder
+        for path in sorted(self.uploads.rglob("*"), reverse=True):
+            # a file that just came, or one more in the folder, is not to be lost: the next sweep finds it
+            with suppress(OSError):
+                status = path.lstat()
+                if path in self._kept or max(status.st_mtime, status.st_ctime) > before:
+                    continue
+                if path.is_dir():
+                    path.rmdir()
+                else:
+                    path.unlink()
+
+    def remove(self) -> None:
+        """Remove the folder; no harm where it is gone."""
+        shutil.rmtree(self._path, ignore_errors=True)
+        self._lock.release()
+        with suppress(OSError):
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+
+
+def _claim(base: Path) -> FileLock:
+    """The lock on a name that no other server has."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=_PREFIX, suffix=".lock", dir=base)
+        os.close(handle)
+        lock = FileLock(name)
+        try:
+            lock.acquire(timeout=0)
+            return lock
+        except Timeout:
+            # another server, which starts as well, takes it for a leftover
+            continue
+
+
+def _remove_leftovers(base: Path) -> None:
+    for name in base.glob(f"{_PREFIX}*.lock"):
+        with suppress(Timeout, OSError):
+            # of another user's there is nothing to remove; and a link could be to anything
+            if name.is_symlink() or (hasattr(os, "getuid") and name.stat().st_uid != os.getuid()):
+                continue
+            with FileLock(name).acquire(timeout=0):
+                shutil.rmtree(name.with_suffix(""), ignore_errors=True)
+                name.unlink(missing_ok=True)
