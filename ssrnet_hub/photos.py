@@ -2,28 +2,36 @@
 
 import io
 import os
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import TypeVar, Union
+from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 import numpy as np
-import torch
 from PIL import ExifTags, Image
 
+from .bombs import check_exif, check_picture, check_size
 from .errors import PhotoError, PhotoTooLargeError
+
+if TYPE_CHECKING:  # a process that only decodes does without
+    import torch
 
 __all__ = ["FORMATS", "MAX_PIXELS", "Photo", "by_pixels", "load_photo", "picture_suffixes"]
 
 T = TypeVar("T")
 
-Photo = Union[str, os.PathLike, bytes, Image.Image, np.ndarray, torch.Tensor]
+Photo = Union[str, os.PathLike, bytes, Image.Image, np.ndarray, "torch.Tensor"]
 
 MAX_PIXELS = 120_000_000
 """Default limit on the size of a picture, width x height."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF", "PPM", "TGA")
 """Formats that are opened, by Pillow's names. Those that run another program, like EPS, are left out."""
+
+_SLOW_PIXELS = 2_000_000
+"""Largest picture of the kinds that Pillow decodes in Python, at up to 5 seconds a megapixel."""
 
 
 def picture_suffixes() -> set[str]:
@@ -45,15 +53,15 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
     Raises:
         PhotoTooLargeError: The picture has more than ``max_pixels``; it was not decoded.
-        PhotoError: Not a picture, or a damaged one, or no such file.
+        PhotoError: Not a picture, a damaged one, one that takes far more work than its size says, or no such file.
     """
     name = "The picture"
-    if isinstance(photo, (np.ndarray, torch.Tensor)):
+    if isinstance(photo, np.ndarray) or _is_tensor(photo):
         image = _from_array(photo)
     elif isinstance(photo, Image.Image):
         image = photo
     elif isinstance(photo, bytes):
-        image = _open(io.BytesIO(photo), len(photo), name)
+        image = _open(photo, len(photo), name, max_pixels)
     elif isinstance(photo, (str, os.PathLike)):
         name = os.fspath(photo)
         try:
@@ -62,7 +70,7 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
             raise PhotoError(f"{name:.300} cannot be read: {getattr(e, 'strerror', None) or e}.") from e
         if Path(photo).is_dir():
             raise PhotoError(f"{name} is a folder, not a picture.")
-        image = _open(Path(photo), size, name)
+        image = _open(Path(photo), size, name, max_pixels)
     else:
         raise PhotoError(
             "A photo is a path, bytes, a PIL image, an array (H, W, 3) or a tensor (3, H, W), "
@@ -72,16 +80,20 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
         width, height = image.size
         if not width or not height:
             raise PhotoError(f"{name} has no pixels: {width}x{height}.")
-        if width * height > max_pixels:
-            raise PhotoTooLargeError(
-                f"{name} has {width}x{height} = {width * height / 1e6:.1f} megapixels, more than the limit of "
-                f"{max_pixels / 1e6:.1f}. Reduce it, or raise the limit with max_pixels."
+        check_size(name, width, height, max_pixels)
+        tiles = getattr(image, "tile", ())
+        if width * height > _SLOW_PIXELS and any(tile.codec_name in Image.DECODERS for tile in tiles):
+            raise PhotoError(
+                f"{name} would take too much work to decode: {image.format} of this kind is read up to "
+                f"{_SLOW_PIXELS / 1e6:.0f} megapixels. Save it in another format, such as PNG."
             )
         upright = _to_rgb(_upright(image))
         upright.info = {}  # with its EXIF, the upright picture would be turned again by whoever reads it next
         return upright
     except PhotoError:
         raise
+    except MemoryError as e:
+        raise PhotoError(f"{name} takes more memory to decode than there is.") from e
     except Exception as e:  # decoders raise anything on damaged or hostile files
         raise PhotoError(f"{name} is damaged: {e}.") from e
     finally:
@@ -106,20 +118,34 @@ def by_pixels(photos: Iterable[tuple[Image.Image, T]], most: int = 16_000_000) -
         yield part
 
 
-def _open(file: Union[Path, io.BytesIO], size: int, name: str) -> Image.Image:
+def _is_tensor(photo: Any) -> bool:
+    torch = sys.modules.get("torch")  # without which nobody has a tensor
+    return torch is not None and isinstance(photo, torch.Tensor)
+
+
+def _open(file: Union[Path, bytes], size: int, name: str, max_pixels: int) -> Image.Image:
     if not size:
         raise PhotoError(f"{name} is empty: 0 bytes.")
     try:
+        if isinstance(file, bytes):
+            check_picture(file, name, max_pixels)
+        else:
+            with file.open("rb") as opened, mmap(opened.fileno(), 0, access=ACCESS_READ) as data:
+                check_picture(data, name, max_pixels)
         with warnings.catch_warnings():
             # of size, where the limit is ours and checked before the pixels are decoded; and of damaged EXIF
             warnings.simplefilter("ignore")
-            return Image.open(file, formats=FORMATS)
+            return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS)
+    except PhotoError:
+        raise
     except Image.DecompressionBombError as e:
         raise PhotoTooLargeError(
             f"{name}: {e} To allow it all the same, raise PIL.Image.MAX_IMAGE_PIXELS as well as max_pixels."
         ) from e
     except Image.UnidentifiedImageError as e:
         raise PhotoError(f"{name} is not a picture of a known format ({', '.join(FORMATS)}).") from e
+    except MemoryError as e:
+        raise PhotoError(f"{name} takes more memory to decode than there is.") from e
     except Exception as e:  # decoders raise anything on damaged or hostile files
         raise PhotoError(f"{name} cannot be read as a picture: {e}.") from e
 
@@ -141,10 +167,18 @@ def _upright(image: Image.Image) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+            # as Pillow reads it, where it is not a bomb
+            turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation)) if _has_fair_exif(image) else None
     except Exception:  # damaged EXIF says nothing about the pixels, which are there
         turn = None
     return image if turn is None else image.transpose(turn)
+
+
+def _has_fair_exif(image: Image.Image) -> bool:
+    exif = image.info.get("exif")
+    if exif is None and "Raw profile type exif" in image.info:
+        exif = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
+    return exif is None or check_exif(exif)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -172,9 +206,9 @@ def _to_uint8(values: np.ndarray) -> np.ndarray:
     return (values * (255 / top)).clip(0, 255).round().astype(np.uint8)
 
 
-def _from_array(array: Union[np.ndarray, torch.Tensor]) -> Image.Image:
+def _from_array(array: Union[np.ndarray, "torch.Tensor"]) -> Image.Image:
     shape = tuple(array.shape)
-    if isinstance(array, torch.Tensor):
+    if not isinstance(array, np.ndarray):
         array = array.detach().cpu()
         if array.is_floating_point():
             array = array.float()
