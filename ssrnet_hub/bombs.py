@@ -27,11 +27,15 @@ _GIF_BLOCKS = 20_000
 _GIF_COMMENT_BLOCKS = 1_000  # Pillow joins them one by one
 _PNM_HEADER = 65_536  # read byte by byte
 _TIFF_PAGES = 1_000
+_TIFF_ENTRIES = 100_000
 _TIFF_TILES = 32_768
 _JPEG2000_TILES = 10_000
 _JPEG2000_PARTS = 2_000_000  # packets, and code blocks
+_JPEG2000_SEGMENTS = 200_000
+_BOXES = 100_000
 _AVIF_ITEMS = 70_000  # a grid has up to 256 x 256
 _AVIF_PASSES = 8  # color, transparency, layers
+_AVIF_UNITS = 100_000
 
 
 class _Costly(Exception):
@@ -82,44 +86,47 @@ def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
 # JPEG
 
 _MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd7])")  # neither stuffing nor a restart, which have no length
+_SOS = 0xDA
 _WITHOUT_LENGTH = {*range(0x02, 0xC0), 0xC8, 0xD8, 0xD9, *range(0xF0, 0xFE)}
 
 
 def _segments(data: Data) -> Iterator[tuple[int, int, int]]:
     """Marker, start and end of the segments of a JPEG up to its end; what trails it may be another picture."""
     position, scanning = 2, False
-    while match := _MARKER.search(data, position):
+    for _ in range(_SEGMENTS):
+        match = _MARKER.search(data, position)
+        if not match:
+            return
         position, marker = match.end(), match[1][0]
         if marker == 0xD9 and scanning:
             return
         if marker in _WITHOUT_LENGTH:
             continue
-        scanning |= marker == 0xDA
+        scanning |= marker == _SOS
         start, position = position, position + max(2, int.from_bytes(data[position : position + 2], "big"))
         yield marker, start + 2, position
+    raise _Costly(f"it has more than {_SEGMENTS} segments")
 
 
 def count_scans(data: Data) -> int:
-    """Scans of a JPEG, not of the thumbnails in it; more than `MAX_SCANS` are not all counted."""
-    scans = 0
-    for number, (marker, _, _) in enumerate(_segments(data)):
-        scans += marker == 0xDA
-        if scans > MAX_SCANS or number > _SEGMENTS:
-            return MAX_SCANS + 1
-    return scans
+    """Scans of a JPEG, not of the thumbnails in it; more than `MAX_SCANS` need not all be counted."""
+    try:
+        return sum(marker == _SOS for marker, _, _ in _segments(data))
+    except _Costly:
+        return MAX_SCANS + 1
 
 
 def _check_jpeg(data: Data, name: str, max_pixels: int) -> None:
-    if count_scans(data) > MAX_SCANS:
-        raise _Costly(f"it has more than {MAX_SCANS} scans, or too many segments")
-    exif, end, between = [], 2, 0
+    exif, scans, end, between = [], 0, 2, 0
     for marker, start, after in _segments(data):
-        between += start - 4 - end
+        scans += marker == _SOS
+        if scans > MAX_SCANS:
+            raise _Costly(f"it has more than {MAX_SCANS} scans")
+        if scans:
+            continue
+        between, end = between + start - 4 - end, after
         if between > 65_536:  # skipped byte by byte
             raise _Costly("there is too much between its segments")
-        if marker == 0xDA:
-            break
-        end = after
         segment = data[start:after]
         if marker == 0xE1 and segment.startswith(b"Exif\0\0"):
             exif.append(segment[6:])
@@ -221,6 +228,8 @@ class _Tiff:
         self._data = data
         self._order = "<" if data[:2] == b"II" else ">"
         big = data[2:3] == b"+"
+        self._entries = 0
+        self.repeated: set[int] = set()
         # number of entries; tag, type and number of values; value, or where it is
         self._forms = ("Q", "HHQ", "Q") if big else ("H", "HHI", "I")
         (self.first,) = struct.unpack_from(self._order + self._forms[2], data, 8 if big else 4)
@@ -230,27 +239,26 @@ class _Tiff:
 
         Raises:
             _Costly: Its values, which a decoder keeps, are larger than the file.
-            _Damaged: It says twice how large the picture is.
         """
         counter, entry, pointer = (struct.Struct(self._order + form) for form in self._forms)
         tags: dict[int, _Value] = {}
         following, overlap = 0, 0
         if offset + counter.size <= len(self._data):
             (count,) = counter.unpack_from(self._data, offset)
-            if count > 65_535:
-                raise _Costly("a directory has too many entries")
+            self._entries += count
+            if self._entries > _TIFF_ENTRIES:
+                raise _Costly("its directories have too many entries")
             start = offset + counter.size
-            end = start + count * (entry.size + pointer.size)
-            for place in range(
-                start, min(end, len(self._data) - entry.size - pointer.size + 1), entry.size + pointer.size
-            ):
+            step = entry.size + pointer.size
+            end = start + count * step
+            for place in range(start, min(end, len(self._data) - step + 1), step):
                 tag, kind, number = entry.unpack_from(self._data, place)
                 at, size = place + entry.size, number * _SIZES.get(kind, 0)
                 if size > pointer.size:
                     (at,) = pointer.unpack_from(self._data, at)
                     overlap += max(0, min(size, len(self._data) - at))
-                if tag in tags and tag in _ONE_OF_EACH | _LISTS:
-                    raise _Damaged(f"tag {tag} is there twice")
+                if tag in tags:
+                    self.repeated.add(tag)
                 tags[tag] = _Value(kind, number, at)
             if overlap > 2 * len(self._data) + 65_536:
                 raise _Costly("its tags overlap")
@@ -269,10 +277,9 @@ class _Tiff:
 
     def numbers(self, value: _Value) -> tuple[int, ...]:
         """The values of a tag; none where they are no numbers or not there."""
-        values = struct.Struct(f"{self._order}{value.count}{_NUMBERS.get(value.type, 'x')}")
-        if values.size > len(self._data) - value.start:
+        if value.type not in _NUMBERS or value.count * _SIZES[value.type] > len(self._data) - value.start:
             return ()
-        return values.unpack_from(self._data, value.start)
+        return struct.unpack_from(f"{self._order}{value.count}{_NUMBERS[value.type]}", self._data, value.start)
 
 
 def _check_directories(block: bytes) -> None:
@@ -282,7 +289,7 @@ def _check_directories(block: bytes) -> None:
     try:
         tiff = _Tiff(block)
         tiff.check(tiff.first)
-    except (struct.error, _Damaged):
+    except struct.error:
         pass
 
 
@@ -318,6 +325,9 @@ def _check_layout(tiff: _Tiff, tags: dict[int, _Value], size: int, max_pixels: i
             raise _Damaged(f"tag {tag} is no number")
         return tiff.numbers(tags[tag])[0]
 
+    # readers of one file do not agree on which of two counts
+    if repeated := tiff.repeated & {*_ONE_OF_EACH, *_LISTS, *_LONGEST}:
+        raise _Damaged(f"tag {min(repeated)} is there twice")
     width, height = number(_WIDTH), number(_HEIGHT)
     if _TILE_WIDTH in tags or _TILE_OFFSETS in tags:
         if _STRIP_OFFSETS in tags:
@@ -340,9 +350,10 @@ def _check_layout(tiff: _Tiff, tags: dict[int, _Value], size: int, max_pixels: i
             raise _Costly(f"tag {tag} has {tags[tag].count} values, more than {most}")
     if number(_COMPRESSION, 1) != 1 and tiles > 1:
         # the same bytes, however large, decompressed for every tile
-        if sizes not in tags:
+        lengths = tiff.numbers(tags[sizes]) if sizes in tags else ()
+        if not lengths:
             raise _Damaged("it does not say how large its strips or tiles are")
-        if sum(tiff.numbers(tags[sizes])) > size:
+        if sum(lengths) > size:
             raise _Costly("its strips or tiles overlap")
 
 
@@ -351,7 +362,9 @@ def _check_layout(tiff: _Tiff, tags: dict[int, _Value], size: int, max_pixels: i
 
 def _boxes(data: Data, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Kind, start and end of the boxes in a part of a file."""
-    while start + 8 <= end:
+    for _ in range(_BOXES):
+        if start + 8 > end:
+            return
         size, kind = struct.unpack_from(">I4s", data, start)
         body = start + 8
         if size == 1:
@@ -362,6 +375,7 @@ def _boxes(data: Data, start: int, end: int) -> Iterator[tuple[bytes, int, int]]
             raise _Damaged(f"box {kind!r} ends before it starts")
         yield kind, body, min(after, end)
         start = after
+    raise _Costly(f"it has more than {_BOXES} boxes")
 
 
 # JPEG 2000
@@ -379,7 +393,7 @@ def _check_jpeg2000(data: Data, name: str, max_pixels: int) -> None:
             raise _Damaged("it has no codestream")
     position += 2
     size = 0, 0
-    components = tiles = layers = packets = blocks = end = tile_parts = 0
+    components = tiles = layers = packets = blocks = end = segments = 0
     orders = 1
     while position + 2 <= len(data) and data[position] == 0xFF and (marker := data[position + 1]) != _EOC:
         if marker == _SOD:  # the data of a tile
@@ -406,10 +420,11 @@ def _check_jpeg2000(data: Data, name: str, max_pixels: int) -> None:
         elif marker == _SOT:
             (length,) = struct.unpack_from(">I", data, body + 2)
             end = position + length
-            tile_parts += 1
         elif marker not in _OTHERS:
             raise _Damaged(f"marker FF{marker:02X} is not known")
-        if max(packets * layers * orders, blocks) * tiles * components > _JPEG2000_PARTS or tile_parts > 1 << 16:
+        segments += 1
+        parts = max(packets * layers * orders, blocks) * tiles * components
+        if parts > _JPEG2000_PARTS or segments > _JPEG2000_SEGMENTS:
             raise _Costly("it is cut into too many parts")
         position = after
 
@@ -523,7 +538,9 @@ def _items(data: Data, start: int, inner: int) -> Iterator[tuple[int, bytes]]:
 def _frames(payload: bytes) -> tuple[int, int]:
     """Frames of an AV1 stream, shown or not, and their largest size in pixels."""
     position = frames = pixels = 0
-    while position < len(payload):
+    for _ in range(_AVIF_UNITS):
+        if position >= len(payload):
+            return frames, pixels
         header, position = payload[position], position + 1 + (payload[position] >> 2 & 1)
         size = len(payload) - position
         if header & 2:
@@ -538,7 +555,7 @@ def _frames(payload: bytes) -> tuple[int, int]:
             pixels = max(pixels, _sequence_pixels(payload[position : position + 256]))
         frames += kind in (3, 6)
         position += size
-    return frames, pixels
+    raise _Costly(f"a frame has more than {_AVIF_UNITS} parts")
 
 
 def _sequence_pixels(header: bytes) -> int:

@@ -22,10 +22,6 @@ from .hub import get_extras
 from .onnx_graph import OPSET, open_session, to_onnx
 from .runtime import make_runtime
 
-if os.environ.get("ORT_DISABLE_TELEMETRY") == "1":
-    # imported by the program before ssrnet_hub, it did not see the variable
-    onnxruntime.disable_telemetry_events()
-
 __all__ = ["ONNX_FILES", "export_onnx", "export_program", "open_session", "to_onnx"]
 
 ONNX_FILES = {"float32": "model.onnx", "float16": "model_fp16.onnx", "int8": "model_int8.onnx"}

@@ -18,6 +18,10 @@ from torch import Tensor, fx, nn
 
 from .fused import ANSWER, FusedSSRNet
 
+if os.environ.get("ORT_DISABLE_TELEMETRY") == "1":
+    # imported by the program before ssrnet_hub, it did not see the variable
+    onnxruntime.disable_telemetry_events()
+
 __all__ = ["OPSET", "open_session", "to_onnx", "write_graph"]
 
 OPSET = 17

@@ -1,11 +1,14 @@
-"""Films in, films with boxes and ages out. Films are untrusted: kind, length and size are checked before a frame is."""
+"""Films in, films with boxes and ages out."""
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple, Union
+from time import monotonic
+from typing import NamedTuple, Optional, Union
 
-from .errors import SSRNetHubError, VideoError
+from .decoding import Decoder
+from .errors import OutputError, SSRNetHubError, VideoError
 from .estimator import AgeEstimator
 from .files import replace_file
 from .photos import MAX_PIXELS
@@ -36,23 +39,45 @@ def annotate_video(
     *,
     max_seconds: float = 600.0,
     max_pixels: int = MAX_PIXELS,
+    max_frames: int = 150_000,
+    max_total_pixels: int = 500_000_000_000,
+    timeout: Optional[float] = None,
     rate: float = 10.0,
+    decoder: Optional[Decoder] = None,
 ) -> list[Moment]:
     """Write a copy of a film with boxes, numbers of people and their smoothed ages, without its sound.
 
+    The film is decoded in another process, which nothing in the film keeps from ending.
+
     Args:
-        source: A film that FFmpeg reads.
+        source: An MP4, MOV, WebM, MKV, AVI or MJPEG file.
         target: The copy, MP4 with H.264; nothing is left there if it cannot be finished.
         estimator: What finds faces and tells their ages.
         max_seconds: Longest film.
         max_pixels: Largest frame, width x height.
+        max_frames: Most frames that are decoded, those included that are left out.
+        max_total_pixels: Most pixels that are decoded in all.
+        timeout: Seconds after which the work is given up; never without.
         rate: Frames a second that are looked at and written, at most; the others are left out.
+        decoder: What decodes the film, with limits of its own on time and memory.
 
     Raises:
-        VideoError: No film, a damaged one, or one that is too long or too large.
+        VideoError: No film, one of another kind, a damaged one, or one that is over a limit.
         SSRNetHubError: PyAV or trackers (extra ``video``) is not installed, or the target cannot be written.
     """
-    return list(annotate_frames(source, target, estimator, max_seconds=max_seconds, max_pixels=max_pixels, rate=rate))
+    moments = annotate_frames(
+        source,
+        target,
+        estimator,
+        max_seconds=max_seconds,
+        max_pixels=max_pixels,
+        max_frames=max_frames,
+        max_total_pixels=max_total_pixels,
+        timeout=timeout,
+        rate=rate,
+        decoder=decoder,
+    )
+    return [moment for moment in moments if moment is not None]
 
 
 def annotate_frames(
@@ -62,50 +87,54 @@ def annotate_frames(
     *,
     max_seconds: float = 600.0,
     max_pixels: int = MAX_PIXELS,
+    max_frames: int = 150_000,
+    max_total_pixels: int = 500_000_000_000,
+    timeout: Optional[float] = None,
     rate: float = 10.0,
-) -> Iterator[Moment]:
-    """`annotate_video`, frame by frame: the copy is there once the last was taken, and not if one stops before."""
+    decoder: Optional[Decoder] = None,
+) -> Iterator[Optional[Moment]]:
+    """`annotate_video`, frame by frame: the copy is there once the last was taken, and not if one stops before.
+
+    While there is no frame to look at, None comes about every half second, so that one can stop.
+    """
     try:
         import av
     except ImportError as e:
         raise SSRNetHubError("Films are read by the extra video: pip install 'ssrnet_hub[video]'.") from e
-    name, last = Path(source).name, None
+    name, start = Path(source).name, monotonic()
+    frames = (decoder or Decoder()).read_film(
+        source,
+        rate=rate,
+        max_seconds=max_seconds,
+        max_pixels=max_pixels,
+        max_frames=max_frames,
+        max_total_pixels=max_total_pixels,
+    )
+    tracker = AgeTracker(estimator)
     try:
-        # a file that is there, and no address or playlist that names others
-        with av.open(str(Path(source).resolve(strict=True)), options={"protocol_whitelist": "file"}) as film:
-            if not film.streams.video:
-                raise VideoError(f"{name} has no pictures in it.")
-            stream = film.streams.video[0]
-            length = float(stream.duration * stream.time_base) if stream.duration else (film.duration or 0) / 1e6
-            _check(name, length, stream.width * stream.height, max_seconds, max_pixels)
-            tracker = AgeTracker(estimator)
-            with replace_file(Path(target)) as temporary, av.open(str(temporary), "w", format="mp4") as copy:
-                out = copy.add_stream("libx264", rate=round(min(rate, float(stream.average_rate or rate)) or rate))
-                # H.264 wants even sides
-                out.width, out.height = stream.width // 2 * 2, stream.height // 2 * 2
-                out.pix_fmt = "yuv420p"
-                for frame in film.decode(stream):
-                    seconds = frame.time or 0.0
-                    _check(name, seconds, frame.width * frame.height, max_seconds, max_pixels)
-                    if last is not None and seconds < last + 0.999 / rate:
-                        continue
-                    last = seconds
-                    image = frame.to_image()
-                    people = tracker(image, seconds)
-                    drawn = annotate_people(image, people)
-                    copy.mux(out.encode(av.VideoFrame.from_image(drawn.crop((0, 0, out.width, out.height)))))
-                    yield Moment(seconds, people, min(seconds / length, 1.0) if length else 0.0)
-                copy.mux(out.encode())
-                if last is None:
-                    raise VideoError(f"{name} has no frame that can be read.")
+        with (
+            closing(frames),
+            replace_file(Path(target)) as temporary,
+            av.open(str(temporary), "w", format="mp4") as copy,
+        ):
+            out = None
+            for frame in frames:
+                if timeout is not None and monotonic() > start + timeout:
+                    raise VideoError(f"{name} takes longer than {timeout:g} seconds.")
+                if frame is None:
+                    yield None
+                    continue
+                if out is None:
+                    out = copy.add_stream("libx264", rate=round(min(rate, frame.rate or rate)) or rate)
+                    # H.264 wants even sides
+                    out.width, out.height = (side // 2 * 2 for side in frame.image.size)
+                    out.pix_fmt = "yuv420p"
+                people = tracker(frame.image, frame.seconds)
+                drawn = annotate_people(frame.image, people)
+                copy.mux(out.encode(av.VideoFrame.from_image(drawn.crop((0, 0, out.width, out.height)))))
+                yield Moment(frame.seconds, people, frame.progress)
+            copy.mux(out.encode())
     except SSRNetHubError:
         raise
     except (av.error.FFmpegError, OSError, ValueError) as e:
-        raise VideoError(f"{name} cannot be read as a film: {getattr(e, 'strerror', None) or e}.") from e
-
-
-def _check(name: str, seconds: float, pixels: int, max_seconds: float, max_pixels: int) -> None:
-    if seconds > max_seconds:
-        raise VideoError(f"{name} is longer than {max_seconds:g} seconds.")
-    if pixels > max_pixels:
-        raise VideoError(f"The frames of {name} have {pixels:,} pixels, more than the limit of {max_pixels:,}.")
+        raise OutputError(f"{target} cannot be written: {getattr(e, 'strerror', None) or e}.") from e

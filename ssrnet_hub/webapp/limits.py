@@ -24,6 +24,10 @@ class Limits:
         max_compared: Weights to compare with at a time.
         max_film_seconds: Longest film.
         max_film_pixels: Largest frame of a film, width x height.
+        max_film_frames: Most frames of a film, those included that are left out.
+        max_film_total_pixels: Most pixels of all its frames together.
+        max_film_work_seconds: Longest that a film is worked at.
+        max_decode_seconds: Longest that decoding a photo, or going on with a film, may take.
         max_live_seconds: How long a camera is watched before its visitor has to start it again.
         max_weights_size: Largest weights that are downloaded, bytes.
         kept_weights: Weights kept in memory besides the embedded ones; those asked for longest ago go first.
@@ -43,6 +47,10 @@ class Limits:
     max_compared: int = 3
     max_film_seconds: int = 120
     max_film_pixels: int = 9_000_000
+    max_film_frames: int = 30_000
+    max_film_total_pixels: int = 30_000_000_000
+    max_film_work_seconds: int = 900
+    max_decode_seconds: int = 10
     max_live_seconds: int = 300
     max_weights_size: int = 50_000_000
     kept_weights: int = 4

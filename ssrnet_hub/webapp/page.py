@@ -209,8 +209,9 @@ class _Answers:
             # Gradio has a copy of its own before it comes back for more
             copy = str(Path(folder, "ages.mp4"))
             for moment in self._service.film(video, copy, weights):
-                seen.append(moment)
-                progress(moment.progress, desc=f"{moment.seconds:.1f} seconds seen")
+                if moment is not None:
+                    seen.append(moment)
+                    progress(moment.progress, desc=f"{moment.seconds:.1f} seconds seen")
                 yield None, ""
             yield copy, show_ages(seen)
 

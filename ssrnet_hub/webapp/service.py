@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, Optional, TypeVar, Union
 from PIL import Image
 
 from ..archives import read_zip
+from ..decoding import Decoder
 from ..errors import ArchiveError, PhotoError, VideoError
 from ..estimator import AgeEstimator, Face
-from ..photos import load_photo
 from ..plots import annotate
 from ..tables import write_csv
 from ..tracking import AgeTracker, Sighting
@@ -90,6 +90,8 @@ class Service:
         self._turns = ThreadPoolExecutor(limits.workers, "photos")
         # pictures of cameras do not wait for photos
         self._quick_turns = ThreadPoolExecutor(limits.workers, "cameras")
+        # at most 25 bytes a pixel are needed, for grey of 16 bits; the rest is the process itself
+        self._decoder = Decoder(limits.max_decode_seconds, (1 << 30) + 32 * limits.max_pixels)
 
     def look(self, photo: Sent, weights: Optional[str] = None) -> Look:
         """The faces in a photo, and a picture of them."""
@@ -160,22 +162,27 @@ class Service:
                     return
                 yield self._turns.submit(self._row, estimator, name, photo).result()
 
-    def film(self, video: Optional[Sent], target: str, weights: Optional[str] = None) -> Iterator[Moment]:
+    def film(self, video: Optional[Sent], target: str, weights: Optional[str] = None) -> Iterator[Optional[Moment]]:
         """Write an annotated copy of a film, moment by moment; as `annotate_frames`, but the faces have no crops."""
         if not video:
             raise VideoError("There is no film yet: upload one first.")
         if not isinstance(video, Upload):
             raise VideoError("A film has to be uploaded.")
+        limits = self._limits
         moments = annotate_frames(
             video,
             target,
             self._shelf[weights],
-            max_seconds=self._limits.max_film_seconds,
-            max_pixels=self._limits.max_film_pixels,
+            max_seconds=limits.max_film_seconds,
+            max_pixels=limits.max_film_pixels,
+            max_frames=limits.max_film_frames,
+            max_total_pixels=limits.max_film_total_pixels,
+            timeout=limits.max_film_work_seconds,
+            decoder=self._decoder,
         )
         try:
-            while moment := self._turns.submit(next, moments, None).result():
-                yield moment._replace(people=[_without_crop(sighting) for sighting in moment.people])
+            while (moment := self._turns.submit(next, moments, _OVER).result()) is not _OVER:
+                yield moment and moment._replace(people=[_without_crop(sighting) for sighting in moment.people])
         finally:
             moments.close()
 
@@ -243,7 +250,7 @@ class Service:
         if not isinstance(photo, (Upload, bytes)):
             raise PhotoError("A photo has to be uploaded.")
         try:
-            return load_photo(photo, max_pixels or self._limits.max_pixels)
+            return self._decoder.load_photo(photo, max_pixels or self._limits.max_pixels)
         except PhotoError as e:
             said = str(e).replace("The picture", name, 1) if isinstance(photo, bytes) else str(e)
             raise type(e)(said.replace(", or raise the limit with max_pixels", "")) from e
@@ -254,6 +261,7 @@ def _scaled(face: Face, scale: float) -> Face:
 
 
 _NOTHING = Image.new("RGB", (1, 1))
+_OVER: Any = object()
 
 
 def _without_crop(sighting: Sighting) -> Sighting:
