@@ -54,7 +54,8 @@ def read_zip(
     except ArchiveError:
         raise
     except Exception as e:  # whatever a damaged archive makes zipfile raise
-        raise ArchiveError(f"The zip cannot be read: {e!s:.200}.") from e
+        # the system's errors end with where the file lies
+        raise ArchiveError(f"The zip cannot be read: {getattr(e, 'strerror', None) or e!s:.200}.") from e
     with archive:
         entries = _find_pictures(archive)
         if len(entries) > max_files:

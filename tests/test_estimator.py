@@ -346,6 +346,22 @@ def test_more_faces_than_one_forward_pass_takes(estimator, photo):
         assert [face.crop.tobytes() for face in one] == [face.crop.tobytes() for face in other]
 
 
+def test_fewer_faces_at_once_of_a_model_that_takes_more_memory(estimator):
+    costly = AgeEstimator(timm.create_model("ssrnet", img_size=200), framing=Framing(), runtime="eager")
+    assert estimator.batch_size > 100 > 20 > costly.batch_size
+    seen = []
+    forward_stages = costly.model.forward_stages
+    costly.model.forward_stages = lambda x: seen.append(len(x)) or forward_stages(x)
+    assert len(costly.crops([np.zeros((64, 64, 3), np.uint8)] * 30)) == 30
+    assert sum(seen) == 30 and max(seen) == costly.batch_size
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_models_that_take_no_pictures(channels):
+    with pytest.raises(ArchitectureError, match=f"takes {channels}"):
+        AgeEstimator(timm.create_model("ssrnet", in_chans=channels), framing=Framing())
+
+
 def test_crops_are_as_the_photos_faces(estimator, pair):
     faces = estimator(pair)
     crops = estimator.crops([face.crop for face in faces])

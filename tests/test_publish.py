@@ -282,6 +282,35 @@ def test_check_tensors(folder, tmp_path):
         verify_model(model, check)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pixels": torch.zeros(4, 3, 64, 64)},
+        {"pixels": torch.zeros(4, 3, 65, 64, dtype=torch.uint8)},
+        {"pixels": torch.zeros(4, 1, 64, 64, dtype=torch.uint8)},
+        {"pixels": torch.zeros(0, 3, 64, 64, dtype=torch.uint8)},
+        {"pixels": torch.zeros(17, 3, 64, 64, dtype=torch.uint8)},
+        {"pixels": torch.zeros((), dtype=torch.uint8)},
+        {"other": torch.zeros(21_000_000, dtype=torch.uint8)},
+    ],
+    ids=lambda change: str({key: tuple(value.shape) for key, value in change.items()}),
+)
+def test_check_tensors_that_are_none(folder, change):
+    check = write_check(from_pretrained(folder), folder / "check.safetensors")
+    save_file({**load_file(check), **change}, check)
+    with pytest.raises(CheckError, match="no check tensors"):
+        from_pretrained(folder, verify=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int32, torch.complex64, torch.bool], ids=str)
+def test_check_tensors_of_another_type(folder, dtype):
+    check = write_check(from_pretrained(folder), folder / "check.safetensors")
+    tensors = load_file(check)
+    save_file({**tensors, "age": tensors["age"].to(dtype)}, check)
+    with pytest.raises(CheckError, match="age differ"):
+        from_pretrained(folder, verify=True)
+
+
 def test_check_tensors_notice_other_preprocessing(folder, tmp_path):
     check = write_check(from_pretrained(folder), folder / "check.safetensors")
     config = json.loads((folder / "config.json").read_text())

@@ -60,3 +60,11 @@ def test_script(pair, tmp_path):
     subprocess.run(command, check=True)
     said = get_extras(from_pretrained(tmp_path / "mean"))["training"]["command"]
     assert said == "python scripts/average.py run0 run1 --output DIR"
+
+
+def test_weights_with_a_training_of_odd_types(tmp_path):
+    model = timm.create_model("ssrnet")
+    folder = save_pretrained(model, tmp_path / "run", training="none")
+    with pytest.raises(ConfigError, match="training is not an object"):
+        average_weights([folder, folder], tmp_path / "mean")
+    assert not (tmp_path / "mean").exists()

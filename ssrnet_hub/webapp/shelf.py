@@ -15,13 +15,13 @@ from ..errors import HubError, SSRNetHubError, UnknownModelError
 from ..estimator import AgeEstimator
 from ..faces import MTCNNDetector
 from ..hub import CONFIG_FILE, WEIGHTS_FILE, from_pretrained, read_model_config
+from ..untrusted import MAX_FILE_SIZE
 from ..zoo import DEFAULT, ZOO
 from .limits import Limits
 
 __all__ = ["Shelf"]
 
 _REPO = re.compile(r"(?P<repo>[A-Za-z0-9][\w-]*(\.[\w-]+)*/[A-Za-z0-9][\w-]*(\.[\w-]+)*)(@(?P<revision>[\w.-]+))?")
-_CONFIG_SIZE = 1_000_000
 
 
 class Shelf:
@@ -108,13 +108,20 @@ class Shelf:
         try:
             info = HfApi(token=False).model_info(repo, revision=revision, files_metadata=True, timeout=20)
             sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-            for file, limit in ((WEIGHTS_FILE, self._limits.max_weights_size), (CONFIG_FILE, _CONFIG_SIZE)):
+            for file, limit in ((WEIGHTS_FILE, self._limits.max_weights_size), (CONFIG_FILE, MAX_FILE_SIZE)):
                 if sizes.get(file, 0) > limit:
                     raise HubError(f"{file} of {repo} has {sizes[file]:,} bytes, more than the limit of {limit:,}.")
             if CONFIG_FILE in sizes:
                 # it says whether these are weights of this package at all
                 config = hf_hub_download(repo, CONFIG_FILE, revision=info.sha, cache_dir=cache, token=False)
-                read_model_config(Path(config).parent)
+                model, _ = read_model_config(Path(config).parent)
+                # they may be of half precision in the file
+                size = sum(4 * weight.numel() for weight in model.parameters())
+                if size > self._limits.max_weights_size:
+                    raise HubError(
+                        f"The weights of {repo} take {size:,} bytes of memory, more than the limit of "
+                        f"{self._limits.max_weights_size:,}."
+                    )
         except SSRNetHubError:
             raise
         except RevisionNotFoundError as e:
