@@ -29,6 +29,9 @@ def install(extra: str) -> None:
         return
     # a virtual environment whose making was interrupted has no pip yet
     if not PYTHON.exists() or subprocess.run([str(PYTHON), "-m", "pip", "--version"], capture_output=True).returncode:
+        # what lies there is cleared
+        if VENV.is_symlink() or (VENV.exists() and not (VENV / "pyvenv.cfg").exists()):
+            sys.exit(f"{VENV} is not a virtual environment of this project: move it away.")
         print(f"Making {VENV}", file=sys.stderr)
         try:
             venv.create(VENV, with_pip=True, clear=True)

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from ssrnet_hub import SSRNetHubError
+from ssrnet_hub.files import make_empty_folder
 from ssrnet_hub.publish import push_repository, read_token
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def prepare_space(directory: Path) -> Path:
     """Write the files of the Space, exactly as they are pushed."""
+    make_empty_folder(directory)
     unwanted = shutil.ignore_patterns("__pycache__", ".*")
     shutil.copytree(ROOT / "demo", directory, ignore=unwanted, dirs_exist_ok=True)
     shutil.copytree(ROOT / "ssrnet_hub", directory / "ssrnet_hub", ignore=unwanted, dirs_exist_ok=True)
@@ -33,10 +35,10 @@ def main() -> int:
     parser.add_argument("--token-file", metavar="FILE", help="file that holds the token")
     parser.add_argument("--dry-run", metavar="FOLDER", type=Path, help="push nothing; write the exact files to FOLDER")
     args = parser.parse_args()
-    if args.dry_run:
-        print(prepare_space(args.dry_run))
-        return 0
     try:
+        if args.dry_run:
+            print(prepare_space(args.dry_run))
+            return 0
         with tempfile.TemporaryDirectory() as temporary:
             files = prepare_space(Path(temporary, "space"))
             push = push_repository(

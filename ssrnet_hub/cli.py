@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from . import __version__
 from .data import read_boxes
-from .errors import BoxError, LabelsError, PhotoError, SSRNetHubError
+from .errors import BoxError, LabelsError, OutputError, PhotoError, SSRNetHubError
 from .estimator import AgeEstimator, Face
-from .files import full_name, is_file, is_folder, printable, replace_file
+from .files import assert_free, full_name, is_file, is_folder, printable, replace_file
 from .jobs import Counts, Task
 from .jobs import annotate as annotate_photos
 from .photos import MAX_PIXELS, load_photo, picture_suffixes
@@ -87,7 +87,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     predict.add_argument(
         "--annotate",
         metavar="DIR",
-        help="write a copy of each photo with boxes and ages to DIR; with --explain "
+        help="write a copy of each photo with boxes and ages to DIR, where no file is replaced; with --explain "
         "also a picture of how the network got to the age of each face, NAME.face1.png",
     )
     predict.add_argument("--explain", action="store_true", help="tell how the stages of the network got to each age")
@@ -234,8 +234,8 @@ def run_predict(args: argparse.Namespace) -> int:
         return 1 if failed else 0
     estimator = AgeEstimator(args.weights, **options)
     names = unique_names([path for path, _ in photos])
-    if args.annotate and any(Path(args.annotate, name).resolve() == path.resolve() for path, name in names.items()):
-        raise SSRNetHubError(f"The copies would replace the photos in {args.annotate}: name another folder.")
+    if args.annotate:
+        check_copies(Path(args.annotate), names)
     results: list[Result] = []
     unwritten = []
     for file, path, own, error in tqdm(tasks, unit="photo", file=sys.stderr, disable=len(tasks) < 2, leave=False):
@@ -351,7 +351,18 @@ def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
     return names
 
 
+def check_copies(folder: Path, names: dict[Path, str]) -> None:
+    """Refuse annotated copies that would take the place of something."""
+    photos = {path.resolve() for path in names}
+    for copy in (folder / name for name in names.values()):
+        if os.path.lexists(copy) and copy.resolve() in photos:
+            raise OutputError(f"The copies would replace the photos in {folder}: name another folder.")
+    for name in names.values():
+        assert_free(folder / name)
+
+
 def save_picture(image: Image.Image, path: Path) -> None:
+    assert_free(path)
     try:
         with replace_file(path) as temporary:
             image.save(temporary, quality=92)
@@ -360,6 +371,7 @@ def save_picture(image: Image.Image, path: Path) -> None:
 
 
 def save_breakdown(face: Face, path: Path) -> None:
+    assert_free(path)
     try:
         with replace_file(path) as temporary:
             plot_breakdown(face).savefig(temporary, format="png", dpi=110)

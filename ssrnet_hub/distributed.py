@@ -10,9 +10,11 @@ import pyarrow
 import pyarrow.compute
 import ray
 import torch
+from pyarrow.fs import FileSystem, FileType
 from ray.data import ActorPoolStrategy, Dataset
 
 from .errors import OutputError
+from .files import assert_free
 from .jobs import Annotator, Counts, Task
 from .parts import to_table
 from .tables import columns_of
@@ -74,10 +76,11 @@ def annotate(
     Raises:
         OutputError: The output is there already.
     """
-    if "://" not in str(output):
+    if "://" in str(output):
+        _assert_no_folder(str(output))
+    else:
         output = Path(output).absolute()
-        if output.exists():
-            raise OutputError(f"{output} is there already: remove it, or name another folder.")
+        assert_free(output)
     dataset = photos if isinstance(photos, Dataset) else _of_paths(photos)
     if gpus:
         options.setdefault("device", "cuda")
@@ -94,6 +97,18 @@ def annotate(
     )
     found.write_parquet(str(output), min_rows_per_file=_ROWS, ray_remote_args={"num_cpus": 1 - _CORE})
     return _count(str(output))
+
+
+def _assert_no_folder(address: str) -> None:
+    """Check that there is nothing at an address, of those that pyarrow knows; Ray would add to it."""
+    try:
+        filesystem, path = FileSystem.from_uri(address)
+        there = filesystem.get_file_info(path).type != FileType.NotFound
+    except (OSError, pyarrow.ArrowException):
+        # whether it can be written is for Ray to say
+        return
+    if there:
+        raise OutputError(f"{address} is there already, and is not added to: name another folder, or remove it.")
 
 
 def _count(output: str) -> Counts:

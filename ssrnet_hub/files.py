@@ -8,7 +8,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Union
 
-__all__ = ["file_digest", "full_name", "git_digest", "is_file", "is_folder", "printable", "replace_file"]
+from .errors import OutputError
+
+__all__ = [
+    "assert_free",
+    "file_digest",
+    "full_name",
+    "git_digest",
+    "is_file",
+    "is_folder",
+    "make_empty_folder",
+    "printable",
+    "replace_file",
+]
 
 
 def is_folder(name: Union[str, os.PathLike]) -> bool:
@@ -50,6 +62,32 @@ def full_name(path: Union[str, os.PathLike]) -> str:
 def printable(text: str) -> str:
     """Text with the bytes of a file's name that are no UTF-8 as backslash escapes."""
     return text.encode(errors="backslashreplace").decode()
+
+
+def assert_free(path: Union[str, os.PathLike]) -> None:
+    """Check that nothing is there, not even a link to nowhere.
+
+    Raises:
+        OutputError: Something is.
+    """
+    if os.path.lexists(path):
+        raise OutputError(f"{path} is there already, and is not replaced: name another, or remove it.")
+
+
+def make_empty_folder(path: Union[str, os.PathLike]) -> Path:
+    """Make a folder, or take an empty one that is there.
+
+    Raises:
+        OutputError: Something is in it, or it cannot be made.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise OutputError(f"{path} is not empty, and nothing in it is replaced: name another folder.")
+    except OSError as e:
+        raise OutputError(f"{path} cannot be made a folder: {e.strerror or e}.") from e
+    return path
 
 
 @contextmanager

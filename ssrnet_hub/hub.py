@@ -377,20 +377,33 @@ def _find_damaged(folder: Path, files: list[str]) -> list[str]:
 
 
 def _is_damaged(path: Path) -> bool:
-    # a link to the content, by its digest, where the system has links
-    if not path.is_symlink():
+    blob = _blob_of(path)
+    if blob is None:
         return False
-    blob = path.resolve()
     try:
         return blob.name not in (file_digest(blob), git_digest(blob))
     except FileNotFoundError:
         return True
 
 
+def _blob_of(path: Path) -> Optional[Path]:
+    """The entry of the cache that a file of it links to, called by its digest; None for what is no such link."""
+    if not path.is_symlink():
+        return None
+    # that may be a link itself, into the store that all repositories share, where names are other digests
+    blob = Path(os.path.normpath(path.parent / path.readlink()))
+    return blob if blob.parent == path.parents[2] / "blobs" else None
+
+
 def _remove_damaged(folder: Path, files: list[str]) -> list[str]:
     damaged = _find_damaged(folder, files)
+    cache = folder.parents[2].resolve()
     for name in damaged:
-        (folder / name).resolve().unlink(missing_ok=True)
+        blob = _blob_of(folder / name)
+        # what the client did not put there stays
+        if blob.resolve().is_relative_to(cache):
+            blob.resolve().unlink(missing_ok=True)
+        blob.unlink(missing_ok=True)
         (folder / name).unlink(missing_ok=True)
     return damaged
 

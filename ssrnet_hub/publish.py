@@ -22,7 +22,7 @@ from torch import nn
 from .cards import render_card
 from .checks import CHECK_FILE, verify_model, write_check
 from .errors import HubError, SSRNetHubError, UnknownModelError
-from .files import replace_file
+from .files import make_empty_folder, replace_file
 from .hub import CONFIG_FILE, WEIGHTS_FILE, check_token, from_pretrained, save_pretrained
 
 __all__ = ["Push", "prepare_repository", "push_repository", "push_to_hub", "read_token"]
@@ -98,20 +98,21 @@ def prepare_repository(folder: Union[str, os.PathLike], directory: Union[str, os
     Args:
         folder: Weights as `save_pretrained` writes them; check tensors, ``LICENSE`` and ``onnx/*.onnx`` beside them
             are taken along. They are loaded and run, and compared with the check tensors.
-        directory: Where to; made where missing.
+        directory: Where to: a folder that is empty, or made where missing.
         repo_id: ``owner/name``, for the lines of the card that load the weights.
 
     Raises:
         UnknownModelError: Nothing on the Hub can be called ``repo_id``.
+        OutputError: The directory has something in it.
         SSRNetHubError: The folder does not load; `CheckError` where it does not answer as its check tensors say.
     """
-    folder, directory = Path(folder), Path(directory)
+    folder = Path(folder)
     _check_repo_id(repo_id)
     model = from_pretrained(folder)
     check = folder / CHECK_FILE
     if check.is_file():
         verify_model(model, check)
-    directory.mkdir(parents=True, exist_ok=True)
+    directory = make_empty_folder(directory)
     for name in (WEIGHTS_FILE, CONFIG_FILE, CHECK_FILE, *_OPTIONAL):
         if (folder / name).is_file():
             with replace_file(directory / name) as temporary:

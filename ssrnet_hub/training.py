@@ -296,8 +296,14 @@ def load_state(path: Path, run: dict[str, Any], parts: dict[str, Any]) -> list[d
     """Bring a run back to the end of its last whole epoch; the log up to there."""
     if not path.is_file():
         return []
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["run"] != run:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        same = state["run"] == run
+    except Exception as e:  # a pickle is a program; a damaged one fails anyhow
+        raise ConfigError(
+            f"{path} is not what a run leaves that is cut off. Move it away, or name another folder."
+        ) from e
+    if not same:
         raise ConfigError(f"{path} is of another run that was cut off. Finish that, remove it, or name another folder.")
     for name, part in parts.items():
         part.load_state_dict(state[name])

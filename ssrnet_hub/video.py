@@ -62,7 +62,8 @@ def annotate_video(
         decoder: What decodes the film, with limits of its own on time and memory.
 
     Raises:
-        VideoError: No film, one of another kind, a damaged one, or one that is over a limit.
+        VideoError: No film, one of another kind, a damaged one, one that is over a limit, or ``target`` is the film
+            itself.
         SSRNetHubError: PyAV or trackers (extra ``video``) is not installed, or the target cannot be written.
     """
     moments = annotate_frames(
@@ -102,6 +103,8 @@ def annotate_frames(
     except ImportError as e:
         raise SSRNetHubError("Films are read by the extra video: pip install 'ssrnet_hub[video]'.") from e
     name, start = Path(source).name, monotonic()
+    if Path(source).resolve() == Path(target).resolve():
+        raise VideoError(f"The copy would replace {name} itself: name another file.")
     frames = (decoder or Decoder()).read_film(
         source,
         rate=rate,

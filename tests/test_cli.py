@@ -265,6 +265,39 @@ def test_annotated_copies_do_not_replace_the_photos(run, folder, monkeypatch, go
     assert (code, err.startswith("error: The copies would replace the photos")) == (1, True)
 
 
+def test_annotated_copies_do_not_replace_another_photo(run, folder, photo):
+    """Of two photos of one name, the second one's copy is numbered, and there is a photo of that name."""
+    (folder / "out").mkdir()
+    photo.save(folder / "out" / "a-2.png")
+    before = (folder / "out" / "a-2.png").read_bytes()
+    paths = [folder / "a.png", folder / "deeper" / "still" / "a.png", folder / "out" / "a-2.png"]
+    code, out, err = run("predict", *paths, "--annotate", folder / "out")
+    assert (code, out, err.startswith("error: The copies would replace the photos")) == (1, "", True)
+    assert (folder / "out" / "a-2.png").read_bytes() == before and len(list((folder / "out").iterdir())) == 1
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_annotated_copies_replace_nothing(run, folder, link):
+    (folder / "out").mkdir()
+    if link:
+        (folder / "out" / "none.png").symlink_to(folder / "nowhere.png")
+    else:
+        (folder / "out" / "none.png").write_bytes(b"mine")
+    code, out, err = run("predict", folder / "a.png", folder / "none.png", "--annotate", folder / "out")
+    assert (code, out) == (1, "") and f"{folder / 'out' / 'none.png'} is there already" in err
+    assert (folder / "out" / "none.png").is_symlink() is link
+    assert [path.name for path in (folder / "out").iterdir()] == ["none.png"]
+    assert link or (folder / "out" / "none.png").read_bytes() == b"mine"
+
+
+def test_pictures_of_breakdowns_replace_nothing(run, folder):
+    (folder / "out").mkdir()
+    (folder / "out" / "a.png.face1.png").write_bytes(b"mine")
+    code, out, err = run("predict", folder / "a.png", "--annotate", folder / "out", "--explain")
+    assert code == 1 and "a.png" in out and "a.png.face1.png is there already" in err
+    assert (folder / "out" / "a.png.face1.png").read_bytes() == b"mine" and (folder / "out" / "a.png").exists()
+
+
 def test_annotated_copies_can_be_read_by_others(run, folder):
     run("predict", folder / "a.png", "--annotate", folder / "out")
     mode = (folder / "out" / "a.png").stat().st_mode

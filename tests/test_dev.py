@@ -1,6 +1,7 @@
 """scripts/dev.py is run by whatever Python there is, before anything is installed."""
 
 import ast
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,3 +38,21 @@ def test_usage(arguments, tmp_path):
     assert "Traceback" not in run.stderr
     assert run.stdout == ""
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_folder_that_is_no_virtual_environment_is_left(tmp_path, link):
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "demo").mkdir()
+    for name in ("scripts/dev.py", "demo/requirements.txt", "pyproject.toml"):
+        shutil.copy(SCRIPT.parent.parent / name, tmp_path / name)
+    mine = tmp_path / ("elsewhere" if link else ".venv")
+    mine.mkdir()
+    (mine / "notes.txt").write_text("mine")
+    if link:
+        (mine / "pyvenv.cfg").write_text("")
+        (tmp_path / ".venv").symlink_to(mine)
+    command = [sys.executable, "-I", "-S", str(tmp_path / "scripts" / "dev.py"), "predict"]
+    run = subprocess.run(command, capture_output=True, encoding="utf-8")
+    assert run.returncode == 1 and "move it away" in run.stderr
+    assert (mine / "notes.txt").read_text() == "mine"

@@ -99,3 +99,16 @@ def test_the_command(cluster, tmp_path, paths, monkeypatch, capsys):
     assert len({row[0] for row in read(output)}) == 6
     with pytest.raises(SystemExit):
         main([*arguments, "--resume"])
+
+
+@pytest.mark.parametrize("output", ["folder", "file", "link", "file://folder"])
+def test_an_output_that_is_there(tmp_path, output):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    name = output.removeprefix("file://")
+    with pytest.raises(OutputError, match="there already"):
+        distributed.annotate([tmp_path / "a.png"], output.replace(name, str(tmp_path / name)))
+    assert (tmp_path / "folder" / "mine.txt").read_text() == (tmp_path / "file").read_text() == "mine"
+    assert (tmp_path / "link").is_symlink()

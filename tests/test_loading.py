@@ -204,6 +204,36 @@ def test_cache_that_was_damaged_while_the_hub_is_out_of_reach(hub, cache, tmp_pa
     hub.loads("a", hub.repo, **cache)
 
 
+def test_a_cache_that_shares_its_files(hub, cache, tmp_path):
+    """The client keeps files that it got in pieces under another digest, beside the repositories, and links to them."""
+    hub.loads("a", hub.repo, **cache)
+    (path,) = tmp_path.glob("cache/models--*/snapshots/*/model.safetensors")
+    blob = path.parent / path.readlink()
+    shared = tmp_path / "cache" / "blobs" / "ab" / f"ab{'0' * 62}"
+    shared.parent.mkdir(parents=True)
+    blob.rename(shared)
+    blob.symlink_to(shared)
+    hub.loads("a", hub.repo, **cache)
+    assert not hub.asked("GET .*safetensors") and shared.exists()
+    shared.write_bytes(b"damaged")
+    hub.loads("a", hub.repo, **cache)
+    assert hub.asked("GET .*safetensors")
+    assert_only_whole_files(cache)
+
+
+@pytest.mark.parametrize("link", ["snapshot", "blob"])
+def test_what_somebody_linked_into_the_cache_is_not_removed(hub, cache, tmp_path, link):
+    hub.loads("a", hub.repo, **cache)
+    (path,) = tmp_path.glob("cache/models--*/snapshots/*/model.safetensors")
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes((hub.folders["b"] / "model.safetensors").read_bytes())
+    where = path if link == "snapshot" else path.parent / path.readlink()
+    where.unlink()
+    where.symlink_to(mine)
+    hub.load(hub.repo, **cache)
+    assert mine.read_bytes() == (hub.folders["b"] / "model.safetensors").read_bytes()
+
+
 def test_connection_refused(hub, cache):
     with hub.server.stopped():
         hub.refuses("HubError", f"{hub.repo} has not been downloaded", hub.repo, **cache)

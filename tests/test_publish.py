@@ -145,6 +145,20 @@ def test_dry_run_writes_what_would_be_pushed(hub, client, folder, repo, tmp_path
     shutil.rmtree(written)
 
 
+def test_dry_run_replaces_nothing(hub, client, folder, tmp_path):
+    """Neither the weights that are to be pushed nor what else lies in a folder."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "README.md").write_text("mine")
+    before = files_of(tmp_path)
+    for target in (mine, folder, mine / "README.md"):
+        code, _, err = client.script("push_weights", folder, "--repo", "me/name", "--dry-run", target, token=None)
+        assert code == 1 and err.startswith(f"error: {target} ") and len(err.splitlines()) == 1
+        code, _, err = client.script("publish_space", "--repo", "me/space", "--dry-run", target, token=None)
+        assert code == 1 and err.startswith(f"error: {target} ") and len(err.splitlines()) == 1
+    assert files_of(tmp_path) == before
+
+
 def test_what_is_there_is_not_sent_again(hub, client, folder, repo):
     client.push(folder, "--repo", repo)
     head = hub.commit(repo, "main").id

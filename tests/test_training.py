@@ -790,6 +790,20 @@ def test_a_run_goes_on_after_its_last_whole_epoch(labels, unbroken, tmp_path, pl
     assert last == {key: float(value) for key, value in read_log(output)[-1].items()}
 
 
+@pytest.mark.parametrize("content", [b"mine", b"", None])
+def test_a_state_of_something_else_is_left(labels, tmp_path, content):
+    state = tmp_path / "out" / "state.pt"
+    state.parent.mkdir()
+    if content is None:
+        torch.save({"epoch": 3}, state)
+    else:
+        state.write_bytes(content)
+    before = state.read_bytes()
+    with pytest.raises(ConfigError, match=r"state\.pt is not what a run leaves"):
+        train(labels, state.parent, LONGER)
+    assert state.read_bytes() == before
+
+
 def test_a_run_does_not_go_on_with_another_recipe_or_other_chips(labels, tmp_path, monkeypatch):
     output = tmp_path / "out"
     with pytest.MonkeyPatch.context() as patch:

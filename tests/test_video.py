@@ -128,3 +128,16 @@ def test_ages_over_time(estimator, film, tmp_path):
     # each time, and a gap between
     assert len(smooth) == 2 * len(first) + 1 and np.isnan(smooth).sum() == 1
     assert smooth[-len(first) :] == pytest.approx(first)
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_copy_does_not_replace_the_film(estimator, film, tmp_path, link):
+    source = tmp_path / "film.mp4"
+    source.write_bytes(film.read_bytes())
+    target = source
+    if link:
+        target = tmp_path / "link.mp4"
+        target.symlink_to(source)
+    with pytest.raises(VideoError, match=r"would replace film\.mp4"):
+        annotate_video(source, target, estimator)
+    assert source.read_bytes() == film.read_bytes()
