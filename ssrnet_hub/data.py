@@ -9,6 +9,7 @@ from typing import Any, Optional, Union
 
 from .errors import LabelsError
 from .files import full_name, is_file
+from .tables import from_cell
 
 __all__ = ["Label", "read_boxes", "read_labels", "set_aside"]
 
@@ -101,7 +102,8 @@ def read_boxes(path: Union[str, os.PathLike]) -> dict[Path, list[tuple[str, ...]
 
     Args:
         path: A CSV file with the columns ``file``, ``x1``, ``y1``, ``x2``, ``y2`` (pixels), a row a face; further
-            columns are passed over. ``file`` is relative to the working folder, or else to the CSV's.
+            columns are passed over. ``file`` is relative to the working folder, or else to the CSV's; it is read as
+            `tables.to_cell` writes it.
 
     Returns:
         The boxes of each photo, not checked, in the file's order; none for a photo whose only row has no numbers.
@@ -114,7 +116,7 @@ def read_boxes(path: Union[str, os.PathLike]) -> dict[Path, list[tuple[str, ...]
     photos: dict[str, Path] = {}
     boxes: dict[Path, list[tuple[str, ...]]] = {}
     for row in _read_table(path, ["file", *corners], "A file of boxes has file, x1, y1, x2, y2."):
-        name = row["file"]
+        name = from_cell(row["file"])
         photo = Path(name) if is_file(name) or not is_file(path.parent / name) else path.parent / name
         box = tuple(row[corner] or "" for corner in corners)
         # one photo may be named in several ways

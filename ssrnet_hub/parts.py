@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from .errors import OutputError
 from .files import replace_file
-from .tables import COLUMNS, columns_of, to_rows, write_csv
+from .tables import COLUMNS, columns_of, from_cell, to_rows, write_csv
 
 __all__ = ["FORMATS", "Parts"]
 
@@ -294,7 +294,7 @@ def _csv_names(path: Path, columns: list[str]) -> Seen:
             reader = csv.DictReader(file)
             if reader.fieldnames != columns:
                 raise ValueError(f"its columns are {reader.fieldnames}")
-            yield from ((row["file"], bool(row["error"])) for row in reader)
+            yield from ((from_cell(row["file"]), bool(row["error"])) for row in reader)
     except (OSError, ValueError, csv.Error) as e:
         raise OutputError(f"{path} is not what this job would write: {e}.") from e
 

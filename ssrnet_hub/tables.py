@@ -1,12 +1,13 @@
 """What was found in photos as plain dictionaries, and these as a table with a row a face."""
 
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Optional, TextIO
 
 from .estimator import Face
 
-__all__ = ["COLUMNS", "columns_of", "describe_photo", "to_rows", "write_csv"]
+__all__ = ["COLUMNS", "columns_of", "describe_photo", "from_cell", "to_cell", "to_rows", "write_csv"]
 
 COLUMNS = {
     "file": str,
@@ -31,6 +32,26 @@ COLUMNS = {
 
 _DECIMALS = {"age": 3, "low": 1, "high": 1, "raw_age": 3, "x1": 1, "y1": 1, "x2": 1, "y2": 1, "score": 4}
 _DECIMALS |= {"gender_score": 3}
+
+# where a cell begins: spreadsheets of many countries split rows at semicolons, with no regard to quotes amid a cell
+_BEGIN = r"(?:^|(?<=[;\t\r\n]))"
+# what makes a formula of it; of the last four, the wide ones, in East Asian settings
+_FORMULA = "['\"]*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
+_BARE, _ESCAPED = re.compile(f"{_BEGIN}(?={_FORMULA})"), re.compile(f"{_BEGIN}'(?={_FORMULA})")
+
+
+def to_cell(text: str) -> str:
+    """Text as a cell of a CSV file that no spreadsheet takes for a formula: with a single quote before what would be.
+
+    That is ``=``, ``+``, ``-``, ``@``, a tab or a line break, at the beginning or after what may end a cell; quotes may
+    come before it. `from_cell` answers every text as it was.
+    """
+    return _BARE.sub("'", text)
+
+
+def from_cell(cell: str) -> str:
+    """The text that `to_cell` made a cell of; what it would not have made is left as it is."""
+    return _ESCAPED.sub("", cell)
 
 
 def columns_of(explain: bool) -> list[str]:
@@ -62,7 +83,7 @@ def to_rows(photo: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def write_csv(file: TextIO, photos: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
-    """Write photos as `describe_photo` has them as CSV."""
+    """Write photos as `describe_photo` has them as CSV, text by `to_cell`."""
     plain, quoted = (
         csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n", quoting=quoting)
         for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
@@ -70,5 +91,6 @@ def write_csv(file: TextIO, photos: Iterable[dict[str, Any]], columns: Sequence[
     plain.writeheader()
     for photo in photos:
         for row in to_rows(photo):
+            row = {name: to_cell(value) if isinstance(value, str) else value for name, value in row.items()}
             # a carriage return ends a row for those who read, and needs no quotes for csv
             (quoted if any("\r" in value for value in row.values() if isinstance(value, str)) else plain).writerow(row)

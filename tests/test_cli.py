@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image, ImageFilter
@@ -20,6 +21,7 @@ import ssrnet_hub
 from ssrnet_hub.cli import main
 from ssrnet_hub.framing import AUTHORS_FRAMING
 from ssrnet_hub.plots import annotate
+from ssrnet_hub.tables import from_cell
 from ssrnet_hub.zoo import ZOO, new_model
 
 from .pictures import encode, iou, write_nasty
@@ -163,6 +165,59 @@ def test_csv_of_awkward_names(run, tmp_path, photo):
     assert code == 0
     rows = list(csv.DictReader(io.StringIO(out, newline=""), strict=True))
     assert {Path(row["file"]).name for row in rows} == set(names)
+
+
+FORMULAS = ["=1+1.png", "+1.png", "-1.png", "@a.png", "\ta.png", "\ra.png", "\n=a.png", "a;=1.png", 'a;"=1".png']
+FORMULAS += ["'=1.png", "''-1.png", "'quoted'.png", "'\t.png"]
+"""Names that a spreadsheet takes for a formula, and such as look like those written so that it does not."""
+
+
+@pytest.fixture
+def formulas(tmp_path, photo, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in FORMULAS:
+        photo.save(name)
+    Path("=broken.png").write_text("no picture")
+
+
+def test_names_that_would_be_formulas(run, formulas):
+    code, out, err = run("predict", "--csv", ".")
+    assert code == 1 and err.count("=broken.png") == 1
+    rows = list(csv.DictReader(io.StringIO(out, newline=""), strict=True))
+    starts = {cell[:1] for row in rows for cell in (row["file"], row["error"])}
+    assert len(rows) == len(FORMULAS) + 1 and not starts & set("=+-@\t\r\n")
+    # read back, all of them
+    Path("boxes.csv").write_text(out, encoding="utf-8", newline="")
+    code, out, _ = run("predict", "--json", "--boxes", "boxes.csv")
+    assert code == 1
+    found = {row["file"]: len(row["faces"]) for row in json.loads(out)}
+    assert found == {**dict.fromkeys(FORMULAS, 1), "=broken.png": 0}
+    # with some of them named
+    code, out, _ = run("predict", "--json", "./-1.png", "'=1.png", "--boxes", "boxes.csv")
+    assert code == 0 and files(out) == ["-1.png", "'=1.png"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_names_that_would_be_formulas_in_a_job(run, formulas, suffix):
+    output = Path(f"out{suffix}")
+    assert run("predict", ".", "--output", output, "--workers", "1")[0] == 1
+    if suffix == ".csv":
+        with output.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        assert not {cell[:1] for row in rows for cell in (row["file"], row["error"])} & set("=+-@\t\r\n")
+        assert sorted(from_cell(row["file"]) for row in rows) == sorted([*FORMULAS, "=broken.png"])
+    elif suffix == ".jsonl":
+        names = [json.loads(line)["file"] for line in output.read_text().splitlines()]
+        assert sorted(names) == sorted([*FORMULAS, "=broken.png"])
+    else:
+        names = pyarrow.parquet.read_table(output).column("file").to_pylist()
+        assert sorted(names) == sorted([*FORMULAS, "=broken.png"])
+    # a job that goes on knows them all
+    before = output.read_bytes()
+    code, _, err = run("predict", ".", "--output", output, "--workers", "1", "--resume")
+    assert code == 1 and f"{len(FORMULAS) + 1} photos, 1 of them" in err
+    if suffix != ".parquet":
+        assert output.read_bytes() == before
 
 
 @pytest.mark.parametrize("output", [[], ["--csv"], ["--json"]])

@@ -17,6 +17,7 @@ from ..cards import render_card
 from ..errors import SSRNetHubError, UnknownModelError
 from ..estimator import Face
 from ..photos import picture_suffixes
+from ..tables import to_cell
 from ..tracking import AgeTracker
 from ..video import Moment
 from ..zoo import DEFAULT
@@ -219,13 +220,15 @@ class _Answers:
 def _table(rows: list[dict[str, Any]]) -> list[list[Any]]:
     lines = []
     for row in rows:
+        # visitors copy it into spreadsheets
+        file = to_cell(row["file"])
         for number, face in enumerate(row["faces"], start=1):
             age = "no number" if face["age"] is None else f"{face['age']:.1f}"
             ends = "{:.0f} to {:.0f}".format(*face["interval"]) if face["interval"] else ""
             remark = UNLIKE_A_FACE if face["reliable"] is False else ""
-            lines.append([row["file"], number, age, ends, f"{face['score']:.0%}", remark])
+            lines.append([file, number, age, ends, f"{face['score']:.0%}", remark])
         if not row["faces"]:
-            lines.append([row["file"], "", "", "", "", row["error"] or "no face found"])
+            lines.append([file, "", "", "", "", to_cell(row["error"] or "no face found")])
     return lines
 
 
