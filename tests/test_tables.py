@@ -18,7 +18,7 @@ def cells(text):
 
 
 def is_formula(cell):
-    return cell.lstrip('"')[:1] in {*"=+-@\uff1d\uff0b\uff0d\uff20"} - {""}
+    return cell.lstrip('"')[:1] in {*"=+-@\uff1d\uff0b\uff0d\uff20"}
 
 
 @pytest.mark.parametrize("text", FORMULAS)
@@ -62,3 +62,13 @@ def test_a_csv(tmp_path):
     assert not any(is_formula(cell) for text in texts for cell in cells(text))
     # numbers are none
     assert (rows[-1]["age"], rows[-1]["low"], rows[-1]["x1"], rows[-1]["explanation"]) == ("-1.5", "-2.0", "-1.0", "'-")
+
+
+def test_the_page_and_what_it_saves():
+    from ssrnet_hub.webapp.page import _table
+    from ssrnet_hub.webapp.service import to_csv
+
+    rows = [{"file": "=1.png", "faces": [], "error": "=1.png is damaged"}]
+    assert _table(rows)[0][0] == "'=1.png" and _table(rows)[0][-1] == "'=1.png is damaged"
+    (row,) = csv.DictReader(io.StringIO(to_csv(rows)))
+    assert (row["file"], row["error"]) == ("'=1.png", "'=1.png is damaged")
