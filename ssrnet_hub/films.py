@@ -106,8 +106,9 @@ def read_film(
                     raise VideoError(f"{name} has no pictures in it.")
                 stream = film.streams.video[0]
                 context = stream.codec_context
-                if context is None or context.codec.name not in _CODECS:
-                    raise VideoError(f"The pictures of {name} are encoded in a way that is not read.")
+                codec = context.codec.name if context else "something unknown"
+                if codec not in _CODECS:
+                    raise VideoError(f"{name} is encoded as {codec}. Films are read in {', '.join(sorted(_CODECS))}.")
                 context.options = {"max_pixels": str(max_pixels)}
                 length = _seconds(stream.duration, stream.time_base) or _seconds(film.duration, Fraction(1, 10**6))
                 _check(name, length, stream.width * stream.height, max_seconds, max_pixels)
@@ -119,7 +120,7 @@ def read_film(
                         yield None
                     if packet.stream.index != stream.index:
                         continue
-                    if context.codec.name == "mjpeg" and count_scans(bytes(packet)) > MAX_SCANS:
+                    if codec == "mjpeg" and count_scans(bytes(packet)) > MAX_SCANS:
                         raise VideoError(f"{name} would take too much work to decode: too many scans in a frame.")
                     decoded = packet.decode()
                     packets, frames = packets + bool(packet.size), frames + len(decoded)
