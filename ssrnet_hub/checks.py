@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .errors import CheckError
 from .files import replace_file
 from .inference import inference
+from .zoo import AgeModel, assert_age_model
 
 __all__ = ["CHECK_FILE", "verify_model", "write_check"]
 
@@ -27,6 +28,7 @@ _TOLERANCE = 1e-4
 
 def write_check(model: nn.Module, path: Union[str, os.PathLike]) -> Path:
     """Write check tensors of a model: ``pixels``, 8 bit pictures that every machine makes alike, and the answers."""
+    model = assert_age_model(model)
     _, height, width = timm.data.resolve_input_data_config(model)["input_size"]
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randint(256, (4, model.in_chans, 5, 5), generator=generator, device="cpu").float()
@@ -42,6 +44,7 @@ def verify_model(model: nn.Module, path: Union[str, os.PathLike]) -> None:
     Raises:
         CheckError: It does not, or there are no such tensors.
     """
+    model = assert_age_model(model)
     size = timm.data.resolve_input_data_config(model)["input_size"]
     try:
         if Path(path).stat().st_size > _MAX_SIZE:
@@ -61,7 +64,7 @@ def verify_model(model: nn.Module, path: Union[str, os.PathLike]) -> None:
         )
 
 
-def _answer(model: nn.Module, pixels: Tensor) -> dict[str, Tensor]:
+def _answer(model: AgeModel, pixels: Tensor) -> dict[str, Tensor]:
     data = timm.data.resolve_input_data_config(model)
     mean, std = (torch.tensor(data[key], dtype=torch.float32, device="cpu").view(-1, 1, 1) for key in ("mean", "std"))
     like = next(model.parameters())

@@ -6,7 +6,7 @@ Paper: `DEX: Deep EXpectation of Apparent Age From a Single Image`
 `ssrnet_dex` puts its stage on the two streams of SSR-Net, `dex_vgg16` is the paper's network.
 """
 
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -45,6 +45,8 @@ class SoftmaxStage(nn.Module):
         num_classes: Outputs; each has a softmax of its own.
         drop_rate: Dropout on the features.
     """
+
+    index: Tensor
 
     def __init__(self, num_features: int, num_bins: int, num_classes: int, drop_rate: float, **dd: Any):
         super().__init__()
@@ -121,6 +123,10 @@ class DEXVGG(VGG):
         mlp_ratio: Width of the first dense layer, as a share of the paper's 4096.
         drop_rate: Dropout in the dense layers.
     """
+
+    index: Tensor
+    if TYPE_CHECKING:
+        pretrained_cfg: dict[str, Any]  # as of SSRNet
 
     def __init__(
         self,

@@ -9,17 +9,17 @@ Nothing is approximated. What the layout of the network lets one do beforehand, 
 """
 
 import copy
-from collections.abc import Sequence
-from typing import Optional
+from collections.abc import Iterable, Sequence
+from typing import Optional, TypeGuard, TypeVar
 
 import timm
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .dex import SSRNetDEX
+from .dex import SoftmaxStage, SSRNetDEX
 from .errors import ExportError
-from .ssrnet import ConvNormAct, Residual, SSRNet, StageHead, StageOutput, StagewiseOutput
+from .ssrnet import ConvNormAct, Fusion, Residual, SSRNet, StageHead, StageOutput, StagewiseOutput
 
 __all__ = ["ANSWER", "FusedSSRNet", "fuse", "has_fused_form", "split_answer"]
 
@@ -29,9 +29,11 @@ ANSWER = ("age", "p", "eta", "delta", "width", "contribution")
 """What `FusedSSRNet` answers, in its order."""
 
 
-def has_fused_form(model: nn.Module) -> bool:
+def has_fused_form(model: nn.Module) -> TypeGuard[SSRNet]:
     """Whether a model is one of the two-stream networks itself, with one output and in eval mode."""
-    return type(model) in (SSRNet, SSRNetDEX) and model.num_classes == 1 and not model.training
+    if not isinstance(model, SSRNet) or type(model) not in (SSRNet, SSRNetDEX):
+        return False
+    return model.num_classes == 1 and not model.training
 
 
 class FusedSSRNet(nn.Module):
@@ -43,6 +45,10 @@ class FusedSSRNet(nn.Module):
         std: As many.
     """
 
+    bins: Tensor
+    reach: Tensor
+    index: Tensor
+
     def __init__(self, model: SSRNet, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
         self.stage_bins, self.V = model.stage_bins, model.V
@@ -53,15 +59,17 @@ class FusedSSRNet(nn.Module):
         self.levels1 = nn.ModuleList(map(_fuse_level, model.stream1))
         self.levels2 = nn.ModuleList(map(_fuse_level, model.stream2))
         for levels in (self.levels1, self.levels2):
-            levels[0][0] = _absorb_normalisation(levels[0][0], like.new_tensor(mean), like.new_tensor(std))
+            _absorb_normalisation(levels.get_submodule("0.0"), like.new_tensor(mean), like.new_tensor(std))
         # by stages, coarse to fine, which read the taps deep to shallow or the other way round
         self.taps = ([2, 1, 0] if model.deep_first else [0, 1, 2])[: len(model.fusions)]
-        self.fusions1 = nn.ModuleList(_fuse_tap(fusion.conv1, fusion.pool1) for fusion in model.fusions)
-        self.fusions2 = nn.ModuleList(_fuse_tap(fusion.conv2, fusion.pool2) for fusion in model.fusions)
-        if isinstance(model.stages[0], StageHead):
-            self.head: nn.Module = _StageHeads(list(model.stages))
+        fusions, heads = _of_kind(Fusion, model.fusions), _of_kind(StageHead, model.stages)
+        self.fusions1 = nn.ModuleList(_fuse_tap(fusion.conv1, fusion.pool1) for fusion in fusions)
+        self.fusions2 = nn.ModuleList(_fuse_tap(fusion.conv2, fusion.pool2) for fusion in fusions)
+        if heads:
+            self.head: nn.Module = _StageHeads(heads)
         else:
-            self.head = _SoftmaxHead(model.stages[0].fc, self._count_features(model))
+            (stage,) = _of_kind(SoftmaxStage, model.stages)
+            self.head = _SoftmaxHead(stage.fc, self._count_features(model))
         self.register_buffer("bins", like.new_tensor(self.stage_bins))
         self.register_buffer("reach", self.bins * model.lambda_d)
         self.register_buffer("index", like.new_tensor([i for s in self.stage_bins for i in range(s)]))
@@ -145,6 +153,14 @@ def split_answer(answer: Sequence[Tensor], stage_bins: Sequence[int]) -> Stagewi
     return StagewiseOutput(as_tensor(age), stages)
 
 
+_ModuleT = TypeVar("_ModuleT", bound=nn.Module)
+
+
+def _of_kind(kind: type[_ModuleT], modules: Iterable[Optional[nn.Module]]) -> list[_ModuleT]:
+    """The modules of a class."""
+    return [module for module in modules if isinstance(module, kind)]
+
+
 class _StageHeads(nn.Module):
     """The prediction blocks of all stages as one; eta and delta are None where the bins stand still."""
 
@@ -152,10 +168,13 @@ class _StageHeads(nn.Module):
         super().__init__()
         self.fc1 = _block_diagonal([head.fc1 for head in heads])
         self.fc2 = _block_diagonal([head.fc2 for head in heads])
-        self.fc = None if heads[0].fc is None else _block_diagonal([head.fc for head in heads])
+        fcs = _of_kind(nn.Linear, [head.fc for head in heads])
+        self.fc = _block_diagonal(fcs) if fcs else None
         self.p = _block_diagonal([head.p for head in heads])
-        self.eta = None if heads[0].eta is None else _block_diagonal([head.eta for head in heads])
-        self.delta = None if heads[0].delta is None else _block_diagonal([head.delta for head in heads])
+        etas = _of_kind(nn.Linear, [head.eta for head in heads])
+        self.eta = _block_diagonal(etas) if etas else None
+        deltas = _of_kind(nn.Linear, [head.delta for head in heads])
+        self.delta = _block_diagonal(deltas) if deltas else None
 
     def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Optional[Tensor], Optional[Tensor]]:
         h = self.fc1(x1).relu() * self.fc2(x2).relu()
@@ -198,7 +217,7 @@ class _FusedResidual(nn.Module):
 def _fuse_level(level: nn.Module) -> nn.Sequential:
     """A level of a stream: its convolutions with their normalisation, and what follows each."""
     layers: list[nn.Module] = []
-    for module in level:
+    for module in level.children():
         if isinstance(module, ConvNormAct):
             layers += [fuse_conv_bn_eval(module.conv, module.bn), module.act]
         elif isinstance(module, Residual):
@@ -217,16 +236,15 @@ def _fuse_tap(conv: nn.Conv2d, pool: nn.Module) -> nn.Sequential:
     return nn.Sequential(conv, *([pool, nn.ReLU()] if of_maxima else [nn.ReLU(), pool]), nn.Flatten())
 
 
-def _absorb_normalisation(conv: nn.Conv2d, mean: Tensor, std: Tensor) -> nn.Conv2d:
-    """The convolution for pixels from 0 to 255 that answers what this one does for normalised ones.
+def _absorb_normalisation(conv: nn.Module, mean: Tensor, std: Tensor) -> None:
+    """Let a convolution answer for pixels from 0 to 255 what it does for normalised ones, in place.
 
     It has no padding, whose zeros would mean another colour.
     """
-    conv = copy.deepcopy(conv)
+    assert isinstance(conv, nn.Conv2d) and conv.bias is not None  # every stream begins with such a one
     scaled = conv.weight / std[:, None, None]
     conv.bias.data = conv.bias - (scaled * mean[:, None, None]).sum((1, 2, 3))
     conv.weight.data = scaled / 255
-    return conv
 
 
 def _block_diagonal(layers: list[nn.Linear]) -> nn.Linear:

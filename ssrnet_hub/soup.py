@@ -10,6 +10,7 @@ import torch
 from .config import read_training
 from .errors import ConfigError
 from .hub import from_pretrained, get_extras, save_pretrained
+from .zoo import assert_age_model
 
 __all__ = ["average_weights"]
 
@@ -35,7 +36,7 @@ def average_weights(
     """
     if len(weights) < 2:
         raise ConfigError("An average is of two weights or more.")
-    models = [from_pretrained(name) for name in weights]
+    models = [assert_age_model(from_pretrained(name)) for name in weights]
     extras = [get_extras(model) for model in models]
     mean = models[0]
     for name, model, extra in zip(weights, models, extras, strict=True):

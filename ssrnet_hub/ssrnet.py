@@ -16,7 +16,7 @@ say how they differ. The single stage of DEX on the same streams is in `dex.py`.
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, TypeVar, Union
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -189,12 +189,12 @@ class Fusion(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(chs[0], out_chs, 1, **dd)
         self.conv2 = nn.Conv2d(chs[1], out_chs, 1, **dd)
+        pools: tuple[nn.Module, nn.Module] = (nn.Identity(), nn.Identity())
         if pool_size is None:
-            self.pool1, self.pool2 = nn.AdaptiveMaxPool2d(1), nn.AdaptiveAvgPool2d(1)
+            pools = (nn.AdaptiveMaxPool2d(1), nn.AdaptiveAvgPool2d(1))
         elif pool_size > 1:
-            self.pool1, self.pool2 = nn.AvgPool2d(pool_size), nn.MaxPool2d(pool_size)
-        else:
-            self.pool1 = self.pool2 = nn.Identity()
+            pools = (nn.AvgPool2d(pool_size), nn.MaxPool2d(pool_size))
+        self.pool1, self.pool2 = pools
 
     def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
         x1 = self.pool1(self.conv1(x1).relu()).flatten(1)
@@ -214,6 +214,8 @@ class StageHead(nn.Module):
         hidden: Width of the product of the streams, which p and eta then read directly, under dropout masks of their
             own. None: s_k wide, with one more layer to 2 s_k.
     """
+
+    index: Tensor
 
     def __init__(
         self,
@@ -301,6 +303,10 @@ class SSRNet(nn.Module):
     # whether one stage reads all taps
     joint_taps = False
 
+    if TYPE_CHECKING:
+        # set by timm's builder; TorchScript would store it, were it annotated at run time
+        pretrained_cfg: dict[str, Any]
+
     def __init__(
         self,
         stage_bins: tuple[int, ...] = (3, 3, 3),
@@ -309,7 +315,7 @@ class SSRNet(nn.Module):
         lambda_d: float = 1.0,
         dynamic_range: bool = True,
         deep_first: bool = True,
-        layout: tuple[str, str, str] = ("CP", "CP", "CPC"),
+        layout: tuple[str, ...] = ("CP", "CP", "CPC"),
         chs: tuple[int, ...] = (32, 32, 32, 32),
         fused_chs: int = 10,
         pool_sizes: Optional[tuple[int, int, int]] = (1, 4, 8),
@@ -375,9 +381,10 @@ class SSRNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         for stage in self.stages:
-            stage.init_weights()
+            stage.init_weights()  # type: ignore[operator]  # a ModuleList does not say what its modules are
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
@@ -524,7 +531,8 @@ class SSRNet(nn.Module):
             ps.append(p)
             etas.append(eta)
             deltas.append(delta)
-            index.append(stage.index)
+            # a ModuleList does not say what its modules are; TorchScript wants nothing after the ignore
+            index.append(stage.index)  # type: ignore[arg-type]
         return regress_stages(ps, etas, deltas, index, self.V, self.lambda_local, self.lambda_d)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -581,7 +589,7 @@ def checkpoint_level(level: nn.Module, x: Tensor) -> Tensor:
     )
 
 
-def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: SSRNet) -> dict[str, Tensor]:
     """Drop the prediction stages where the model has none."""
     if not len(model.stages):
         state_dict = {k: v for k, v in state_dict.items() if not k.startswith("stages.")}
@@ -617,7 +625,10 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def create_two_stream(model_cls: type[SSRNet], variant: str, pretrained: bool = False, **kwargs: Any) -> SSRNet:
+_SSRNetT = TypeVar("_SSRNetT", bound=SSRNet)
+
+
+def create_two_stream(model_cls: type[_SSRNetT], variant: str, pretrained: bool = False, **kwargs: Any) -> _SSRNetT:
     return build_model_with_cfg(
         model_cls,
         variant,

@@ -8,14 +8,17 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import timm
 from timm.models import generate_default_cfgs, register_model
 from torch import nn
 
 from . import dex, ssrnet
+from .dex import DEXVGG
+from .errors import ArchitectureError
 from .framing import AUTHORS_FRAMING, Framing
+from .ssrnet import SSRNet
 
 __all__ = [
     "AUTHORS_INPUT",
@@ -23,7 +26,9 @@ __all__ = [
     "FEMALE_MALE",
     "OWNER_VARIABLE",
     "ZOO",
+    "AgeModel",
     "Weights",
+    "assert_age_model",
     "count_parameters",
     "embedded_folder",
     "list_architectures",
@@ -38,6 +43,9 @@ DEFAULT = "ssrnet.utkface"
 
 OWNER_VARIABLE = "SSRNET_HUB_OWNER"
 """Environment variable that names the user or organisation on the Hub whose repositories the zoo's are."""
+
+AgeModel = Union[SSRNet, DEXVGG]
+"""A model of this package, for type checkers."""
 
 _MODULES = ("ssrnet", "dex")
 _FOLDER = Path(__file__).parent
@@ -112,7 +120,7 @@ class Weights:
         return self.record.get("measured", [])
 
 
-AUTHORS_INPUT = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
+AUTHORS_INPUT: Mapping[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
 """The input of the authors' weights, and of all weights of gender: 0 .. 255, not normalised."""
 
 FEMALE_MALE = ("female", "male")
@@ -248,7 +256,7 @@ def new_model(
     drop_rate: Optional[float] = None,
     model_args: Optional[Mapping[str, Any]] = None,
     **pretrained_cfg: Any,
-) -> nn.Module:
+) -> AgeModel:
     """A model with random weights, in training mode.
 
     Args:
@@ -260,7 +268,18 @@ def new_model(
     """
     overlay = {"tag": None, "license": None, "file": None, "hf_hub_id": None, **pretrained_cfg}
     args = {"drop_rate": drop_rate, **(model_args or {})}
-    return timm.create_model(architecture, pretrained_cfg_overlay=overlay, **args)
+    return assert_age_model(timm.create_model(architecture, pretrained_cfg_overlay=overlay, **args))
+
+
+def assert_age_model(model: nn.Module) -> AgeModel:
+    """The model, which timm made; type checkers then know what it has.
+
+    Raises:
+        ArchitectureError: It is not one of this package.
+    """
+    if not isinstance(model, (SSRNet, DEXVGG)):
+        raise ArchitectureError(f"A {type(model).__name__} is not an age model of this package.")
+    return model
 
 
 def embedded_folder(name: str) -> Optional[Path]:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from ssrnet_hub import Framing, from_pretrained, save_pretrained, zoo
 from ssrnet_hub.checks import verify_model, write_check
 from ssrnet_hub.convert import convert_keras
-from ssrnet_hub.errors import CheckError
+from ssrnet_hub.errors import ArchitectureError, CheckError
 
 from .hub_server import HubServer
 
@@ -323,6 +323,14 @@ def test_check_tensors_of_another_type(folder, dtype):
     save_file({**tensors, "age": tensors["age"].to(dtype)}, check)
     with pytest.raises(CheckError, match="age differ"):
         from_pretrained(folder, verify=True)
+
+
+def test_check_tensors_of_another_kind_of_model(tmp_path):
+    model = timm.create_model("resnet18", device="meta")
+    for check in (write_check, verify_model):
+        with pytest.raises(ArchitectureError, match="ResNet"):
+            check(model, tmp_path / "check.safetensors")
+    assert not any(tmp_path.iterdir())
 
 
 def test_check_tensors_notice_other_preprocessing(folder, tmp_path):
