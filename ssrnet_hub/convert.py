@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 
 import numpy as np
 import timm
@@ -16,7 +16,6 @@ from .errors import ConversionError
 from .files import file_digest, is_file
 from .framing import AUTHORS_FRAMING
 from .hub import CONFIG_FILE, WEIGHTS_FILE, read_model_config, save_pretrained
-from .ssrnet import SSRNet
 from .zoo import AUTHORS_INPUT, FEMALE_MALE, ZOO, new_model
 
 __all__ = ["convert_blog", "convert_keras", "convert_torch"]
@@ -59,7 +58,7 @@ def convert_keras(path: Union[str, os.PathLike], directory: Union[str, os.PathLi
         raise ConversionError(f"{path} has layers that SSR-Net has not: {', '.join(sorted(layers)[:5])}.")
     _load(model, state, path)
     _swap_channels(model)
-    extras = {"framing": AUTHORS_FRAMING.to_dict()}
+    extras: dict[str, Any] = {"framing": AUTHORS_FRAMING.to_dict()}
     if gender:
         # nothing in the file says which end of the score is which: it is known of the weights that the zoo knows
         with tempfile.TemporaryDirectory() as temporary:
@@ -94,7 +93,7 @@ def convert_blog(path: Union[str, os.PathLike], directory: Union[str, os.PathLik
         if layer not in layout:
             raise ConversionError(f"{path} holds {name}: it is not of the blog post's network.")
         state[f"{layout[layer]}.{weight}"] = tensor
-    input = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
+    input: dict[str, Any] = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
     if bgr:
         input = {key: values[::-1] for key, values in input.items()}
     model = new_model("ssrnet_blog", **input)
@@ -150,11 +149,11 @@ def _read_pickle(path: Union[str, os.PathLike]) -> dict[str, Tensor]:
     return {k.removeprefix("module."): v for k, v in state.items()}
 
 
-def _swap_channels(model: SSRNet) -> None:
-    """Let a network that reads blue, green, red read red, green, blue."""
+def _swap_channels(model: nn.Module) -> None:
+    """Let a two-stream network that reads blue, green, red read red, green, blue."""
     with torch.no_grad():
-        for stream in (model.stream1, model.stream2):
-            weight = stream[0][0].conv.weight
+        for stream in ("stream1", "stream2"):
+            weight = model.get_parameter(f"{stream}.0.0.conv.weight")
             weight.copy_(weight.flip(1))
 
 

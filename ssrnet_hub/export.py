@@ -21,6 +21,7 @@ from .fused import fuse
 from .hub import get_extras
 from .onnx_graph import OPSET, open_session, to_onnx
 from .runtime import make_runtime
+from .zoo import assert_age_model
 
 __all__ = ["ONNX_FILES", "export_onnx", "export_program", "open_session", "to_onnx"]
 
@@ -69,7 +70,7 @@ def export_onnx(
     proto = to_onnx(network.half_streams() if precision == "float16" else network, describe(model, precision))
     with replace_file(path) as temporary:
         temporary.write_bytes(proto.SerializeToString())
-        if precision == "int8":
+        if precision == "int8" and calibration is not None:
             _quantize(temporary, calibration)
         (ages,) = open_session(temporary).run(["age"], {"pixels": faces.numpy()})
         difference = float(np.abs(ages - expected).max())
@@ -98,6 +99,7 @@ def _portable(model: nn.Module) -> nn.Module:
 
 def describe(model: nn.Module, precision: str) -> dict[str, Any]:
     """What an ONNX file says of itself: where it is from, what it wants to see, and what its answers mean."""
+    model = assert_age_model(model)
     cfg = model.pretrained_cfg
     return {
         "architecture": cfg["architecture"],

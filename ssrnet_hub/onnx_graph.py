@@ -98,17 +98,17 @@ class _Writer(fx.Interpreter):
         self.constants.append(numpy_helper.from_array(tensor.detach().cpu().contiguous().numpy(), name))
         return name
 
-    def get_attr(self, target: str, args: Any, kwargs: Any) -> str:
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> str:
         return self.operand(self.fetch_attr(target))
 
-    def call_module(self, target: str, args: Any, kwargs: Any) -> Any:
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
         module = self.fetch_attr(target)
         return _step(_LAYERS, type(module))(self, module, *args)
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         return _step(_FUNCTIONS, target)(self, *args, **kwargs)
 
-    def call_method(self, target: str, args: Any, kwargs: Any) -> Any:
+    def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
         return _step(_FUNCTIONS, target)(self, *args, **kwargs)
 
 
@@ -133,8 +133,17 @@ def _pair(value: Union[int, tuple[int, int]]) -> list[int]:
 
 def _conv(writer: _Writer, layer: nn.Conv2d, x: str) -> str:
     _assert_plain(layer, padding_mode="zeros")
-    shape = {"kernel_shape": layer.kernel_size, "strides": layer.stride, "pads": layer.padding * 2}
-    return writer.add("Conv", x, layer.weight, layer.bias, group=layer.groups, dilations=layer.dilation, **shape)
+    return writer.add(
+        "Conv",
+        x,
+        layer.weight,
+        layer.bias,
+        kernel_shape=layer.kernel_size,
+        strides=layer.stride,
+        pads=layer.padding * 2,
+        group=layer.groups,
+        dilations=layer.dilation,
+    )
 
 
 def _pool(kind: str) -> Step:
