@@ -9,7 +9,6 @@ from typing import Any, Optional, Union
 
 import timm
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from torch import nn
 
 from .config import read_training
 from .errors import UnknownModelError
@@ -17,7 +16,7 @@ from .files import file_digest, is_file, replace_file
 from .framing import Framing
 from .hub import WEIGHTS_FILE, read_model_config
 from .metrics import SMALLEST_GROUP
-from .zoo import DEFAULT, ZOO, Weights, count_parameters
+from .zoo import DEFAULT, ZOO, AgeModel, Weights, assert_age_model, count_parameters
 
 __all__ = ["name_weights", "record_calibration", "record_exports", "record_figures", "render_card", "render_table"]
 
@@ -71,7 +70,7 @@ def name_weights(weights: Union[str, os.PathLike]) -> str:
     Raises:
         UnknownModelError: They are none of the zoo's.
     """
-    if weights in ZOO:
+    if isinstance(weights, str) and weights in ZOO:
         return weights
     file = Path(weights, WEIGHTS_FILE)
     digest = file_digest(file) if is_file(file) else None
@@ -163,21 +162,22 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
         tags=["gender-estimation" if of_gender else "age-estimation", "face", "ssr-net", "timm", "ssrnet_hub"],
         datasets=[data.id] if data else None,
         metrics=["accuracy" if of_gender else "mae"],
+        eval_results=[_eval_result(m) for m in measured] or None,
+        model_name=name if measured else None,
         **_front_license(license),
-        **({"model_name": name, "eval_results": [_eval_result(m) for m in measured]} if measured else {}),
     )
     return f"{ModelCard.from_template(front, template_path=str(_TEMPLATE), **context)}\n"
 
 
-def _look_up(weights: Union[str, os.PathLike]) -> tuple[Optional[Weights], nn.Module, dict[str, Any]]:
+def _look_up(weights: Union[str, os.PathLike]) -> tuple[Optional[Weights], AgeModel, dict[str, Any]]:
     """What the zoo knows of some weights, their model on the meta device, and the extras of their config."""
     entry = ZOO.get(weights) if isinstance(weights, str) else None
     if entry and not entry.embedded:
-        return entry, timm.create_model(entry.name, device="meta"), entry.extras
+        return entry, assert_age_model(timm.create_model(entry.name, device="meta")), entry.extras
     folder = entry.folder if entry else Path(weights)
     model, extras = read_model_config(folder)
     digest = file_digest(folder / WEIGHTS_FILE)
-    return next((w for w in ZOO.values() if w.sha256 == digest), None), model, extras
+    return next((w for w in ZOO.values() if w.sha256 == digest), None), assert_age_model(model), extras
 
 
 def _tell_training(training: dict[str, Any]) -> dict[str, Any]:
@@ -208,7 +208,7 @@ def _line(text: str) -> str:
     return "".join(filter(str.isprintable, " ".join(text.split())))
 
 
-def _front_license(license: str) -> dict[str, str]:
+def _front_license(license: str) -> dict[str, Any]:
     # the Hub wants the terms named that have no name there
     terms = {"license_name": "research-use-only", "license_link": "LICENSE"} if license == "other" else {}
     return {"license": license, **terms}

@@ -84,7 +84,6 @@ def annotate(
     dataset = photos if isinstance(photos, Dataset) else _of_paths(photos)
     if gpus:
         options.setdefault("device", "cuda")
-    needs = {"num_gpus": gpus} if gpus else {"num_cpus": _CORE}
     most = concurrency or max(int(ray.cluster_resources().get("GPU" if gpus else "CPU", 1) / (gpus or 1)), 1)
     # to start with as many as there are cores would leave none to read a dataset with
     first = 1 if dataset is photos else most
@@ -93,7 +92,8 @@ def annotate(
         fn_constructor_args=(explain, options),
         batch_size=_BATCH,
         compute=ActorPoolStrategy(min_size=1, max_size=most, initial_size=first),
-        **needs,
+        num_cpus=None if gpus else _CORE,
+        num_gpus=gpus or None,
     )
     found.write_parquet(str(output), min_rows_per_file=_ROWS, ray_remote_args={"num_cpus": 1 - _CORE})
     return _count(str(output))
@@ -113,6 +113,7 @@ def _assert_no_folder(address: str) -> None:
 
 def _count(output: str) -> Counts:
     photos = failed = 0
+    batch: pyarrow.Table
     for batch in ray.data.read_parquet(output).select_columns(["face", "error"]).iter_batches(batch_format="pyarrow"):
         # a photo has one row without a face, or one of its first
         photos += len(batch) - pyarrow.compute.sum(pyarrow.compute.greater(batch["face"], 1), min_count=0).as_py()

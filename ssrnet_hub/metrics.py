@@ -152,8 +152,8 @@ def gender_metrics(scores: Sequence[float], genders: Sequence[str]) -> dict[str,
     Raises:
         ValueError: There are not as many of the one as of the other, or none at all.
     """
-    right, genders = _right(scores, genders), np.asarray(genders)
-    balanced = np.mean([right[genders == gender].mean() for gender in np.unique(genders)])
+    right, who = _right(scores, genders), np.asarray(genders)
+    balanced = np.mean([right[who == gender].mean() for gender in np.unique(who)])
     return {"accuracy": float(right.mean()), "balanced_accuracy": float(balanced), "n": len(right)}
 
 
@@ -204,8 +204,8 @@ def _errors(predicted: Sequence[float], true: Sequence[float]) -> np.ndarray:
 
 def _right(scores: Sequence[float], genders: Sequence[str]) -> np.ndarray:
     _assert_paired(len(scores), "scores", len(genders), "genders")
-    scores = np.asarray(scores, float)
-    return np.where(np.asarray(genders) == "male", scores > 0.5, scores < 0.5)
+    male = np.asarray(scores, float)
+    return np.where(np.asarray(genders) == "male", male > 0.5, male < 0.5)
 
 
 def _assert_paired(ours: int, name: str, theirs: int, other: str) -> None:

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -24,6 +24,7 @@ from .tracking import Sighting
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.typing import HashableList
 
 __all__ = ["annotate", "annotate_people", "figure_svg", "plot_ages", "plot_breakdown", "plot_errors"]
 
@@ -40,7 +41,7 @@ def annotate(image: Image.Image, faces: Sequence[Face], labels: Optional[Sequenc
         labels: One a face; without, the age in whole years, after the face's number where there are several.
 
     Raises:
-        ValueError: There are not as many labels as faces.
+        ValueError: There are not as many labels as faces, or one of the faces has no box.
     """
     if labels is None:
         numbers = [f"{number}: " for number in range(1, len(faces) + 1)] if len(faces) > 1 else [""]
@@ -83,6 +84,8 @@ def _short_age(face: Face, digits: int = 0) -> str:
 
 
 def _clip_box(face: Face, image: Image.Image) -> Box:
+    if face.box is None:
+        raise ValueError("A face without a box cannot be drawn into a photo: it is of a crop.")
     x1, y1, x2, y2 = face.box
     return max(x1, 0), max(y1, 0), min(x2, image.width), min(y2, image.height)
 
@@ -120,7 +123,7 @@ def plot_breakdown(face: Face, *, width: float = 9.0) -> "Figure":
     stages, narrow = face.stages, width < 6
     names = [f"stage {k}" for k in range(len(stages))]
     heights = [1.0] * len(stages) + [0.45 + 0.25 * len(stages)]
-    panels = [[name] for name in (*names, "total")]
+    panels: list[HashableList[str]] = [[name] for name in (*names, "total")]
     if narrow:
         panels, heights = [["face"], *panels], [0.8, *heights]
     else:
@@ -168,7 +171,7 @@ def _draw_bins(axes: "Axes", stage: Stage, start: float, fixed: float, highest: 
     axes.spines[["top", "right"]].set_visible(False)
 
 
-_FAINT = {"fill": False, "edgecolor": "0.6", "linewidth": 0.8, "linestyle": (0, (3, 3)), "zorder": 0}
+_FAINT: dict[str, Any] = {"fill": False, "edgecolor": "0.6", "linewidth": 0.8, "linestyle": (0, (3, 3)), "zorder": 0}
 
 
 def _draw_sum(axes: "Axes", before: Sequence[float], added: Sequence[float], face: Face) -> None:
@@ -299,17 +302,17 @@ def plot_errors(
     Raises:
         SSRNetHubError: matplotlib (extra ``plot``) is not installed, or the folder cannot be written to.
     """
-    predicted, true = np.asarray(predicted, float), np.asarray(true, float)
-    errors = predicted - true
+    x, y = np.asarray(true, float), np.asarray(predicted, float)
+    errors = y - x
     figures = {"scatter": _new_figure(5, 5), "errors": _new_figure(6, 3.5), "cs": _new_figure(5, 3.5)}
     scatter, by_age, cs = (figure.subplots() for figure in figures.values())
 
-    ends = [min(0, predicted.min(), true.min()), max(predicted.max(), true.max())]
+    ends = [min(0, x.min(), y.min()), max(x.max(), y.max())]
     scatter.plot(ends, ends, color="0.5", linewidth=1)
-    scatter.scatter(true, predicted, s=8, alpha=0.4, color=_COLOURS[0], linewidths=0)
+    scatter.scatter(x, y, s=8, alpha=0.4, color=_COLOURS[0], linewidths=0)
     scatter.set(xlabel="true age, years", ylabel="predicted age, years", aspect="equal")
 
-    bands = np.array([age_band(age) for age in true])
+    bands = np.array([age_band(age) for age in x])
     parts = {str(band): errors[bands == band] for band in np.unique(bands)}
     by_age.axhline(0, color="0.5", linewidth=1)
     by_age.boxplot(

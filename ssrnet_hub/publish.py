@@ -149,15 +149,16 @@ def push_repository(
     _check_repo_id(repo_id)
     files = Path(files)
     api = HfApi(token=token)
-    kind = {"repo_type": repo_type}
+    is_space = repo_type == "space"
     with _push_errors(repo_id):
-        sdk = {"space_sdk": "gradio"} if repo_type == "space" else {}
-        api.create_repo(repo_id, private=private, exist_ok=True, **kind, **sdk)
+        sdk = "gradio" if is_space else None
+        api.create_repo(repo_id, private=private, repo_type=repo_type, exist_ok=True, space_sdk=sdk)
         if revision and not create_pr:
-            api.create_branch(repo_id, branch=revision, exist_ok=True, **kind)
-        before = api.repo_info(repo_id, revision=revision, **kind)
-        tags = {ref.name: ref.target_commit for ref in api.list_repo_refs(repo_id, **kind).tags} if tag else {}
-        if tags.get(tag, before.sha) != before.sha:
+            api.create_branch(repo_id, branch=revision, repo_type=repo_type, exist_ok=True)
+        before = (api.space_info if is_space else api.model_info)(repo_id, revision=revision)
+        refs = api.list_repo_refs(repo_id, repo_type=repo_type).tags if tag else []
+        tags = {ref.name: ref.target_commit for ref in refs}
+        if tag and tags.get(tag, before.sha) != before.sha:
             raise HubError(f"{repo_id} has the tag {tag!r} already, of another commit: choose another name.")
         names = sorted(path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file())
         operations: list[Any] = [CommitOperationAdd(name, files / name) for name in names]
@@ -171,14 +172,14 @@ def push_repository(
             commit_message=commit_message or "Push by ssrnet_hub",
             revision=revision,
             create_pr=create_pr,
-            **kind,
+            repo_type=repo_type,
         )
         if tag in tags and tags[tag] != done.oid:
             raise HubError(
                 f"Pushed to {repo_id} as {done.oid}, but it has the tag {tag!r} already, of the commit before."
             )
         if tag and tag not in tags:
-            api.create_tag(repo_id, tag=tag, revision=done.oid, **kind)
+            api.create_tag(repo_id, tag=tag, revision=done.oid, repo_type=repo_type)
     return Push(repo_id, done.oid, done.oid != before.sha, done.pr_revision or revision or "main")
 
 

@@ -86,8 +86,9 @@ class AgeTracker:
             data={"index": np.arange(len(faces))},
         )
         known = self._tracker.update(found, timestamp=seconds)
+        tracks = () if known.tracker_id is None else known.tracker_id
         sightings = {}
-        for index, track in zip(known.data.get("index", ()), known.tracker_id, strict=True):
+        for index, track in zip(known.data.get("index", ()), tracks, strict=True):
             face = faces[int(index)]
             if track >= 0 and math.isfinite(face.age):
                 person = self._people.setdefault(int(track), _Memory(len(self._people) + 1, seconds))

@@ -36,6 +36,11 @@ def test_annotate_at_the_edge_and_at_any_size(face, size):
     assert np.asarray(marked).max() == 255
 
 
+def test_annotate_a_face_without_a_box(astronaut, face):
+    with pytest.raises(ValueError, match="without a box"):
+        annotate(astronaut, [dataclasses.replace(face, box=None)])
+
+
 def test_breakdown_shows_every_bin_where_the_network_moved_it(face):
     figure = plot_breakdown(face)
     axes = {a.get_label(): a for a in figure.axes}
