@@ -33,7 +33,8 @@ class Demo:
     @property
     def files(self) -> list[Path]:
         """What lies on its disk of visitors."""
-        return [path for path in self.uploads.rglob("*") if path.is_file() and path.name not in EXAMPLES]
+        files = [path for path in self.uploads.rglob("*") if path.is_file() and path.name not in EXAMPLES]
+        return [path for path in files if path.suffix != ".lock"]
 
 
 @contextmanager

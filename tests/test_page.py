@@ -26,6 +26,8 @@ from .pictures import walk, write_film
 
 write_camera = runpy.run_path(str(Path(__file__).resolve().parent.parent / "scripts" / "live_rate.py"))["write_camera"]
 
+expect.set_options(timeout=30_000)  # a machine that has other work to do is slow, not wrong
+
 DESK = {"viewport": {"width": 1280, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 OTHER = "age/other"
