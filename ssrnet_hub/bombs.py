@@ -21,14 +21,14 @@ MAX_SCANS = 100
 
 _EXIF_SEGMENTS = 64  # Pillow joins them one by one
 _SEGMENTS = 10_000
-_PNG_CHUNKS = 20_000  # 8 kB each is usual
+_PNG_CHUNKS = 20_000  # and one for every 4 kB; 8 kB each is usual
 _PNG_COMPRESSED = 100  # texts and profiles, each of which may inflate to a megabyte
 _GIF_BLOCKS = 20_000
 _GIF_COMMENT_BLOCKS = 1_000  # Pillow joins them one by one
 _PNM_HEADER = 65_536  # read byte by byte
 _TIFF_PAGES = 1_000
 _TIFF_ENTRIES = 100_000
-_TIFF_TILES = 32_768
+_TIFF_TILES = 65_536
 _JPEG2000_TILES = 10_000
 _JPEG2000_PARTS = 2_000_000  # packets, and code blocks
 _JPEG2000_SEGMENTS = 200_000
@@ -146,7 +146,7 @@ def _check_png(data: Data, name: str, max_pixels: int) -> None:
         length, kind = struct.unpack_from(">I4s", data, position)
         number += 1
         compressed += kind in (b"zTXt", b"iTXt", b"iCCP")
-        if number > _PNG_CHUNKS or compressed > _PNG_COMPRESSED:
+        if number > _PNG_CHUNKS + len(data) // 4096 or compressed > _PNG_COMPRESSED:
             raise _Costly("it has too many chunks")
         if kind == b"IHDR" and length >= 8:
             # an animation is given memory for its frames when it is opened

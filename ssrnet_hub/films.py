@@ -124,12 +124,12 @@ def read_film(
                         raise VideoError(f"{name} would take too much work to decode: too many scans in a frame.")
                     decoded = packet.decode()
                     packets, frames = packets + bool(packet.size), frames + len(decoded)
-                    # a packet without a frame was work all the same
-                    pixels += context.width * context.height * (not decoded)
                     pixels += sum(frame.width * frame.height for frame in decoded)
+                    # packets whose frames are not shown are work all the same
+                    hidden = max(0, packets - frames) * context.width * context.height
                     if max(packets, frames) > max_frames:
                         raise VideoError(f"{name} has more than {max_frames:,} frames.")
-                    if pixels > max_total_pixels:
+                    if pixels + hidden > max_total_pixels:
                         raise VideoError(f"The frames of {name} have more than {max_total_pixels:,} pixels in all.")
                     for frame in decoded:
                         seconds = frame.time or 0.0

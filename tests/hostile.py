@@ -29,11 +29,13 @@ def scans(side: int, count: int) -> bytes:
 
 
 def sequential_scans(side: int, count: int) -> bytes:
-    """A JPEG that is not progressive and has its only scan many times."""
-    plain = encode(Image.new("L", (side, side), "grey"), "JPEG")
+    """A JPEG that is not progressive and has the scan of a component many times, without data."""
+    plain = encode(grey(side), "JPEG")
     start = plain.index(b"\xff\xda")
-    header = plain[start : start + 2 + int.from_bytes(plain[start + 2 : start + 4], "big")]
-    return plain[:-2] + header * count + plain[-2:]
+    one, two, three = (
+        segment(0xDA, bytes([1, plain[start + at], plain[start + at + 1], 0, 63, 0])) for at in (5, 7, 9)
+    )
+    return plain[:start] + one * count + two + three + b"\xff\xd9"
 
 
 def segment(marker: int, content: bytes) -> bytes:
@@ -65,8 +67,10 @@ def png_with(*chunks: bytes) -> bytes:
 
 
 def inflating(kind: bytes, broken: bool = False) -> bytes:
-    """A text or profile of a kilobyte that inflates to a megabyte; one whose end is broken is not counted by Pillow."""
-    return chunk(kind, b"a\0\0" + zlib.compress(bytes(1 << 20), 9)[: -8 if broken else None])
+    """A text or profile of a kilobyte that inflates to a megabyte; Pillow does not count one that is broken there."""
+    packer = zlib.compressobj(9)
+    data = packer.compress(bytes(1_000_000)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return chunk(kind, b"a\0\0" + data + (b"\x07" if broken else packer.flush()))
 
 
 def animated_png(side: int) -> bytes:
@@ -81,12 +85,6 @@ def gif_with(extension: bytes) -> bytes:
     plain = encode(Image.new("P", (8, 8)), "GIF")
     start = plain.index(b",")
     return plain[:start] + extension + plain[start:]
-
-
-def cleared_gif(side: int) -> bytes:
-    """A frame that is to be cleared afterwards: memory for it is taken when the file is opened."""
-    screen = b"GIF89a" + struct.pack("<HH", 8, 8) + b"\x80\1\0" + bytes(6)
-    return screen + b"!\xf9\4\x08\0\0\0\0," + struct.pack("<HHHH", 0, 0, side, side) + b"\0\2\2\x4c\1\0;"
 
 
 def run_lengths(side: int) -> bytes:
@@ -132,20 +130,14 @@ def tiles(side: int, offsets: list[int], lengths: list[int]) -> dict[int, tuple[
     return {322: (LONG, [side]), 323: (LONG, [side]), 324: (LONG, offsets), 325: (LONG, lengths)}
 
 
-def large_tile(side: int = 20_000) -> bytes:
-    """A picture of 64x64 in a tile of 1.2 GB."""
+def large_tile(twice: bool = False, side: int = 20_000) -> bytes:
+    """A picture of 64x64 in a tile of 1.2 GB; if ``twice``, beside entries that say 64, which Pillow would go by."""
     packer = zlib.compressobj()
     head = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
     again = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
     data = head + again * (3 * side * side >> 20) + packer.flush()
-    return tiff(layout(64, 64, 8) | tiles(side, [8], [len(data)]), data)
-
-
-def large_tile_twice() -> bytes:
-    """The same, with an entry before it that says 64, which is what Pillow's reader would not see."""
-    data = zlib.compress(bytes(64 * 64 * 3))
-    tags = layout(64, 64, 8) | tiles(64, [8], [len(data)])
-    return tiff(tags, data, struct.pack("<HHII", 322, LONG, 1, 20_000) + struct.pack("<HHII", 323, LONG, 1, 20_000))
+    small = struct.pack("<HHII", 322, LONG, 1, 64) + struct.pack("<HHII", 323, LONG, 1, 64)
+    return tiff(layout(64, 64, 8) | tiles(side, [8], [len(data)]), data, small if twice else b"")
 
 
 def shared_strips(count: int = 10_000) -> bytes:
@@ -277,13 +269,12 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "GIF with many comments": lambda: gif_with(
         b"!\xfe" + (b"\xff" + b"a" * 255) * 2_000 + b"\0" + b"!\xfe\1a\0" * 100_000
     ),
-    "GIF that is cleared when it is opened": lambda: cleared_gif(18_900),
     "BMP in run lengths": lambda: run_lengths(6_000),
     "PPM in words": lambda: b"P3 2000 2000 255\n" + b"0 " * 500_000,
     "PPM with a range of its own": lambda: b"P6 2000 2000 254\n" + bytes(1_000_000),
     "PGM with a long comment": lambda: b"P5 #" + b"a" * 1_000_000 + b"\n8 8 255\n" + bytes(64),
     "TIFF with a large tile": large_tile,
-    "TIFF with a large tile beside a small one": large_tile_twice,
+    "TIFF with a large tile beside a small one": lambda: large_tile(twice=True),
     "TIFF of strips that overlap": shared_strips,
     "TIFF of small tiles in LZMA": lambda: shared_tiles(lzma.compress(bytes(16 * 16 * 3), preset=9), 34925),
     "TIFF of small tiles of many scans": lambda: shared_tiles(_jpeg_of_scans(), 7, 6),
@@ -302,11 +293,11 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 
 
 def write_color(
-    path: Path, color: str | tuple[int, int, int], format: str = "mp4", codec: str = "libx264", frames: int = 10
+    path: Path, color: str, format: str = "mp4", codec: str = "libx264", frames: int = 10, **options: str
 ) -> Path:
     """A film of one color, 10 frames a second."""
     with av.open(str(path), "w", format=format) as film:
-        stream = film.add_stream(codec, rate=10)
+        stream = film.add_stream(codec, rate=10, options=options)
         stream.width, stream.height = 64, 48
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         for _ in range(frames):
@@ -379,7 +370,7 @@ def many_samples(film: Path, count: int) -> bytes:
 
 
 def same_time(film: Path) -> bytes:
-    """An MP4 whose frames are all shown at the same time."""
+    """An MP4 whose frames are all shown at the same time; of one without frames in another order."""
     data = film.read_bytes()
     start = data.index(b"stts")
     (frames,) = struct.unpack_from(">I", data, start + 12)
@@ -387,7 +378,7 @@ def same_time(film: Path) -> bytes:
 
 
 def backwards(film: Path) -> bytes:
-    """An MP4 whose frames are shown in reverse order."""
+    """An MP4 whose frames are shown in reverse order; of one without frames in another order."""
     data = film.read_bytes()
     start = data.index(b"stts")
     frames, ticks = struct.unpack_from(">II", data, start + 12)
@@ -397,29 +388,38 @@ def backwards(film: Path) -> bytes:
     return replace_box(data, [*TABLES, b"stts"], table + offsets)
 
 
-def playlists(folder: Path, secret: Path, segments: Path) -> dict[str, bytes]:
-    """Files that name another film, by the name that FFmpeg would know them by."""
-    hls = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n"
-    dash = (
-        '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static">'
-        '<Period><AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="1000">'
-        f"<BaseURL>{secret.name}</BaseURL><SegmentBase/></Representation></AdaptationSet></Period></MPD>"
-    )
-    session = "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n"
-    session += "a=rtpmap:96 H264/90000\n"
-    texts = {
-        "segments.m3u8": hls.format(segments.name),
-        "absolute.m3u8": hls.format(segments),
-        "address.m3u8": hls.format(f"file://{segments}"),
-        "concat-address.m3u8": hls.format(f"concat:{segments}|{segments}"),
-        "renamed.mp4": hls.format(segments.name),
-        "list.ffconcat": f"ffconcat version 1.0\nfile {secret.name}\n",
-        "list-renamed.mkv": f"ffconcat version 1.0\nfile {secret.name}\n",
-        "manifest.mpd": dash,
-        "session.sdp": session,
-    }
-    return {name: text.encode() for name, text in texts.items()} | {
-        "external.mov": external(secret),
-        "film.ts": segments.read_bytes(),
-        "a film without a suffix": secret.read_bytes(),
-    }
+def _hls(*names: str) -> bytes:
+    lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:1", *(f"#EXTINF:1,\n{name}" for name in names), "#EXT-X-ENDLIST", ""]
+    return "\n".join(lines).encode()
+
+
+def _concat(*names: str) -> bytes:
+    return "\n".join(["ffconcat version 1.0", *(f"file '{name}'" for name in names)]).encode()
+
+
+def _dash(name: str) -> bytes:
+    return f"""<?xml version="1.0"?>
+<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT1S">
+<Period><AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="1000"><BaseURL>{name}</BaseURL>
+<SegmentBase/></Representation></AdaptationSet></Period></MPD>""".encode()
+
+
+_SESSION = b"""v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=video 9 RTP/AVP 96\r\n
+a=rtpmap:96 H264/90000\r\n"""
+
+REACHING: dict[str, Callable[[Path, Path], bytes]] = {
+    "segments.m3u8": lambda film, stream: _hls(stream.name),
+    "absolute.m3u8": lambda film, stream: _hls(str(stream)),
+    "address.m3u8": lambda film, stream: _hls(f"file://{stream}"),
+    "joined.m3u8": lambda film, stream: _hls(f"concat:{stream}|{stream}"),
+    "renamed.mp4": lambda film, stream: _hls(stream.name),
+    "renamed.mjpeg": lambda film, stream: _hls(stream.name),
+    "list.ffconcat": lambda film, stream: _concat(film.name),
+    "list.mkv": lambda film, stream: _concat(film.name),
+    "manifest.mpd": lambda film, stream: _dash(film.name),
+    "manifest.mp4": lambda film, stream: _dash(film.name),
+    "session.sdp": lambda film, stream: _SESSION,
+    "session.mov": lambda film, stream: _SESSION,
+    "external.mov": lambda film, stream: external(film),
+}
+"""Files that name another film, which lies beside them, or as a stream."""
