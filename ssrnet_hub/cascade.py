@@ -10,6 +10,7 @@ import inspect
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Optional, Union
 
 import torch
@@ -58,14 +59,19 @@ class Cascade:
     def __init__(self, device: Union[str, torch.device] = "cpu", max_faces: Optional[int] = None):
         self._most = [max_faces and count * max_faces for count in _CANDIDATES_A_FACE]
         from facenet_pytorch.models import mtcnn
-        from facenet_pytorch.models.utils import detect_face
 
         self.device = torch.device(device)
         self._pnet, self._rnet, self._onet = (
             _load(net).eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
             for net in (mtcnn.PNet, mtcnn.RNet, mtcnn.ONet)
         )
-        self._rules = detect_face
+
+    @property
+    def _rules(self) -> ModuleType:
+        # no attribute of the object, which could not be pickled then
+        from facenet_pytorch.models.utils import detect_face
+
+        return detect_face
 
     @inference()
     def search(self, pixels: Tensor, min_face: float) -> list[tuple[Tensor, Tensor, Tensor]]:

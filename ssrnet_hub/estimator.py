@@ -17,8 +17,9 @@ from torch import nn
 from .cost import faces_at_once
 from .errors import ArchitectureError, BoxError, ConfigError, PhotoError
 from .faces import Detection, Detector, MTCNNDetector
+from .forks import reset_threads_after_fork
 from .framing import Box, Framing, Landmarks
-from .hub import from_pretrained, get_extras, move_model
+from .hub import from_pretrained, get_extras, move_model, unwrap
 from .intervals import Intervals
 from .photos import MAX_PIXELS, Photo, by_pixels, load_photo
 from .reliability import Reliability, describe_answer
@@ -125,8 +126,11 @@ class AgeEstimator:
         for face in est("photo.jpg"):
             print(face.age, face.explain())
 
+    It can be copied, pickled and sent to other processes. In a forked one PyTorch works on a single thread.
+
     Args:
-        model: A name, folder or repository for `from_pretrained`, or a model; by default the embedded weights.
+        model: A name, folder or repository for `from_pretrained`, or a model, such as `torch.compile` made of one; by
+            default the embedded weights.
         detector: What finds the faces; `MTCNNDetector` by default.
         device: Where the models and the default detector run; by default where the model is, or the CPU.
         gender: Weights of gender, as ``model``; without them `Face.gender_score` is None.
@@ -158,6 +162,7 @@ class AgeEstimator:
         min_face: Optional[float] = None,
         runtime: str = "auto",
     ):
+        reset_threads_after_fork()
         self._age = _Network(model, device, framing, runtime)
         self.model, self.framing, self.device = self._age.model, self._age.framing, self._age.device
         self._gender = None if gender is None else _Network(gender, self.device, None, runtime)
@@ -204,6 +209,7 @@ class AgeEstimator:
             ValueError: There are not as many lists of boxes as photos.
         """
         _assert_several(photos)
+        reset_threads_after_fork()
         found: list[_Cut] = []
         counts = []
         images = (load_photo(photo, self.max_pixels) for photo in photos)
@@ -228,6 +234,7 @@ class AgeEstimator:
             PhotoError: One of the crops cannot be read.
         """
         _assert_several(crops)
+        reset_threads_after_fork()
         images = (load_photo(crop, self.max_pixels) for crop in crops)
         return self._estimate([self._find(image) if align else _Cut(image, image) for image in images])
 
@@ -305,7 +312,8 @@ class _Network:
         framing: Optional[Framing],
         runtime: str,
     ):
-        self.model = model.eval() if isinstance(model, nn.Module) else from_pretrained(model)
+        given = model.eval() if isinstance(model, nn.Module) else from_pretrained(model)
+        self.model = unwrap(given)
         if not hasattr(self.model, "forward_stages") or getattr(self.model, "num_classes", 1) != 1:
             raise ArchitectureError(
                 f"An estimator needs an age model of this package with one output, not this {type(self.model).__name__}"
@@ -326,7 +334,7 @@ class _Network:
                 )
             framing = Framing() if config is None else Framing.from_dict(config)
         self.framing = framing
-        self._pixels, self._runtime = Pixels(self.model), make_runtime(self.model, runtime)
+        self._pixels, self._runtime = Pixels(self.model), make_runtime(given, runtime)
 
     def __call__(self, crops: Iterable[Image.Image], found: bool) -> StagewiseOutput:
         """Ages of crops; ``found`` says that they were just cut out of photos that faces were looked for in."""

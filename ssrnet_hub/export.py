@@ -18,7 +18,7 @@ from . import __version__
 from .errors import ExportError
 from .files import replace_file
 from .fused import fuse
-from .hub import get_extras
+from .hub import get_extras, unwrap
 from .onnx_graph import OPSET, open_session, to_onnx
 from .runtime import make_runtime
 from .zoo import assert_age_model
@@ -94,7 +94,7 @@ def export_program(model: nn.Module, path: Union[str, os.PathLike]) -> None:
 
 def _portable(model: nn.Module) -> nn.Module:
     """A copy in float32 on the CPU."""
-    return copy.deepcopy(model).float().cpu()
+    return copy.deepcopy(unwrap(model)).float().cpu()
 
 
 def describe(model: nn.Module, precision: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageOps
 
 from .cascade import Cascade
+from .forks import reset_threads_after_fork
 from .framing import Box, Landmarks, align
 
 __all__ = ["Detection", "Detector", "Locator", "MTCNNDetector"]
@@ -102,6 +103,7 @@ class MTCNNDetector:
         return self._search(images)
 
     def _search(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
+        reset_threads_after_fork()
         seen = [self._reduce(image) for image in images]
         found: list[list[Detection]] = [[] for _ in images]
         for bordered in (False, True):
@@ -169,6 +171,7 @@ class MTCNNDetector:
 
     def _look(self, image: Image.Image, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Scores ``(N,)``, improved boxes ``(N, 4)`` and landmarks ``(N, 5, 2)`` of the last network."""
+        reset_threads_after_fork()
         sides = (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True)
         corners = (boxes[:, :2] + boxes[:, 2:] - sides) / 2
         squares = np.concatenate([corners, corners + sides], 1)

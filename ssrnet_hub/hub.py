@@ -146,6 +146,11 @@ def move_model(model: nn.Module, device: Union[str, torch.device]) -> nn.Module:
         raise DeviceError(f"There is no device {str(device)!r} here: {str(e).splitlines()[0]}") from e
 
 
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model itself, where `torch.compile` wrapped it."""
+    return getattr(model, "_orig_mod", model)
+
+
 def save_pretrained(model: nn.Module, directory: Union[str, os.PathLike], **extras: Any) -> Path:
     """Write ``model.safetensors`` and ``config.json``, for `from_pretrained` and for timm's ``local-dir:``.
 
@@ -161,7 +166,7 @@ def save_pretrained(model: nn.Module, directory: Union[str, os.PathLike], **extr
         ConfigError: The model is none of this package's, or was made by neither `from_pretrained` nor timm; the
             directory cannot be made; or `from_pretrained` would refuse what the config would say.
     """
-    model = getattr(model, "_orig_mod", model)  # of torch.compile
+    model = unwrap(model)
     if getattr(model, "pretrained_cfg", {}).get("architecture") not in zoo.list_architectures():
         raise ConfigError(
             f"This {type(model).__name__} is no age model that from_pretrained or timm made, so nothing says "

@@ -1,9 +1,13 @@
 """What computes a model's answers: PyTorch as it is, its fused form, or ONNX Runtime. The ages are the same."""
 
+import ctypes
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
+from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import timm
@@ -13,6 +17,7 @@ from torch import Tensor, nn
 
 from .errors import RuntimeUnavailableError
 from .fused import ANSWER, Answer, FusedSSRNet, fuse, has_fused_form, split_answer
+from .hub import unwrap
 from .inference import inference
 from .ssrnet import StagewiseOutput
 
@@ -56,19 +61,21 @@ class Pixels:
 
 
 def make_runtime(model: nn.Module, kind: str = "auto") -> Runtime:
-    """Choose what computes a model's answers.
+    """Choose what computes a model's answers. It can be copied and pickled.
 
     Args:
         model: With ``forward_stages`` and one output, in eval mode, made by timm or `from_pretrained`. But for
             ``"eager"`` its weights are copied: what is done to it afterwards changes nothing.
-        kind: ``"eager"``, the model as it is; ``"torch"``, its fused form; ``"onnx"``, that in ONNX Runtime, on the CPU
-            and in float32; ``"auto"``, the fastest of them that the model and the machine have.
+        kind: ``"eager"``, the model as it is, compiled where `torch.compile` made it; ``"torch"``, its fused form;
+            ``"onnx"``, that in ONNX Runtime, on the CPU and in float32; ``"auto"``, the fastest of them that the model
+            and the machine have.
 
     Raises:
         RuntimeUnavailableError: There is no such runtime for this model here.
     """
     if kind not in RUNTIMES:
         raise RuntimeUnavailableError(f"A runtime is one of {', '.join(RUNTIMES)}, not {kind!r}.")
+    given, model = model, unwrap(model)
     like = next(model.parameters())
     portable = like.device.type == "cpu" and like.dtype == torch.float32
     # in less than float32 the fused form rounds otherwise than the model
@@ -77,7 +84,7 @@ def make_runtime(model: nn.Module, kind: str = "auto") -> Runtime:
     if kind == "auto":
         kind = "eager" if not exact else "onnx" if portable and installed else "torch"
     if kind == "eager":
-        return _Eager(model)
+        return _Eager(given)
     if not has_fused_form(model):
         raise RuntimeUnavailableError(f"A {type(model).__name__} has no fused form: take the runtime 'eager'.")
     if kind == "torch":
@@ -92,20 +99,26 @@ def make_runtime(model: nn.Module, kind: str = "auto") -> Runtime:
 
 
 class _Eager:
-    """The model as it is."""
+    """The model as it is, or as it was compiled."""
 
     def __init__(self, model: nn.Module):
-        self._model = model
-        data = timm.data.resolve_input_data_config(model)
+        self._given, self._model = model, unwrap(model)
+        forward_stages = self._model.forward_stages
+        # what torch.compile wraps is forward, which answers the age alone
+        self._forward_stages = forward_stages if model is self._model else model.dynamo_ctx(forward_stages)
+        data = timm.data.resolve_input_data_config(self._model)
         self._mean, self._std = (
             torch.tensor(data[key], dtype=torch.float32, device="cpu")[:, None, None] for key in ("mean", "std")
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Eager, (self._given,)
 
     @inference()
     def __call__(self, pixels: Tensor, after_torch: bool = False) -> StagewiseOutput:
         like = next(self._model.parameters())
         x = pixels.permute(0, 3, 1, 2).contiguous().float().div(255).sub(self._mean).div(self._std)
-        return self._model.forward_stages(x.to(like.device, like.dtype))
+        return self._forward_stages(x.to(like.device, like.dtype))
 
 
 class _Torch:
@@ -113,10 +126,13 @@ class _Torch:
 
     def __init__(self, fused: FusedSSRNet):
         self._stage_bins, self._device = fused.stage_bins, fused.bins.device
-        fused = fused.to(memory_format=torch.channels_last)
+        self._fused = fused = fused.to(memory_format=torch.channels_last)
         on_cpu = self._device.type == "cpu"
         self._network: Callable[[Tensor], Answer] = _freeze(fused) if on_cpu else fused
         self._chunk = _CHUNK if on_cpu else sys.maxsize
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Torch, (self._fused,)
 
     @inference()
     def __call__(self, pixels: Tensor, after_torch: bool = False) -> StagewiseOutput:
@@ -146,12 +162,46 @@ class _Onnx:
     """
 
     def __init__(self, fused: FusedSSRNet):
-        from .onnx_graph import open_session, to_onnx
+        from .onnx_graph import to_onnx
 
         self._stage_bins = fused.stage_bins
-        model = to_onnx(fused).SerializeToString()
-        self._alone, self._all = open_session(model, threads=1), open_session(model)
+        self._model = to_onnx(fused).SerializeToString()
+        self._open()
+
+    def _open(self) -> None:
+        from .onnx_graph import open_session
+
+        self._alone, self._all = open_session(self._model, threads=1), open_session(self._model)
+        _with_threads.add(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_stage_bins": self._stage_bins, "_model": self._model}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+    def abandon(self) -> None:
+        """In a forked process, leave the sessions as they are, for good, and open others when they are needed."""
+        for session in (self._alone, self._all):
+            # one that is deleted, at the end of the process at the latest, waits forever for its threads to end
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+        self._alone = self._all = None
 
     def __call__(self, pixels: Tensor, after_torch: bool = False) -> StagewiseOutput:
+        if self._all is None:
+            self._open()
         session = self._alone if after_torch and len(pixels) <= 8 else self._all
         return split_answer(session.run(ANSWER, {"pixels": pixels.numpy()}), self._stage_bins)
+
+
+_with_threads: "WeakSet[_Onnx]" = WeakSet()
+
+
+def _abandon_threads() -> None:
+    for runtime in list(_with_threads):
+        runtime.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_threads)
