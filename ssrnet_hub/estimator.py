@@ -19,7 +19,7 @@ from .errors import ArchitectureError, BoxError, ConfigError, PhotoError
 from .faces import Detection, Detector, MTCNNDetector
 from .forks import reset_threads_after_fork
 from .framing import Box, Framing, Landmarks
-from .hub import from_pretrained, get_extras, move_model, unwrap
+from .hub import DIGEST_KEY, from_pretrained, get_extras, move_model, unwrap
 from .intervals import Intervals
 from .photos import MAX_PIXELS, Photo, by_pixels, load_photo
 from .reliability import Reliability, describe_answer
@@ -346,7 +346,7 @@ def _read_calibration(model: nn.Module) -> tuple[Optional[Intervals], Optional[R
     calibration = get_extras(model).get("calibration")
     if calibration is None:
         return None, None
-    if not isinstance(calibration, dict) or calibration.keys() != {"intervals", "reliability"}:
+    if not isinstance(calibration, dict) or calibration.keys() - {DIGEST_KEY} != {"intervals", "reliability"}:
         raise ConfigError(f"The calibration in config.json is not understood: {calibration!r:.200}")
     return Intervals.from_dict(calibration["intervals"]), Reliability.from_dict(calibration["reliability"])
 

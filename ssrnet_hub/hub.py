@@ -1,6 +1,7 @@
 """Weights in and out: from the wheel, a folder or the Hugging Face Hub to a model, and from a model to a folder."""
 
 import copy
+import hashlib
 import os
 import re
 import shlex
@@ -27,7 +28,7 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError, safe_open
 from timm.models import save_for_hf
-from torch import nn
+from torch import Tensor, nn
 
 from . import zoo
 from .checks import CHECK_FILE, verify_model
@@ -47,10 +48,12 @@ from .errors import (
 from .files import file_digest, git_digest, is_file, is_folder, replace_file
 from .untrusted import checked, mapping, read_json
 
-__all__ = ["from_pretrained", "get_extras", "save_pretrained"]
+__all__ = ["from_pretrained", "get_extras", "save_pretrained", "tensors_digest"]
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+DIGEST_KEY = "tensors_sha256"
+"""Key of a calibration for the `tensors_digest` of what it was measured on."""
 
 _PICKLES = (".bin", ".pth", ".pt", ".pth.tar", ".ckpt", ".pkl")
 _FLOATS = ("F16", "BF16", "F32", "F64")
@@ -130,7 +133,7 @@ def from_pretrained(
         raise ConfigError(f"{folder / CONFIG_FILE} does not let timm load the weights: {e!r}") from e
     if verify:
         verify_model(model, folder / CHECK_FILE)
-    model.ssrnet_hub_extras = extras
+    _bind_extras(model, extras, folder, model_args)
     return model if device is None else move_model(model, device)
 
 
@@ -157,7 +160,8 @@ def save_pretrained(model: nn.Module, directory: Union[str, os.PathLike], **extr
     Args:
         model: A model of this package; its device, precision and memory layout do not matter.
         directory: Where to; made where missing. Either file is replaced as a whole.
-        **extras: Keys to set or replace, JSON values, in what `get_extras` answers for the model.
+        **extras: Keys to set or replace, JSON values, in what `get_extras` answers for the model. A ``calibration`` is
+            kept with the digest of the tensors, and left out where it has that of others.
 
     Returns:
         The directory.
@@ -177,7 +181,7 @@ def save_pretrained(model: nn.Module, directory: Union[str, os.PathLike], **extr
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise ConfigError(f"{directory} cannot be made a folder: {e.strerror or e}.") from e
-    extras = {**get_extras(model), **extras}
+    extras = _drop_strange_calibration({**get_extras(model), **extras}, model)
     model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
     with tempfile.TemporaryDirectory(prefix=".save-", dir=directory) as temporary:
         save_for_hf(model, temporary, model_config={EXTRAS_KEY: extras} if extras else None, safe_serialization=True)
@@ -195,12 +199,15 @@ def save_pretrained(model: nn.Module, directory: Union[str, os.PathLike], **extr
 def get_extras(model: nn.Module) -> dict[str, Any]:
     """What the config of the model's weights says beyond timm's schema, such as ``framing`` and ``training``.
 
+    A ``calibration`` belongs to the tensors that it was measured on: it is left out once they have changed, as by
+    training, but not for another precision or device.
+
     Of a model that timm made from a folder or by a name of the zoo only the ``framing`` and the ``ends`` of a score of
     gender are known, and of another model nothing.
     """
     extras = getattr(model, "ssrnet_hub_extras", None)
     if extras is not None:
-        return copy.deepcopy(extras)
+        return _drop_strange_calibration(copy.deepcopy(extras), model, getattr(model, "ssrnet_hub_digests", ()))
     # whether timm loaded the weights as well cannot be told, so nothing is said of their training
     cfg = getattr(model, "pretrained_cfg", {})
     if cfg.get("source") == "local-dir" and is_file(Path(cfg["file"], CONFIG_FILE)):
@@ -209,6 +216,58 @@ def get_extras(model: nn.Module) -> dict[str, Any]:
         return {key: value for key, value in extras.items() if key in ("framing", "ends")}
     weights = zoo.ZOO.get(f"{cfg.get('architecture')}.{cfg.get('tag')}")
     return weights.extras if weights else {}
+
+
+def tensors_digest(model: nn.Module, dtype: Optional[torch.dtype] = None) -> str:
+    """SHA-256 of a model's floating point tensors, in hexadecimal: of their names, shapes and values, as float32.
+
+    Args:
+        model: The model, on any device.
+        dtype: What the values are rounded to before; by default nothing.
+    """
+    digest = hashlib.sha256()
+    tensors: dict[str, Tensor] = getattr(model, "_orig_mod", model).state_dict()  # of torch.compile
+    for name, tensor in sorted(tensors.items()):
+        # counters of batches change no answer
+        if tensor.is_floating_point():
+            values = tensor.detach().to("cpu", dtype or tensor.dtype).float().contiguous().numpy()
+            digest.update(f"{name} {tuple(tensor.shape)}\n".encode() + values.astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _drop_strange_calibration(extras: dict[str, Any], model: nn.Module, digests: Iterable[str] = ()) -> dict[str, Any]:
+    """Drop a calibration that was measured on other tensors than a model's; one that does not say is of these.
+
+    Args:
+        extras: Changed in place, and answered.
+        model: The model.
+        digests: Of tensors that the calibration holds for as well.
+    """
+    calibration = extras.get("calibration")
+    if isinstance(calibration, dict):
+        digest = tensors_digest(model)
+        if digest in (calibration.get(DIGEST_KEY, digest), *digests):
+            extras["calibration"] = {**calibration, DIGEST_KEY: digest}
+        else:
+            del extras["calibration"]
+    return extras
+
+
+def _bind_extras(model: nn.Module, extras: dict[str, Any], folder: Path, model_args: Iterable[str]) -> None:
+    """Keep with a model that was just loaded what its config says."""
+    had = "calibration" in extras
+    model.ssrnet_hub_extras = _drop_strange_calibration(extras, model)
+    if had and "calibration" not in extras:
+        warnings.warn(
+            f"The calibration in {folder / CONFIG_FILE} was measured on other weights than those beside it, and is not "
+            "used: there are no intervals, and no face is called unreliable.",
+            stacklevel=3,
+        )
+    # with another V, say, the same tensors make other ages
+    if set(model_args) - {"drop_rate"}:
+        extras.pop("calibration", None)
+    if "calibration" in extras:
+        model.ssrnet_hub_digests = tuple(tensors_digest(model, dtype) for dtype in (torch.float16, torch.bfloat16))
 
 
 def _split_revision(
