@@ -90,7 +90,8 @@ def _find_pictures(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
         if name.is_absolute() or ".." in name.parts or ":" in str(name)[:2]:
             raise ArchiveError(f"The zip has a name that climbs out of it: {entry.filename!r:.200}.")
         hidden = name.name.startswith(".") or "__MACOSX" in name.parts
-        if not entry.is_dir() and name.suffix.lower() in suffixes and not hidden:
+        # is_dir() fails for a file without a name
+        if name.suffix.lower() in suffixes and not entry.is_dir() and not hidden:
             entries.append(entry)
     return entries
 

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -240,10 +241,11 @@ def list_architectures() -> list[str]:
     return timm.list_models(module=_MODULES)
 
 
-def model_arguments(architecture: str) -> set[str]:
+@cache
+def model_arguments(architecture: str) -> frozenset[str]:
     """Names of the constructor arguments that the config of weights may set."""
     model_cls = type(timm.create_model(architecture, device="meta"))
-    return set(inspect.signature(model_cls).parameters) - {"device", "dtype"}
+    return frozenset(inspect.signature(model_cls).parameters) - {"device", "dtype"}
 
 
 def count_parameters(name: str) -> int:

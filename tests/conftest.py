@@ -11,6 +11,7 @@ for name in ("SSRNET_HUB_OWNER", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_C
 os.environ["HF_HOME"] = _HOME.name
 # tests run side by side, and on batches too small to share
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = f"{_HOME.name}/hypothesis"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
