@@ -150,7 +150,8 @@ def _check_png(data: Data, name: str, max_pixels: int) -> None:
             raise _Costly("it has too many chunks")
         if kind == b"IHDR" and length >= 8:
             # an animation is given memory for its frames when it is opened
-            check_size(name, *struct.unpack_from(">II", data, position + 8), max_pixels)
+            width, height = struct.unpack_from(">II", data, position + 8)
+            check_size(name, width, height, max_pixels)
         elif kind == b"IEND":
             return
         position += 12 + length
@@ -205,7 +206,7 @@ class _Value(NamedTuple):
     """Values of a tag: what they are, how many, and where."""
 
     type: int
-    count: int
+    number: int
     start: int
 
 
@@ -277,9 +278,9 @@ class _Tiff:
 
     def numbers(self, value: _Value) -> tuple[int, ...]:
         """The values of a tag; none where they are no numbers or not there."""
-        if value.type not in _NUMBERS or value.count * _SIZES[value.type] > len(self._data) - value.start:
+        if value.type not in _NUMBERS or value.number * _SIZES[value.type] > len(self._data) - value.start:
             return ()
-        return struct.unpack_from(f"{self._order}{value.count}{_NUMBERS[value.type]}", self._data, value.start)
+        return struct.unpack_from(f"{self._order}{value.number}{_NUMBERS[value.type]}", self._data, value.start)
 
 
 def _check_directories(block: bytes) -> None:
@@ -321,7 +322,7 @@ def _check_layout(tiff: _Tiff, tags: dict[int, _Value], size: int, max_pixels: i
     def number(tag: int, otherwise: int = 0) -> int:
         if tag not in tags:
             return otherwise
-        if tags[tag].count != 1 or not tiff.numbers(tags[tag]):
+        if tags[tag].number != 1 or not tiff.numbers(tags[tag]):
             raise _Damaged(f"tag {tag} is no number")
         return tiff.numbers(tags[tag])[0]
 
@@ -346,8 +347,8 @@ def _check_layout(tiff: _Tiff, tags: dict[int, _Value], size: int, max_pixels: i
     if grid * tile[0] * tile[1] > 2 * max_pixels + 1_000_000:
         raise _Costly("its tiles are larger than it is")
     for tag, most in {offsets: tiles, sizes: tiles, **_LONGEST}.items():
-        if tag in tags and tags[tag].count > most:
-            raise _Costly(f"tag {tag} has {tags[tag].count} values, more than {most}")
+        if tag in tags and tags[tag].number > most:
+            raise _Costly(f"tag {tag} has {tags[tag].number} values, more than {most}")
     if number(_COMPRESSION, 1) != 1 and tiles > 1:
         # the same bytes, however large, decompressed for every tile
         lengths = tiff.numbers(tags[sizes]) if sizes in tags else ()

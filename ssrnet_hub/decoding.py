@@ -83,9 +83,11 @@ class Decoder:
         """
         if not isinstance(photo, (str, os.PathLike, bytes)):
             return load_photo(photo, max_pixels)
-        name, path, content = "The picture", None, photo
-        if not isinstance(photo, bytes):
-            name, path, content = os.fspath(photo), os.path.abspath(photo), b""  # noqa: PTH100  links stay
+        name, path, content = "The picture", None, b""
+        if isinstance(photo, bytes):
+            content = photo
+        else:
+            name, path = os.fspath(photo), os.path.abspath(photo)  # noqa: PTH100  links stay
         with self._borrow() as process:
             try:
                 process.ask({"photo": path, "max_pixels": max_pixels}, content)
@@ -105,7 +107,7 @@ class Decoder:
         max_pixels: int,
         max_frames: int,
         max_total_pixels: int,
-    ) -> Iterator[Optional[Frame]]:
+    ) -> Generator[Optional[Frame], None, None]:
         """As `films.read_film`; None comes every half second, whatever a decoder does.
 
         Raises:
@@ -137,7 +139,9 @@ class Decoder:
             while process is None and self._idle:
                 with suppress(IndexError):  # somebody was faster
                     process = self._idle.pop()
-                    process = process if process.alive else process.end()
+                    if not process.alive:
+                        process.end()
+                        process = None
             process = process or _Process(*self._settings)
             try:
                 yield process
@@ -162,6 +166,8 @@ class _Process:
             stdout=subprocess.PIPE,
             env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
         self._reader = ThreadPoolExecutor(1, "decoder")
         self.used_up = False
         try:
@@ -176,10 +182,9 @@ class _Process:
 
     def ask(self, request: dict[str, Any], content: bytes = b"") -> None:
         with suppress(OSError):  # that it ended is told when it is waited for
-            stdin = self._process.stdin
-            stdin.write(json.dumps({**request, "size": len(content)}).encode() + b"\n")
-            stdin.write(content)
-            stdin.flush()
+            self._stdin.write(json.dumps({**request, "size": len(content)}).encode() + b"\n")
+            self._stdin.write(content)
+            self._stdin.flush()
 
     def wait(self, max_pixels: int) -> _Answer:
         """The next answer, with a picture or without.
@@ -213,8 +218,7 @@ class _Process:
                 raise _Ended("its decoder broke down") from None
 
     def _read(self, max_pixels: int) -> _Answer:
-        stdout = self._process.stdout
-        line = stdout.readline(_LINE)
+        line = self._stdout.readline(_LINE)
         if not line.endswith(b"\n"):
             raise EOFError
         answer = json.loads(line)
@@ -224,12 +228,12 @@ class _Process:
         width, height = answer["size"]
         if width * height > max_pixels:
             raise EOFError
-        stdout.read(len(_PPM % (width, height)))
+        self._stdout.read(len(_PPM % (width, height)))
         image = Image.new("RGB", (width, height))
         rows = max(1, _STRIP // (3 * width))
         for top in range(0, height, rows):
             size = width, min(rows, height - top)
-            strip = stdout.read(3 * size[0] * size[1])
+            strip = self._stdout.read(3 * size[0] * size[1])
             if len(strip) < 3 * size[0] * size[1]:
                 raise EOFError
             image.paste(Image.frombytes("RGB", size, strip), (0, top))
@@ -239,7 +243,7 @@ class _Process:
         self._process.kill()
         self._process.wait()
         self._reader.shutdown()
-        for pipe in (self._process.stdin, self._process.stdout):
+        for pipe in (self._stdin, self._stdout):
             with suppress(OSError):
                 pipe.close()
 

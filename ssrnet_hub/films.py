@@ -1,7 +1,7 @@
 """Films to frames. Films are untrusted: kind, length, size and work are bounded, and no other file is opened."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
 from time import monotonic
@@ -60,7 +60,7 @@ class _Source:
 
 def read_film(
     path: str, *, rate: float, max_seconds: float, max_pixels: int, max_frames: int, max_total_pixels: int
-) -> Iterator[Optional[Frame]]:
+) -> Generator[Optional[Frame], None, None]:
     """Some frames of a film, in the order of their time; None about every half second that there is none.
 
     What is inside of a call of FFmpeg cannot be interrupted: `Decoder.read_film` bounds that as well.
@@ -101,7 +101,7 @@ def read_film(
             demuxer = next((kind for kind, magic in _CONTAINERS.items() if re.match(magic, start, re.DOTALL)), None)
             if demuxer is None:
                 raise VideoError(f"{name} is not a film. {_TAKEN}.")
-            with av.open(_Source(file), format=demuxer, options=options, io_open=refuse) as film:
+            with av.open(_Source(file), "r", format=demuxer, options=options, io_open=refuse) as film:
                 if not film.streams.video:
                     raise VideoError(f"{name} has no pictures in it.")
                 stream = film.streams.video[0]
@@ -122,8 +122,8 @@ def read_film(
                         continue
                     if codec == "mjpeg" and count_scans(bytes(packet)) > MAX_SCANS:
                         raise VideoError(f"{name} would take too much work to decode: too many scans in a frame.")
-                    decoded = packet.decode()
-                    packets, frames = packets + bool(packet.size), frames + len(decoded)
+                    decoded = stream.decode(packet)
+                    packets, frames = packets + (packet.size > 0), frames + len(decoded)
                     pixels += sum(frame.width * frame.height for frame in decoded)
                     # packets whose frames are not shown are work all the same
                     hidden = max(0, packets - frames) * context.width * context.height

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, Union
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar, Union
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -118,7 +118,7 @@ def by_pixels(photos: Iterable[tuple[Image.Image, T]], most: int = 16_000_000) -
         yield part
 
 
-def _is_tensor(photo: Any) -> bool:
+def _is_tensor(photo: Any) -> TypeGuard["torch.Tensor"]:
     torch = sys.modules.get("torch")  # without which nobody has a tensor
     return torch is not None and isinstance(photo, torch.Tensor)
 
@@ -167,8 +167,9 @@ def _upright(image: Image.Image) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # as Pillow reads it, where it is not a bomb
-            turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation)) if _has_fair_exif(image) else None
+            # a bomb is damage as well
+            entries = image.getexif() if _has_fair_exif(image) else {}
+            turn = _TURNS.get(entries.get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged EXIF says nothing about the pixels, which are there
         turn = None
     return image if turn is None else image.transpose(turn)

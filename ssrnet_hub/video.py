@@ -1,11 +1,11 @@
 """Films in, films with boxes and ages out."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from time import monotonic
-from typing import NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 from .decoding import Decoder
 from .errors import OutputError, SSRNetHubError, VideoError
@@ -93,7 +93,7 @@ def annotate_frames(
     timeout: Optional[float] = None,
     rate: float = 10.0,
     decoder: Optional[Decoder] = None,
-) -> Iterator[Optional[Moment]]:
+) -> Generator[Optional[Moment], None, None]:
     """`annotate_video`, frame by frame: the copy is there once the last was taken, and not if one stops before.
 
     While there is no frame to look at, None comes about every half second, so that one can stop.
@@ -120,7 +120,7 @@ def annotate_frames(
             replace_file(Path(target)) as temporary,
             av.open(str(temporary), "w", format="mp4") as copy,
         ):
-            out = None
+            out: Any = None
             for frame in frames:
                 if timeout is not None and monotonic() > start + timeout:
                     raise VideoError(f"{name} takes longer than {timeout:g} seconds.")
@@ -128,7 +128,7 @@ def annotate_frames(
                     yield None
                     continue
                 if out is None:
-                    out = copy.add_stream("libx264", rate=round(min(rate, frame.rate or rate)) or rate)
+                    out = copy.add_stream("libx264", rate=max(1, round(min(rate, frame.rate or rate))))
                     # H.264 wants even sides
                     out.width, out.height = (side // 2 * 2 for side in frame.image.size)
                     out.pix_fmt = "yuv420p"

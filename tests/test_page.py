@@ -345,7 +345,7 @@ def test_no_film(visit, photos, tmp_path):
     fake.write_bytes(b"no film")
     page.set_input_files("#film input[type=file]", fake)
     page.get_by_role("button", name="Follow the faces").click()
-    expect(page.locator(".toast-body")).to_contain_text("fake.mp4 cannot be read as a film")
+    expect(page.locator(".toast-body")).to_contain_text("fake.mp4 is not a film")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
