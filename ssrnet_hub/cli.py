@@ -7,7 +7,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -240,9 +240,11 @@ def run_predict(args: argparse.Namespace) -> int:
     unwritten = []
     for file, path, own, error in tqdm(tasks, unit="photo", file=sys.stderr, disable=len(tasks) < 2, leave=False):
         faces: list[Face] = []
+        pages = 1
         if error is None:
             try:
                 image = load_photo(path, args.max_pixels)
+                pages = image.info.get("pages", 1)
                 faces = estimator(image, boxes=own)
             except (PhotoError, BoxError) as e:
                 error = str(e)
@@ -255,11 +257,11 @@ def run_predict(args: argparse.Namespace) -> int:
                         save_breakdown(face, copy.with_name(f"{copy.name}.face{number}.png"))
             except SSRNetHubError as e:
                 unwritten.append(str(e))
-        results.append((file, faces, error))
+        results.append((file, faces, error, pages))
 
     writer = print_json if args.json else print_csv if args.csv else print_table
     writer(results, args.explain)
-    broken = [with_name(file, error) for file, _, error in results if error]
+    broken = [with_name(file, error) for file, _, error, _ in results if error]
     for error in broken + unwritten:
         print(f"error: {error}", file=sys.stderr)
     if len(broken) > 1:
@@ -313,8 +315,8 @@ def with_name(file: str, error: str) -> str:
     return error if error.startswith(file) else f"{file}: {error}"
 
 
-Result = tuple[str, list[Face], Optional[str]]
-"""File, its faces, and what went wrong."""
+Result = tuple[str, list[Face], Optional[str], int]
+"""File, its faces, what went wrong, and how many pages it has."""
 
 
 def find_photos(patterns: Sequence[str]) -> list[tuple[Path, Optional[str]]]:
@@ -380,20 +382,24 @@ def save_breakdown(face: Face, path: Path) -> None:
 
 
 def print_json(results: Sequence[Result], explain: bool) -> None:
-    print(json.dumps([describe_photo(*result, explain) for result in results], indent=2))
+    print(json.dumps(list(describe(results, explain)), indent=2))
 
 
 def print_csv(results: Sequence[Result], explain: bool) -> None:
-    write_csv(sys.stdout, (describe_photo(*result, explain) for result in results), columns_of(explain))
+    write_csv(sys.stdout, describe(results, explain), columns_of(explain))
+
+
+def describe(results: Sequence[Result], explain: bool) -> Iterator[dict[str, Any]]:
+    return (describe_photo(file, faces, error, explain, pages) for file, faces, error, pages in results)
 
 
 def print_table(results: Sequence[Result], explain: bool) -> None:
-    seen = [face for _, faces, _ in results for face in faces]
+    seen = [face for _, faces, _, _ in results for face in faces]
     with_interval = any(face.interval() for face in seen)
     with_gender = any(face.gender_score is not None for face in seen)
     header = ["file", "face", "age", *["9 of 10 times"] * with_interval, *["female 0 .. 1 male"] * with_gender]
     rows = []
-    for file, faces, error in results:
+    for file, faces, error, _ in results:
         for number, face in enumerate(faces, start=1):
             row: list[Any] = [file, number, f"{face.age:.1f}" + " ?" * (face.reliable is False)]
             if with_interval:
@@ -407,6 +413,9 @@ def print_table(results: Sequence[Result], explain: bool) -> None:
     print(table((*header, "score", "box (x1 y1 x2 y2)", "stages" if explain else ""), rows))
     if any(face.reliable is False for face in seen):
         print("?: this looks too little like a face for its age to be trusted", file=sys.stderr)
+    for file, _, _, pages in results:
+        if pages > 1:
+            print(f"{file}: {pages} pages, only the largest was looked at", file=sys.stderr)
 
 
 def table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:

@@ -71,8 +71,9 @@ class Annotator:
     def __call__(self, tasks: Sequence[Task]) -> list[dict[str, Any]]:
         answers = [describe_photo(task.file, [], task.error) for task in tasks]
         for part in by_pixels(self._read(tasks, answers)):
-            for (_, number), (faces, error) in zip(part, self._look(part, tasks), strict=True):
-                answers[number] = describe_photo(tasks[number].file, faces, error, self._explain)
+            for (image, number), (faces, error) in zip(part, self._look(part, tasks), strict=True):
+                pages = image.info.get("pages", 1)
+                answers[number] = describe_photo(tasks[number].file, faces, error, self._explain, pages)
         return answers
 
     def _read(self, tasks: Sequence[Task], answers: list[dict[str, Any]]) -> Iterator[tuple[Image.Image, int]]:
@@ -82,7 +83,7 @@ class Annotator:
                 if task.error is None:
                     yield load_photo(task.photo, self._estimator.max_pixels), number
             except PhotoError as e:
-                answers[number]["error"] = printable(str(e))
+                answers[number] = describe_photo(task.file, [], printable(str(e)))
 
     def _look(
         self, part: list[tuple[Image.Image, int]], tasks: Sequence[Task]

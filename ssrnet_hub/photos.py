@@ -1,5 +1,6 @@
 """Anything a person may call a photo to an upright RGB picture. Pictures are untrusted: size, format and content."""
 
+import contextlib
 import io
 import os
 import sys
@@ -14,6 +15,7 @@ from PIL import ExifTags, Image
 
 from .bombs import check_exif, check_picture, check_size
 from .errors import PhotoError, PhotoTooLargeError
+from .tiff import TiffImageFile, is_tiff, read_pixels, select_page, unsupported
 
 if TYPE_CHECKING:  # a process that only decodes does without
     import torch
@@ -43,8 +45,9 @@ def picture_suffixes() -> set[str]:
 def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read a photo into an upright RGB picture.
 
-    The first frame counts of an animation. Transparency is laid over white; 16 bits are scaled to 8; EXIF rotation is
-    applied.
+    The first frame of an animation counts, and the largest page of a TIFF that is neither thumbnail nor mask; where it
+    has several, ``info["pages"]`` of the result says how many. Transparency is laid over white; 16 bits are scaled to
+    8; EXIF rotation is applied.
 
     Args:
         photo: A path; an encoded file as bytes; a PIL image of any mode; an array ``(H, W)`` or ``(H, W, C)`` or a
@@ -77,6 +80,7 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
             f"not {type(photo).__name__}."
         )
     try:
+        pages = select_page(image, name) if image is not photo and isinstance(image, TiffImageFile) else 1
         width, height = image.size
         if not width or not height:
             raise PhotoError(f"{name} has no pixels: {width}x{height}.")
@@ -87,8 +91,10 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
                 f"{name} would take too much work to decode: {image.format} of this kind is read up to "
                 f"{_SLOW_PIXELS / 1e6:.0f} megapixels. Save it in another format, such as PNG."
             )
-        upright = _to_rgb(_upright(image))
-        upright.info = {}  # with its EXIF, the upright picture would be turned again by whoever reads it next
+        read = read_pixels(image, name) if isinstance(image, TiffImageFile) else image
+        upright = _to_rgb(_upright(read))
+        # with its EXIF, the upright picture would be turned again by whoever reads it next
+        upright.info = {"pages": pages} if pages > 1 else {}
         return upright
     except PhotoError:
         raise
@@ -143,11 +149,19 @@ def _open(file: Union[Path, bytes], size: int, name: str, max_pixels: int) -> Im
             f"{name}: {e} To allow it all the same, raise PIL.Image.MAX_IMAGE_PIXELS as well as max_pixels."
         ) from e
     except Image.UnidentifiedImageError as e:
+        if is_tiff(_start_of(file)):
+            raise unsupported(name) from e
         raise PhotoError(f"{name} is not a picture of a known format ({', '.join(FORMATS)}).") from e
     except MemoryError as e:
         raise PhotoError(f"{name} takes more memory to decode than there is.") from e
     except Exception as e:  # decoders raise anything on damaged or hostile files
         raise PhotoError(f"{name} cannot be read as a picture: {e}.") from e
+
+
+def _start_of(file: Union[Path, io.BytesIO]) -> bytes:
+    with contextlib.nullcontext(file) if isinstance(file, io.BytesIO) else file.open("rb") as opened:
+        opened.seek(0)
+        return opened.read(16)
 
 
 _TURNS = {

@@ -25,10 +25,12 @@ COLUMNS = {
     "score": float,
     "aligned": bool,
     "gender_score": float,
+    "pages": int,
     "error": str,
     "explanation": str,
 }
-"""Columns of the table with their types: ``low`` and ``high`` are the ends of ``Face.interval()``."""
+"""Columns of the table with their types: ``low`` and ``high`` are the ends of ``Face.interval()``, ``pages`` is how
+many the file has, of which one was looked at."""
 
 _DECIMALS = {"age": 3, "low": 1, "high": 1, "raw_age": 3, "x1": 1, "y1": 1, "x2": 1, "y2": 1, "score": 4}
 _DECIMALS |= {"gender_score": 3}
@@ -60,11 +62,13 @@ def columns_of(explain: bool) -> list[str]:
 
 
 def describe_photo(
-    file: str, faces: Sequence[Face], error: Optional[str] = None, explain: bool = False
+    file: str, faces: Sequence[Face], error: Optional[str] = None, explain: bool = False, pages: int = 1
 ) -> dict[str, Any]:
-    """``file``, ``faces``, each as `Face.to_dict` has it, with ``explain`` and its ``explanation``, and ``error``."""
+    """``file``, ``faces``, each as `Face.to_dict` has it, with ``explain`` and its ``explanation``, ``pages`` and
+    ``error``.
+    """
     told = [{**face.to_dict(), **({"explanation": face.explain()} if explain else {})} for face in faces]
-    return {"file": file, "faces": told, "error": error}
+    return {"file": file, "faces": told, "pages": pages if error is None else None, "error": error}
 
 
 def to_rows(photo: dict[str, Any]) -> list[dict[str, Any]]:
@@ -72,14 +76,14 @@ def to_rows(photo: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for number, face in enumerate(photo["faces"], start=1):
         row = {name: face.get(name) for name in COLUMNS if name in face}
-        row |= {"file": photo["file"], "face": number}
+        row |= {"file": photo["file"], "face": number, "pages": photo.get("pages")}
         row |= zip(("low", "high"), face["interval"] or (), strict=False)
         row |= zip(("x1", "y1", "x2", "y2"), face["box"] or (), strict=False)
         for name, decimals in _DECIMALS.items():
             if row.get(name) is not None:
                 row[name] = round(row[name], decimals)
         rows.append(row)
-    return rows or [{"file": photo["file"], "error": photo["error"]}]
+    return rows or [{"file": photo["file"], "pages": photo.get("pages"), "error": photo["error"]}]
 
 
 def write_csv(file: TextIO, photos: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:

@@ -125,7 +125,7 @@ def test_json(run, folder, face):
     code, out, err = run("predict", "--json", *paths)
     assert code == 1
     rows = json.loads(out)
-    assert [set(row) for row in rows] == [{"file", "faces", "error"}] * 3
+    assert [set(row) for row in rows] == [{"file", "faces", "pages", "error"}] * 3
     assert [row["file"] for row in rows] == list(map(str, paths))
     assert [len(row["faces"]) for row in rows] == [0, 1, 0]
     assert [bool(row["error"]) for row in rows] == [False, False, True]

@@ -114,7 +114,7 @@ def test_boxes_and_errors_of_a_task(tmp_path, head, estimator):
     boxed, searched, none, outside, content = Annotator(explain=True)(tasks)
     assert boxed == describe_photo("boxed", estimator(head, boxes=[(10, 10, 190, 230)]), None, True)
     assert searched["faces"] == content["faces"] and len(searched["faces"]) == 1 and not searched["error"]
-    assert none == {"file": "none", "faces": [], "error": "there is none"}
+    assert none == {"file": "none", "faces": [], "pages": None, "error": "there is none"}
     assert "outside" in outside["error"] and not outside["faces"]
 
 
