@@ -1,6 +1,5 @@
 """Anything a person may call a photo to an upright RGB picture. Pictures are untrusted: size, format and content."""
 
-import contextlib
 import io
 import os
 import sys
@@ -158,9 +157,10 @@ def _open(file: Union[Path, bytes], size: int, name: str, max_pixels: int) -> Im
         raise PhotoError(f"{name} cannot be read as a picture: {e}.") from e
 
 
-def _start_of(file: Union[Path, io.BytesIO]) -> bytes:
-    with contextlib.nullcontext(file) if isinstance(file, io.BytesIO) else file.open("rb") as opened:
-        opened.seek(0)
+def _start_of(file: Union[Path, bytes]) -> bytes:
+    if isinstance(file, bytes):
+        return file[:16]
+    with file.open("rb") as opened:
         return opened.read(16)
 
 

@@ -265,29 +265,40 @@ def test_a_thumbnail_of_a_photo_that_is_out_of_reach():
 
 
 @pytest.mark.filterwarnings("error")
-def test_damage_after_the_first_page_is_no_error():
+def test_damage_after_the_first_page_changes_no_pixel():
     deep = PHOTO[..., 0].astype(np.uint16) * 257
     for photo, expected in ((PHOTO, PHOTO), (deep, PHOTO[..., :1])):
         whole = pages((photo, 0), (SMALL, 0))
         with tifffile.TiffFile(io.BytesIO(whole)) as file:
             second = file.pages[1].offset
-        for damaged in (whole[:second], whole[: second + 30], whole[:second] + b"\xff" * 2000):
-            assert (np.asarray(load_photo(damaged)) == expected).all()
+        assert (np.asarray(load_photo(whole[:second])) == expected).all()
+        for damaged in (whole[: second + 30], whole[:second] + b"\xff" * 2000):
+            try:
+                read = load_photo(damaged)
+            except PhotoError:  # a page whose cost cannot be told
+                continue
+            assert (np.asarray(read) == expected).all()
 
 
 def test_pages_without_end():
     page = directory({256: 2, 257: 2, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 2, 279: 4})
-    starts = [8 + (len(page) + 4) * number for number in range(5000)]
-    links = [*starts[1:], starts[7]]
-    data = b"II*\0" + struct.pack("<I", 8) + b"".join(page + struct.pack("<I", link) for link in links)
-    assert load_photo(data).info == {"pages": 100}
+
+    def chain(count):
+        starts = [8 + (len(page) + 4) * number for number in range(count)]
+        links = [*starts[1:], starts[7]]
+        return b"II*\0" + struct.pack("<I", 8) + b"".join(page + struct.pack("<I", link) for link in links)
+
+    assert load_photo(chain(900)).info == {"pages": 100}
+    with pytest.raises(PhotoError, match="more than 1000 pages"):
+        load_photo(chain(5000))
     # each with as many tags as there can be, which take a second
     many = directory(
         {256: 2, 257: 2, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 2, 279: 4} | dict.fromkeys(range(1000, 8000), 1)
     )
     links = [8 + (len(many) + 4) * number for number in range(1, 100)]
     data = b"II*\0" + struct.pack("<I", 8) + b"".join(many + struct.pack("<I", link) for link in [*links, 0])
-    assert load_photo(data).info == {}
+    with pytest.raises(PhotoError, match="too many entries"):
+        load_photo(data)
 
 
 def test_tables_say_that_there_are_more(tmp_path, capsys, astronaut):
