@@ -107,7 +107,7 @@ def _two_stream_layers(args: Mapping[str, Any]) -> Iterator[_Layer]:
     if args["deep_first"]:
         taps.reverse()
 
-    features = []
+    features: list[int] = []
     joint = args["joint_taps"]
     for (chs1, chs2), height, width in taps if joint else taps[: len(args["stage_bins"])]:
         for in_chs in (chs1, chs2):
@@ -139,7 +139,7 @@ def _vgg_layers(args: Mapping[str, Any]) -> Iterator[_Layer]:
     height, width = args["img_size"]
     chs = args["in_chans"]
     for out_chs in VGG16_LAYERS:
-        if out_chs == "M":
+        if isinstance(out_chs, str):
             height, width = height // 2, width // 2
             continue
         yield _Layer(chs, out_chs, 3, _cells(height, width))

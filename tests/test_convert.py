@@ -291,12 +291,10 @@ def test_the_other_kind_is_refused(tmp_path, keras_file, gender_file):
 
 
 def test_a_keras_file_of_many_arrays(tmp_path, keras_file):
-    """The same array under many names is small on disk, however often it is read."""
+    """Packed, they are small on disk."""
     with h5py.File(keras_file, "a") as file:
-        file.create_dataset("more/0", (900_000,), "f4", compression="gzip")
-        for i in range(1, 50):
-            file[f"more/{i}"] = file["more/0"]
-            file[f"more{i}/0"] = file["more/0"]
+        for i in range(3):
+            file.create_dataset(f"more/{i}", data=np.zeros(900_000, np.float32), compression="gzip")
     assert keras_file.stat().st_size < 1_000_000
     assert_refused(convert_keras, keras_file, "too many numbers", tmp_path / "out")
 
