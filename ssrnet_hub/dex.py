@@ -26,26 +26,7 @@ from .ssrnet import (
 
 __all__ = ["DEXVGG", "SSRNetDEX"]
 
-VGG16_LAYERS: list[Union[int, str]] = [
-    64,
-    64,
-    "M",
-    128,
-    128,
-    "M",
-    256,
-    256,
-    256,
-    "M",
-    512,
-    512,
-    512,
-    "M",
-    512,
-    512,
-    512,
-    "M",
-]
+VGG16_LAYERS: list[Union[int, str]] = [64, 64, "M", 128, 128, "M", *[256] * 3, "M", *[512] * 3, "M", *[512] * 3, "M"]
 
 
 def softmax_stage(logits: Tensor, num_classes: int, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
