@@ -43,9 +43,9 @@ smallest scale that need not be enlarged, some hard faces are lost."""
 _CROPS_AT_ONCE = 256
 """Candidates in one forward pass of the second and third network, at most."""
 
-_CANDIDATES_A_FACE = (40, 5)
-"""Where the number of faces is bounded, so many candidates for each go to the second and third network, the surest. A
-real face brings about 6 and 3."""
+_CANDIDATES_A_FACE, _LEAST_FACES = (20, 4), 50
+"""Where the number of faces is bounded, so many candidates for each go to the second and third network, the surest; as
+for so many faces at least, for a picture has candidates without any face as well. A real face brings about 6 and 3."""
 
 
 class Cascade:
@@ -57,7 +57,7 @@ class Cascade:
     """
 
     def __init__(self, device: Union[str, torch.device] = "cpu", max_faces: Optional[int] = None):
-        self._most = [max_faces and count * max_faces for count in _CANDIDATES_A_FACE]
+        self._most = [max_faces and count * max(max_faces, _LEAST_FACES) for count in _CANDIDATES_A_FACE]
         from facenet_pytorch.models import mtcnn
 
         self.device = torch.device(device)

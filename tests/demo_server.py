@@ -72,7 +72,7 @@ def free_port() -> int:
 
 
 def _wait_for(demo: Demo) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         try:
             httpx.get(demo.url)

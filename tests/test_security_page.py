@@ -7,7 +7,6 @@ import os
 import random
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -27,6 +26,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from ssrnet_hub import save_pretrained
+from ssrnet_hub.cli import main
 from ssrnet_hub.errors import ConfigError, PhotoError
 from ssrnet_hub.estimator import AgeEstimator
 from ssrnet_hub.faces import MTCNNDetector
@@ -389,7 +389,7 @@ def test_large_requests(demo):
         headers = {"content-type": "application/json"}
         answer = HTTP.post(f"{demo.url}gradio_api/call/predict", content=content, headers=headers)
         assert answer.status_code == 413
-    event, said = call(demo, "predict", [{"path": "x", "meta": META}, "x" * 2000])
+    event, said = call(demo, "predict", [None, "x" * 2000])
     assert event == "error" and "more than the page takes" in said["error"]
     deep: list = []
     for _ in range(50):
@@ -546,10 +546,9 @@ def test_names_that_are_allowed(tmp_path):
         assert "one.example, two.example, *.three.example" in demo.log.read_text()
 
 
-def test_a_name_that_is_none(tmp_path):
-    command = [sys.executable, "-m", "ssrnet_hub.cli", "demo", "--allowed-host", "http://one.example/"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1 and done.stderr.startswith("error: 'http://one.example/' is no name of a host")
+def test_a_name_that_is_none(capsys):
+    assert main(["demo", "--allowed-host", "http://one.example/"]) == 1
+    assert capsys.readouterr().err.startswith("error: 'http://one.example/' is no name of a host")
 
 
 def test_a_space_behind_its_proxy(tmp_path, astronaut):
@@ -657,9 +656,9 @@ def crowd(tmp_path_factory, astronaut):
 
 def test_faces_are_bounded(crowd, astronaut):
     few = MTCNNDetector(max_faces=10)
-    started = time.monotonic()
+    started = time.process_time()
     faces = few(Image.open(crowd).convert("RGB"))
-    assert len(faces) == 10 and time.monotonic() - started < 60
+    assert len(faces) == 10 and time.process_time() - started < 30
     # what is found in other photos is the same
     assert few(astronaut) == MTCNNDetector()(astronaut)
     two = Image.new("RGB", (800, 512))
@@ -668,12 +667,16 @@ def test_faces_are_bounded(crowd, astronaut):
     assert MTCNNDetector(max_faces=1)(two) == MTCNNDetector()(two)[:1]
 
 
-def idle(demo: Demo, seconds: float = 2.0) -> bool:
-    """Whether the server has nothing to do."""
-    process = psutil.Process(demo.process.pid)
-    before = sum(process.cpu_times()[:2])
-    time.sleep(seconds)
-    return sum(process.cpu_times()[:2]) - before < 0.25 * seconds
+def idle(demo: Demo, seconds: float = 4.0) -> bool:
+    """Whether the server has nothing to do, by its share of the time that somebody busy gets."""
+    server, own = psutil.Process(demo.process.pid), psutil.Process()
+    before = [sum(process.cpu_times()[:2]) for process in (server, own)]
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        pass
+    theirs, ours = (sum(p.cpu_times()[:2]) - b for p, b in zip((server, own), before, strict=True))
+    print(f"{theirs:.2f} of {ours:.2f}")
+    return theirs < 0.3 * ours
 
 
 def wait_until_idle(demo: Demo, seconds: float) -> None:
@@ -695,40 +698,45 @@ def test_work_ends_when_nobody_listens(demo, batch):
         number = number_of(demo, name)
         # nobody ever
         start(demo, number, [[zipped], None], f"never-{name}")
+        time.sleep(3)
+        assert not idle(demo)
         wait_until_idle(demo, 60)
         # somebody for a while
         session = f"once-{name}"
         start(demo, number, [[zipped], None], session)
         with HTTP.stream("GET", f"{demo.url}gradio_api/queue/data?session_hash={session}", timeout=60) as stream:
-            next(stream.iter_lines())
+            lines = stream.iter_lines()
+            next(lines)
+            time.sleep(3)
             assert not idle(demo)
+            lines.close()
         wait_until_idle(demo, 60)
 
 
 def test_two_do_not_hold_up_a_third(demo, batch, foreign):
+    """Two work through minutes of photos; a third waits for a few of them."""
     zipped, photo = ({"path": upload(demo, path), "meta": META} for path in (batch, foreign))
-    many, look = (number_of(demo, name) for name in ("predict_batch", "look"))
-    waiting = []
-    ended = threading.Event()
+    many, look = (number_of(demo, name) for name in ("many", "look"))
+    photos, ended = [], threading.Event()
 
-    def listen(session):
+    def work(session):
         start(demo, many, [[zipped], None], session)
         with HTTP.stream("GET", f"{demo.url}gradio_api/queue/data?session_hash={session}", timeout=300) as stream:
             for line in stream.iter_lines():
-                waiting.append(line)
+                if "process_generating" in line or "process_completed" in line:
+                    photos.append(session)
                 if ended.is_set():
                     return
 
-    two = [threading.Thread(target=listen, args=(f"hostile{n}",)) for n in range(2)]
+    two = [threading.Thread(target=work, args=(f"hostile{number}",)) for number in range(2)]
     for thread in two:
         thread.start()
-    time.sleep(2)
-    started = time.monotonic()
+    while len(set(photos)) < 2:
+        time.sleep(0.1)
+    before = len(photos)
     assert ask(demo, look, [photo, None, []])["success"]
-    assert ask(demo, many, [[photo], None])["output"]["data"][0]["photos"][0]["faces"]
-    # each of theirs takes a photo's time at most; all of them take minutes
-    assert time.monotonic() - started < 60
-    assert not any("process_completed" in line for line in waiting)
+    assert ask(demo, many, [[photo], None])["success"]
+    assert len(photos) - before <= 10
     ended.set()
     for thread in two:
         thread.join()

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
 from typing import Any, Optional, Union
+from weakref import WeakKeyDictionary
 
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
@@ -37,6 +38,9 @@ class Shelf:
         self._detector = MTCNNDetector(max_faces=limits.max_faces)
         # a camera's picture has to be done with before the next one is there
         self._quick_detector = MTCNNDetector(min_face=40, max_side=640, max_faces=limits.max_faces)
+        # a model is traced to be made fast, which PyTorch cannot do twice at a time
+        self._making = Lock()
+        self._quick: WeakKeyDictionary[AgeEstimator, AgeEstimator] = WeakKeyDictionary()
         self._default = self._make(None)
         self._kept: OrderedDict[str, AgeEstimator] = OrderedDict()
         self._lock = Lock()
@@ -84,7 +88,12 @@ class Shelf:
 
     def quick(self, name: Optional[str]) -> AgeEstimator:
         """As by index, for cameras: pictures are reduced to 640 pixels and faces below 40 are not looked for."""
-        return AgeEstimator(self[name].model, self._quick_detector, max_pixels=self._limits.max_film_pixels)
+        estimator = self[name]
+        with self._making:
+            if estimator not in self._quick:
+                limit = self._limits.max_film_pixels
+                self._quick[estimator] = AgeEstimator(estimator.model, self._quick_detector, max_pixels=limit)
+            return self._quick[estimator]
 
     def _load(self, name: str) -> AgeEstimator:
         weights = ZOO.get(name)
@@ -135,4 +144,5 @@ class Shelf:
         return info.sha
 
     def _make(self, model: Union[str, nn.Module, None]) -> AgeEstimator:
-        return AgeEstimator(model, self._detector, max_pixels=self._limits.max_pixels)
+        with self._making:
+            return AgeEstimator(model, self._detector, max_pixels=self._limits.max_pixels)
