@@ -306,8 +306,8 @@ def write_color(
     return path
 
 
-def write_still(path: Path, side: int, frames: int, ticks: int = 1) -> Path:
-    """A film of one picture that stands still, so many times, 1/90000 of a second or more ``ticks`` apart."""
+def write_still(path: Path, side: int, frames: int, together: bool = False) -> Path:
+    """A film of one picture that stands still, so many times, 1/90000 of a second apart, or all in one packet."""
     clock = Fraction(1, 90_000)
     with av.open(str(path), "w", format="mp4") as film:
         stream = film.add_stream("libx264", rate=25, options={"preset": "ultrafast", "tune": "zerolatency"})
@@ -320,10 +320,10 @@ def write_still(path: Path, side: int, frames: int, ticks: int = 1) -> Path:
             frame.pts, frame.time_base = number, clock
             packets += stream.encode(frame)
         first, again = (bytes(packet) for packet in [*packets, *stream.encode()][:2])
-        for number in range(frames):
-            packet = av.Packet(again if number else first)
+        for number, data in enumerate([first, again * (frames - 1)] if together else [first] + [again] * (frames - 1)):
+            packet = av.Packet(data)
             packet.stream, packet.time_base, packet.is_keyframe = stream, clock, not number
-            packet.pts = packet.dts = ticks * number
+            packet.pts = packet.dts = number
             film.mux(packet)
     return path
 

@@ -426,6 +426,19 @@ def test_stopped_while_frames_are_left_out(still, estimator, tmp_path):
     assert not list(tmp_path.iterdir()) and set(children()) <= known
 
 
+def test_a_packet_that_takes_long(tmp_path):
+    """20,000 frames in one packet are one call of FFmpeg, which no clock of ours interrupts."""
+    path = hostile.write_still(tmp_path / "packed.mp4", 1_500, 20_000, together=True)
+    assert path.stat().st_size < 700_000
+    known, waited, last = set(children()), [], time.monotonic()
+    with pytest.raises(VideoError, match=r"packed\.mp4 cannot be decoded: it takes longer than 1 second"):
+        for frame in Decoder(max_seconds=1).read_film(path, **LIMITS):
+            waited.append(time.monotonic() - last)
+            last = time.monotonic()
+            assert frame is None or frame.seconds == 0
+    assert max(waited) < 10 and len(waited) >= 2 and set(children()) <= known
+
+
 ODD = {
     "the same time": (hostile.same_time, 1),
     "backwards": (hostile.backwards, 1),
