@@ -380,7 +380,7 @@ def _to_boxes(boxes: Iterable[Sequence[float]], size: tuple[int, int]) -> list[B
 
 
 def _assert_several(photos: Any) -> None:
-    if isinstance(photos, (str, bytes, os.PathLike, Image.Image)):
+    if isinstance(photos, (str, bytes, os.PathLike, Image.Image)) or hasattr(photos, "read"):
         raise PhotoError(f"Several pictures are taken here, as a list, not one {type(photos).__name__}: put it in [ ].")
 
 

@@ -1,5 +1,6 @@
 """Anything a person may call a photo to an upright RGB picture. Pictures are untrusted: size, format and content."""
 
+import inspect
 import io
 import os
 import sys
@@ -7,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Optional, Protocol, TypeGuard, TypeVar, Union
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -23,7 +24,14 @@ __all__ = ["FORMATS", "MAX_PIXELS", "Photo", "by_pixels", "load_photo", "picture
 
 T = TypeVar("T")
 
-Photo = Union[str, os.PathLike, bytes, Image.Image, np.ndarray, "torch.Tensor"]
+
+class Readable(Protocol):
+    """An open file, or an upload as a web framework hands it over."""
+
+    def read(self) -> Any: ...
+
+
+Photo = Union[str, os.PathLike, bytes, bytearray, memoryview, Readable, Image.Image, np.ndarray, "torch.Tensor"]
 
 MAX_PIXELS = 120_000_000
 """Default limit on the size of a picture, width x height."""
@@ -49,7 +57,8 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
     8; EXIF rotation is applied.
 
     Args:
-        photo: A path; an encoded file as bytes; a PIL image of any mode; an array ``(H, W)`` or ``(H, W, C)`` or a
+        photo: A path; an encoded file as bytes, or open in binary mode, which is read from its start; an upload of
+            Starlette, FastAPI, Flask or Django; a PIL image of any mode; an array ``(H, W)`` or ``(H, W, C)`` or a
             tensor ``(H, W)`` or ``(C, H, W)``, with C = 1, 3 (RGB) or 4 (RGBA), uint8 or a float in [0, 1].
         max_pixels: Largest width x height that is decoded.
 
@@ -62,8 +71,8 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
         image = _from_array(photo)
     elif isinstance(photo, Image.Image):
         image = photo
-    elif isinstance(photo, bytes):
-        image = _open(photo, len(photo), name, max_pixels)
+    elif isinstance(photo, (bytes, bytearray, memoryview)):
+        image = _open(bytes(photo), len(photo), name, max_pixels)
     elif isinstance(photo, (str, os.PathLike)):
         name = os.fspath(photo)
         try:
@@ -73,9 +82,12 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
         if Path(photo).is_dir():
             raise PhotoError(f"{name} is a folder, not a picture.")
         image = _open(Path(photo), size, name, max_pixels)
+    elif hasattr(photo, "read"):
+        content = _read(photo)
+        image = _open(content, len(content), name, max_pixels)
     else:
         raise PhotoError(
-            "A photo is a path, bytes, a PIL image, an array (H, W, 3) or a tensor (3, H, W), "
+            "A photo is a path, bytes, an open file, a PIL image, an array (H, W, 3) or a tensor (3, H, W), "
             f"not {type(photo).__name__}."
         )
     try:
@@ -126,6 +138,33 @@ def by_pixels(photos: Iterable[tuple[Image.Image, T]], most: int = 16_000_000) -
 def _is_tensor(photo: Any) -> TypeGuard["torch.Tensor"]:
     torch = sys.modules.get("torch")  # without which nobody has a tensor
     return torch is not None and isinstance(photo, torch.Tensor)
+
+
+def _read(file: Readable) -> bytes:
+    kind = type(file).__name__
+    if inspect.iscoroutinefunction(file.read):
+        # Starlette's uploads, whose own file is an ordinary one
+        file = getattr(file, "file", file)
+    try:
+        position = _rewind(file)
+        content = file.read()
+        if position is not None:
+            file.seek(position)  # type: ignore[attr-defined]
+    except Exception as e:  # whatever a file of someone else's raises
+        raise PhotoError(f"The {kind} cannot be read: {e}.") from e
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        raise PhotoError(f"The {kind} does not hold bytes but {type(content).__name__}: open it with mode 'rb'.")
+    return bytes(content)
+
+
+def _rewind(file: Any) -> Optional[int]:
+    """Go to the start of a file; where it was, or None for a stream."""
+    try:
+        position = file.tell()
+        file.seek(0)
+    except (AttributeError, OSError):
+        return None
+    return position
 
 
 def _open(file: Union[Path, bytes], size: int, name: str, max_pixels: int) -> Image.Image:

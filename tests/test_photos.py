@@ -1,9 +1,11 @@
 """Anything that may be called a photo becomes the same upright RGB picture, or is refused with a PhotoError."""
 
 import gc
+import io
 import random
 import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import EpsImagePlugin, Image, ImageCms, ImageDraw
+from starlette.datastructures import UploadFile
+from werkzeug.datastructures import FileStorage
 
 from ssrnet_hub.errors import PhotoError, PhotoTooLargeError
 from ssrnet_hub.photos import FORMATS, load_photo, picture_suffixes
@@ -570,3 +574,57 @@ def test_no_file_is_left_open(tmp_path):
         gc.collect()
     assert refused == {"cut.png", "cut.jpg", "text.jpg", "bomb.png", "large.png"}
     assert not [str(w.message) for w in caught if issubclass(w.category, ResourceWarning)]
+
+
+class Stream:
+    """What cannot be wound back, such as the answer of a server."""
+
+    def __init__(self, data):
+        self._data = data
+
+    def read(self):
+        return self._data
+
+
+def open_files(data, path):
+    path.write_bytes(data)
+    spooled = tempfile.SpooledTemporaryFile()  # noqa: SIM115
+    spooled.write(data)  # and not wound back
+    written = io.BytesIO()
+    written.write(data)
+    yield from (io.BytesIO(data), written, path.open("rb"), path.open("rb", buffering=0), spooled, Stream(data))
+    yield from (bytearray(data), memoryview(data))
+    yield UploadFile(io.BytesIO(data), filename="photo.jpg")
+    yield FileStorage(io.BytesIO(data), filename="photo.jpg")
+
+
+def test_open_files_and_uploads(tmp_path, estimator):
+    for file in open_files(encode(PICTURE, "PNG"), tmp_path / "photo.png"):
+        position = file.tell() if hasattr(file, "tell") else None
+        # twice, as by someone who looks for faces after showing the photo
+        for _ in range(2):
+            assert (np.asarray(load_photo(file)) == RGB).all()
+        if position is not None:
+            assert file.tell() == position
+        assert estimator.batch([file]) == [[]]
+        if not isinstance(file, (bytearray, memoryview)):
+            with pytest.raises(PhotoError, match="put it in"):
+                estimator.batch(file)
+            if not isinstance(file, (Stream, UploadFile)):
+                file.close()
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    path = tmp_path / "photo.png"
+    PICTURE.save(path)
+    with path.open("rb") as closed:
+        pass
+    with path.open(encoding="latin-1") as text:
+        for file, said in ((closed, "closed file"), (text, "mode 'rb'"), (io.StringIO("text"), "StringIO")):
+            with pytest.raises(PhotoError, match=said):
+                load_photo(file)
+    for empty in (io.BytesIO(), bytearray()):
+        with pytest.raises(PhotoError, match="0 bytes"):
+            load_photo(empty)
+    with pytest.raises(PhotoTooLargeError):
+        load_photo(io.BytesIO(png_header(11500, 11500)))
