@@ -98,7 +98,8 @@ def from_pretrained(
         UnknownModelError: No such name, folder or form of a name.
         HubError: The Hub did not hand out the files.
         WeightsNotFoundError: There is no config or no weights; `PickleOnlyError` where there is only a pickle.
-        ConfigError: The config is damaged; `ArchitectureError` where it is of another kind of model.
+        ConfigError: The config is damaged, or asks for a model that costs more than `cost.LIMITS`; `ArchitectureError`
+            where it is of another kind of model.
         CorruptWeightsError: The weights are damaged.
         DigestError: Under the name of the zoo the Hub has other weights than the zoo says; with a revision that is a
             warning.

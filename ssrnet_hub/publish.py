@@ -112,6 +112,7 @@ def prepare_repository(folder: Union[str, os.PathLike], directory: Union[str, os
     check = folder / CHECK_FILE
     if check.is_file():
         verify_model(model, check)
+    card = render_card(folder, repo_id)
     directory = make_empty_folder(directory)
     for name in (WEIGHTS_FILE, CONFIG_FILE, CHECK_FILE, *_OPTIONAL):
         if (folder / name).is_file():
@@ -120,7 +121,7 @@ def prepare_repository(folder: Union[str, os.PathLike], directory: Union[str, os
     if not check.is_file():
         write_check(model, directory / CHECK_FILE)
     with replace_file(directory / "README.md") as temporary:
-        temporary.write_text(render_card(folder, repo_id), encoding="utf-8")
+        temporary.write_text(card, encoding="utf-8")
     return directory
 
 

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from ssrnet_hub import Framing, from_pretrained, save_pretrained, zoo
 from ssrnet_hub.checks import verify_model, write_check
 from ssrnet_hub.convert import convert_keras
-from ssrnet_hub.errors import ArchitectureError, CheckError
+from ssrnet_hub.errors import ArchitectureError, CheckError, ConfigError
+from ssrnet_hub.publish import prepare_repository, push_to_hub
 
 from .hub_server import HubServer
 
@@ -280,6 +281,16 @@ print(push.changed, ssrnet_hub.from_pretrained("{repo}@v1", verify=True).V)
     code, out, err = client.ask(code=code)
     assert (code, out) == (0, "True 42.0\n"), err
     assert json.loads(hub.files(repo, "main")["config.json"])["ssrnet_hub"]["note"] == "mine"
+
+
+@pytest.mark.parametrize("training", ["my chips", {"minutes": "long"}, {"average_of": 5}], ids=str)
+def test_a_training_of_odd_types_is_not_pushed(folder, tmp_path, training):
+    folder = save_pretrained(from_pretrained(folder), tmp_path / "odd", training=training)
+    with pytest.raises(ConfigError, match=r"config\.json, training"):
+        prepare_repository(folder, tmp_path / "files", "me/mine")
+    assert not (tmp_path / "files").exists()
+    with pytest.raises(ConfigError, match=r"config\.json, training"):
+        push_to_hub(from_pretrained(folder), "me/mine")
 
 
 # check tensors
