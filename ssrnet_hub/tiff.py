@@ -1,6 +1,7 @@
 """TIFF files: which of their pages counts, and pixels that Pillow alone reads wrongly."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -58,6 +59,7 @@ def select_page(image: TiffImageFile, name: str) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of damaged tags
         # looked through by itself: a damaged page would leave its tags behind
+        assert image.fp is not None  # just opened
         image.fp.seek(0)
         file = TiffImageFile(image.fp)
         for number in range(_MOST_PAGES):
@@ -70,8 +72,8 @@ def select_page(image: TiffImageFile, name: str) -> int:
                     break
                 unread.add(number)
             tags = file.tag_v2
-            sides = [tags.get(tag) for tag in (IMAGEWIDTH, IMAGELENGTH)]
-            area = sides[0] * sides[1] if all(isinstance(side, int) for side in sides) else 0
+            width, height = tags.get(IMAGEWIDTH), tags.get(IMAGELENGTH)
+            area = width * height if isinstance(width, int) and isinstance(height, int) else 0
             kind = tags.get(_NEW_SUBFILE_TYPE)
             is_small = isinstance(kind, int) and bool(kind & (_THUMBNAIL | _MASK))
             (small if is_small else pages).append((area, -number))
@@ -107,7 +109,7 @@ def read_pixels(image: TiffImageFile, name: str) -> Image.Image:
     if is_raw and image.mode in ("RGB", "RGBA") and bits == {16} and tags.get(PLANAR_CONFIGURATION) == 2:
         # Pillow reads each plane as if it had 8 bits
         order = "B" if tags.prefix == b"MM" else "L"
-        image.tile = [tile._replace(args=(f"{tile.args[0]};16{order}", *tile.args[1:])) for tile in image.tile]
+        image.tile = [_deepen(tile, order) for tile in image.tile]
     image.load()
     if image.mode.startswith("I;16"):
         white, values = 2 ** max(bits) - 1, np.asarray(image)
@@ -117,9 +119,14 @@ def read_pixels(image: TiffImageFile, name: str) -> Image.Image:
             values = (values.astype(np.uint32) * 65535 // white).astype(np.uint16)
         return Image.fromarray(values)
     # Pillow has no unsigned 32 bits
-    if image.mode == "I" and image.getextrema()[0] < 0:
+    if image.mode == "I" and np.asarray(image).min() < 0:
         raise unsupported(name)
     return image
+
+
+def _deepen(tile: Any, order: str) -> Any:
+    """What Pillow knows of a plane's part, for 16 bits in place of 8."""
+    return tile._replace(args=(f"{tile.args[0]};16{order}", *tile.args[1:]))
 
 
 def _is_misread(image: TiffImageFile, bits: set[int], formats: set[int], photometric: int, is_raw: bool) -> bool:
