@@ -3,13 +3,14 @@
 import os
 import zipfile
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Union
 
 from .errors import ArchiveError
 from .photos import picture_suffixes
 
-__all__ = ["read_zip"]
+__all__ = ["list_zip", "read_zip", "unzip"]
 
 _MOST_ENTRIES = 20_000
 """Entries of any kind, unless more pictures are allowed: each takes memory before it is known what it is."""
@@ -47,19 +48,8 @@ def read_zip(
         ArchiveError: No zip, a damaged one, names that climb out of it, or too much in it. The names and sizes that the
             archive states are checked before anything is yielded.
     """
-    try:
-        with Path(path).open("rb") as file:
-            _check_count(file, max(max_files, _MOST_ENTRIES))
-        archive = zipfile.ZipFile(path)
-    except ArchiveError:
-        raise
-    except Exception as e:  # whatever a damaged archive makes zipfile raise
-        # the system's errors end with where the file lies
-        raise ArchiveError(f"The zip cannot be read: {getattr(e, 'strerror', None) or e!s:.200}.") from e
-    with archive:
-        entries = _find_pictures(archive)
-        if len(entries) > max_files:
-            raise ArchiveError(f"The zip has {len(entries)} pictures, more than the limit of {max_files}.")
+    with _open(path, max_files) as archive:
+        entries = _find_pictures(archive, max_files)
         total = sum(entry.file_size for entry in entries if entry.file_size <= max_file_size)
         if total > max_total_size:
             raise ArchiveError(
@@ -73,6 +63,47 @@ def read_zip(
             yield entry.filename, content
 
 
+def list_zip(path: Union[str, os.PathLike], *, max_files: int = 100_000) -> list[str]:
+    """The names of the pictures in a zip, in order, for `unzip`.
+
+    Raises:
+        ArchiveError: As for `read_zip`.
+    """
+    with _open(path, max_files) as archive:
+        return sorted({entry.filename for entry in _find_pictures(archive, max_files)})
+
+
+def unzip(path: Union[str, os.PathLike], name: str, *, max_file_size: int = 500_000_000) -> bytes:
+    """The content of a picture in a zip. The zip stays open for the next one.
+
+    Raises:
+        ArchiveError: As for `read_zip`, or there is no such picture, or it cannot be unpacked.
+    """
+    archive = _keep_open(os.fspath(path))
+    try:
+        entry = archive.getinfo(name)
+    except KeyError as e:
+        raise ArchiveError(f"The zip has no {name!r:.200}.") from e
+    return _unpack(archive, entry, max_file_size)
+
+
+@lru_cache(maxsize=1)
+def _keep_open(path: str) -> zipfile.ZipFile:
+    return _open(path)
+
+
+def _open(path: Union[str, os.PathLike], max_files: int = 100_000) -> zipfile.ZipFile:
+    try:
+        with Path(path).open("rb") as file:
+            _check_count(file, max(max_files, _MOST_ENTRIES))
+        return zipfile.ZipFile(path)
+    except ArchiveError:
+        raise
+    except Exception as e:  # whatever a damaged archive makes zipfile raise
+        # the system's errors end with where the file lies
+        raise ArchiveError(f"The zip cannot be read: {getattr(e, 'strerror', None) or e!s:.200}.") from e
+
+
 def _check_count(file: BinaryIO, most: int) -> None:
     count, tail = 0, b""
     while chunk := file.read(1 << 20):
@@ -82,7 +113,7 @@ def _check_count(file: BinaryIO, most: int) -> None:
         tail = chunk[1 - len(_SIGNATURE) :]
 
 
-def _find_pictures(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+def _find_pictures(archive: zipfile.ZipFile, most: int) -> list[zipfile.ZipInfo]:
     suffixes = picture_suffixes()
     entries = []
     for entry in archive.infolist():
@@ -93,6 +124,8 @@ def _find_pictures(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
         # is_dir() fails for a file without a name
         if name.suffix.lower() in suffixes and not entry.is_dir() and not hidden:
             entries.append(entry)
+    if len(entries) > most:
+        raise ArchiveError(f"The zip has {len(entries)} pictures, more than the limit of {most}.")
     return entries
 
 

@@ -7,9 +7,9 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from PIL import Image
 from tqdm import tqdm
@@ -18,12 +18,14 @@ from . import __version__
 from .data import read_boxes
 from .errors import BoxError, LabelsError, OutputError, PhotoError, SSRNetHubError
 from .estimator import AgeEstimator, Face
-from .files import assert_free, full_name, is_file, is_folder, printable, replace_file
+from .files import assert_free, full_name, is_file, is_folder, on_one_line, printable, replace_file
+from .hub import get_extras
 from .jobs import Counts, Task
 from .jobs import annotate as annotate_photos
-from .photos import MAX_PIXELS, load_photo, picture_suffixes
+from .photos import MAX_PIXELS, picture_suffixes
 from .plots import annotate, plot_breakdown
 from .runtime import RUNTIMES
+from .sources import Found, copy_name, find_packed, find_source, open_source, unpack
 from .tables import columns_of, describe_photo, write_csv
 from .zoo import DEFAULT, OWNER_VARIABLE, ZOO, count_parameters, list_models
 
@@ -43,19 +45,27 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         "Exit code 1 if a photo could not be read.",
     )
     predict.add_argument(
-        "paths", nargs="*", metavar="PATH", help="photo, folder (searched with its subfolders) or glob"
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="photo, folder (searched with its subfolders), glob, zip of photos, - for a photo from stdin, or "
+        "http(s) address",
     )
     predict.add_argument(
-        "--weights", help="name from 'ssrnet-hub models', folder or owner/repo on the Hugging Face Hub"
+        "--weights",
+        type=os.path.expanduser,
+        help="name from 'ssrnet-hub models', folder or owner/repo on the Hugging Face Hub",
     )
     predict.add_argument(
         "--gender",
         metavar="WEIGHTS",
+        type=os.path.expanduser,
         help="tell as well a score from 0, female, to 1, male, by these weights; named as for --weights",
     )
     predict.add_argument(
         "--boxes",
         metavar="FILE.csv",
+        type=os.path.expanduser,
         help="where the faces are, instead of looking for them: the columns file, x1, y1, x2, y2 in pixels, a row a "
         "face; with PATHs only of these photos, else of all in it. What --csv prints is such a file",
     )
@@ -65,6 +75,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     output.add_argument(
         "--output",
         metavar="FILE",
+        type=os.path.expanduser,
         help="for many photos: write FILE.csv or FILE.parquet, a row a face, or FILE.jsonl, an object a photo, by "
         "several processes; what they have done outlasts a kill",
     )
@@ -87,8 +98,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     predict.add_argument(
         "--annotate",
         metavar="DIR",
+        type=os.path.expanduser,
         help="write a copy of each photo with boxes and ages to DIR, where no file is replaced; with --explain "
         "also a picture of how the network got to the age of each face, NAME.face1.png",
+    )
+    predict.add_argument(
+        "--allow-private-urls",
+        action="store_true",
+        help="fetch photos from hosts of this machine and the local network as well, not from public ones alone",
     )
     predict.add_argument("--explain", action="store_true", help="tell how the stages of the network got to each age")
     predict.add_argument(
@@ -150,10 +167,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         sys.stdout.flush()
         return code
     except SSRNetHubError as e:
-        print(f"error: {e}", file=sys.stderr)
+        print(f"error: {on_one_line(str(e))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        resumable = getattr(args, "output", None) and args.engine == "processes"
+        resumable = args.command == "predict" and args.output and args.engine == "processes"
         print("error: interrupted" + ("; --resume goes on" if resumable else ""), file=sys.stderr)
         return 130
     except BrokenPipeError:
@@ -214,17 +231,21 @@ def run_demo(args: argparse.Namespace) -> int:
     return 0
 
 
+Result = tuple[str, list[Face], Optional[str], int]
+"""File, its faces, what went wrong, and how many pages it has."""
+
+
 def run_predict(args: argparse.Namespace) -> int:
     boxes = read_boxes(args.boxes) if args.boxes else {}
-    photos = find_photos(args.paths) if args.paths else [(path, None) for path in boxes]
-    if not photos:
+    found = find_sources(args.paths or boxes, args.allow_private_urls)
+    if not found:
         raise LabelsError(f"{args.boxes} names no photos.")
     boxes_of = {full_name(path): own for path, own in boxes.items()}
     tasks = []
-    for path, error in photos:
-        own = boxes_of.get(full_name(path))
+    for file, photo, error in found:
+        own = boxes_of.get(full_name(file))
         missing = f"{args.boxes} has no row of this photo" if args.boxes and own is None else None
-        tasks.append(Task(str(path), path, own, error or missing))
+        tasks.append(Task(file, photo, own, error or missing))
     options = {"device": args.device, "gender": args.gender, "max_pixels": args.max_pixels}
     options |= {"min_face": args.min_face, "runtime": args.runtime}
     if args.output:
@@ -233,40 +254,72 @@ def run_predict(args: argparse.Namespace) -> int:
         print(f"{args.output}: {photos} photos" + (f", {failed} of them not read" if failed else ""), file=sys.stderr)
         return 1 if failed else 0
     estimator = AgeEstimator(args.weights, **options)
-    names = unique_names([path for path, _ in photos])
+    names = unique_names([task.file for task in tasks])
     if args.annotate:
         check_copies(Path(args.annotate), names)
-    results: list[Result] = []
-    unwritten = []
-    for file, path, own, error in tqdm(tasks, unit="photo", file=sys.stderr, disable=len(tasks) < 2, leave=False):
-        faces: list[Face] = []
-        pages = 1
-        if error is None:
-            try:
-                image = load_photo(path, args.max_pixels)
-                pages = image.info.get("pages", 1)
-                faces = estimator(image, boxes=own)
-            except (PhotoError, BoxError) as e:
-                error = str(e)
-        if args.annotate and error is None:
-            try:
-                copy = Path(args.annotate, names[path])
-                save_picture(annotate(image, faces), copy)
-                if args.explain:
-                    for number, face in enumerate(faces, start=1):
-                        save_breakdown(face, copy.with_name(f"{copy.name}.face{number}.png"))
-            except SSRNetHubError as e:
-                unwritten.append(str(e))
-        results.append((file, faces, error, pages))
+    look = Look(estimator, args, names)
+    results = look(tasks)
+    if args.json:
+        print_json(results, args.explain)
+    elif args.csv:
+        print_csv(results, args.explain)
+    else:
+        with_interval = get_extras(estimator.model).get("calibration") is not None
+        print_table(results, [task.file for task in tasks], with_interval, args.gender is not None, args.explain)
+    if look.failed > 1:
+        print(f"error: {look.failed} of {len(tasks)} failed", file=sys.stderr)
+    return 1 if look.failed or look.unwritten else 0
 
-    writer = print_json if args.json else print_csv if args.csv else print_table
-    writer(results, args.explain)
-    broken = [with_name(file, error) for file, _, error, _ in results if error]
-    for error in broken + unwritten:
-        print(f"error: {error}", file=sys.stderr)
-    if len(broken) > 1:
-        print(f"error: {len(broken)} of {len(results)} failed", file=sys.stderr)
-    return 1 if broken or unwritten else 0
+
+class Look:
+    """Looks at photos one by one, writes their annotated copies, and tells errors as soon as they are met.
+
+    Attributes:
+        failed: Photos that could not be read.
+        unwritten: Copies that could not be written.
+    """
+
+    def __init__(self, estimator: AgeEstimator, args: argparse.Namespace, names: dict[str, str]):
+        self._estimator, self._args, self._names = estimator, args, names
+        self.failed = self.unwritten = 0
+
+    def __call__(self, tasks: Sequence[Task]) -> Iterator[Result]:
+        """What is found in each photo; what was made of it is seen before the next one is looked at."""
+        args = self._args
+        # rows on a terminal say how far it is
+        tells = not (args.json or args.csv) and sys.stdout.isatty()
+        for task in tqdm(tasks, unit="photo", file=sys.stderr, disable=len(tasks) < 2 or tells, leave=False):
+            faces: list[Face] = []
+            error, pages = task.error, 1
+            if error is None:
+                try:
+                    image = open_source(task.photo, args.max_pixels)
+                    pages = image.info.get("pages", 1)
+                    faces = self._estimator(image, boxes=task.boxes)
+                except (PhotoError, BoxError) as e:
+                    error = str(e)
+            if error is not None:
+                self.failed += 1
+                tell_error(with_name(task.file, error))
+            elif args.annotate:
+                try:
+                    self._write_copy(image, faces, Path(args.annotate, self._names[task.file]))
+                except SSRNetHubError as e:
+                    self.unwritten += 1
+                    tell_error(str(e))
+            yield task.file, faces, error, pages
+            sys.stdout.flush()
+
+    def _write_copy(self, image: Image.Image, faces: list[Face], path: Path) -> None:
+        save_picture(annotate(image, faces), path)
+        if self._args.explain:
+            for number, face in enumerate(faces, start=1):
+                save_breakdown(face, path.with_name(f"{path.name}.face{number}.png"))
+
+
+def tell_error(error: str) -> None:
+    # beside the progress bar, where there is one
+    tqdm.write(f"error: {on_one_line(error)}", file=sys.stderr)
 
 
 def run_job(args: argparse.Namespace, tasks: list[Task], options: dict[str, Any]) -> Counts:
@@ -281,7 +334,7 @@ def run_job(args: argparse.Namespace, tasks: list[Task], options: dict[str, Any]
         bar.update(len(photos))
         for photo in photos:
             if photo["error"]:
-                bar.write(f"error: {with_name(photo['file'], photo['error'])}", file=sys.stderr)
+                tell_error(with_name(photo["file"], photo["error"]))
 
     with bar:
         return annotate_photos(
@@ -297,6 +350,9 @@ def run_job(args: argparse.Namespace, tasks: list[Task], options: dict[str, Any]
 
 
 def run_on_ray(args: argparse.Namespace, tasks: list[Task], options: dict[str, Any]) -> Counts:
+    paths = [task.photo for task in tasks if isinstance(task.photo, Path)]
+    if len(paths) < len(tasks):
+        raise SSRNetHubError("A cluster reads photos from files and folders alone, not from zips, pipes or the web.")
     try:
         import ray
 
@@ -307,7 +363,6 @@ def run_on_ray(args: argparse.Namespace, tasks: list[Task], options: dict[str, A
         ray.init(args.address, logging_level="warning")
     except (ConnectionError, ValueError, RuntimeError) as e:
         raise SSRNetHubError(f"There is no cluster of Ray at {args.address}: {e}.") from e
-    paths = [task.photo for task in tasks]
     return annotate(paths, args.output, concurrency=args.workers, explain=args.explain, **options)
 
 
@@ -315,8 +370,28 @@ def with_name(file: str, error: str) -> str:
     return error if error.startswith(file) else f"{file}: {error}"
 
 
-Result = tuple[str, list[Face], Optional[str], int]
-"""File, its faces, what went wrong, and how many pages it has."""
+def find_sources(names: Iterable[Union[str, Path]], allow_private_urls: bool) -> list[Found]:
+    """The photos that names stand for, each once. A `Path` is that of one photo, as a file of boxes has it."""
+    found: dict[str, Found] = {}
+    for name in names:
+        for one in _find(name, allow_private_urls):
+            found.setdefault(full_name(one.file), one)
+    return list(found.values())
+
+
+def _find(name: Union[str, Path], allow_private_urls: bool) -> list[Found]:
+    source = find_source(str(name), allow_private_urls)
+    if source:
+        return [source]
+    photos = [(name, None)] if isinstance(name, Path) else find_photos([os.path.expanduser(name)])  # noqa: PTH111
+    found = []
+    for path, error in photos:
+        packed = None if is_file(path) else find_packed(path)
+        if packed or error:
+            found.append(packed or Found(str(path), path, error))
+        else:
+            found += unpack(path)
+    return found
 
 
 def find_photos(patterns: Sequence[str]) -> list[tuple[Path, Optional[str]]]:
@@ -338,24 +413,25 @@ def find_photos(patterns: Sequence[str]) -> list[tuple[Path, Optional[str]]]:
     return list(found.values())
 
 
-def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
+def unique_names(files: Sequence[str]) -> dict[str, str]:
     """A name for the annotated copy of each photo: its own, numbered where two photos of different folders share it."""
-    names: dict[Path, str] = {}
+    names: dict[str, str] = {}
     taken: set[str] = set()
-    for path in paths:
+    for file in files:
+        own = Path(copy_name(file))
         # formats that cannot be written, or would lose by it, become PNG
-        suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp") else ".png"
-        name, number = f"{path.stem}{suffix}", 2
+        suffix = own.suffix if own.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp") else ".png"
+        name, number = f"{own.stem}{suffix}", 2
         while name.lower() in taken:
-            name, number = f"{path.stem}-{number}{suffix}", number + 1
+            name, number = f"{own.stem}-{number}{suffix}", number + 1
         taken.add(name.lower())
-        names[path] = name
+        names[file] = name
     return names
 
 
-def check_copies(folder: Path, names: dict[Path, str]) -> None:
+def check_copies(folder: Path, names: dict[str, str]) -> None:
     """Refuse annotated copies that would take the place of something."""
-    photos = {path.resolve() for path in names}
+    photos = {Path(file).resolve() for file in names}
     for copy in (folder / name for name in names.values()):
         if os.path.lexists(copy) and copy.resolve() in photos:
             raise OutputError(f"The copies would replace the photos in {folder}: name another folder.")
@@ -381,41 +457,62 @@ def save_breakdown(face: Face, path: Path) -> None:
         raise SSRNetHubError(f"{path} cannot be written: {e}.") from e
 
 
-def print_json(results: Sequence[Result], explain: bool) -> None:
+def print_json(results: Iterable[Result], explain: bool) -> None:
     print(json.dumps(list(describe(results, explain)), indent=2))
 
 
-def print_csv(results: Sequence[Result], explain: bool) -> None:
+def print_csv(results: Iterable[Result], explain: bool) -> None:
     write_csv(sys.stdout, describe(results, explain), columns_of(explain))
 
 
-def describe(results: Sequence[Result], explain: bool) -> Iterator[dict[str, Any]]:
+def describe(results: Iterable[Result], explain: bool) -> Iterator[dict[str, Any]]:
     return (describe_photo(file, faces, error, explain, pages) for file, faces, error, pages in results)
 
 
-def print_table(results: Sequence[Result], explain: bool) -> None:
-    seen = [face for _, faces, _, _ in results for face in faces]
-    with_interval = any(face.interval() for face in seen)
-    with_gender = any(face.gender_score is not None for face in seen)
-    header = ["file", "face", "age", *["9 of 10 times"] * with_interval, *["female 0 .. 1 male"] * with_gender]
-    rows = []
-    for file, faces, error, _ in results:
+def print_table(
+    results: Iterable[Result], files: Sequence[str], with_interval: bool, with_gender: bool, explain: bool
+) -> None:
+    """Print a row for each face as soon as it is known, in columns of a width that does not depend on what comes."""
+    columns = {"file": min(max(len(on_one_line(file)) for file in files), _WIDEST_FILE), "face": 4, "age": 7}
+    columns |= {"9 of 10 times": 13} if with_interval else {}
+    columns |= {"female 0 .. 1 male": 18} if with_gender else {}
+    columns |= {"score": 5, "box (x1 y1 x2 y2)": 19, "stages" if explain else "": 0}
+    print_row(columns, columns.values())
+    doubtful, of_pages = False, []
+    for name, faces, error, pages in results:
+        file = on_one_line(name)
+        if pages > 1:
+            of_pages.append(f"{file}: {pages} pages, only the largest was looked at")
         for number, face in enumerate(faces, start=1):
+            doubtful = doubtful or face.reliable is False
             row: list[Any] = [file, number, f"{face.age:.1f}" + " ?" * (face.reliable is False)]
             if with_interval:
-                row.append("{:.0f} to {:.0f}".format(*face.interval()) if face.interval() else "")
+                interval = face.interval()
+                row.append("{:.0f} to {:.0f}".format(*interval) if interval else "")
             if with_gender:
                 row.append(f"{face.gender_score:.2f}")
-            box = " ".join(f"{v:.0f}" for v in face.box)
-            rows.append([*row, f"{face.score:.2f}", box, face.explain() if explain else ""])
+            row += [
+                f"{face.score:.2f}",
+                " ".join(f"{v:.0f}" for v in face.box or ()),
+                face.explain() if explain else "",
+            ]
+            print_row(row, columns.values())
         if not faces:
-            rows.append([file, *[""] * len(header), "not read" if error else "no face found", ""])
-    print(table((*header, "score", "box (x1 y1 x2 y2)", "stages" if explain else ""), rows))
-    if any(face.reliable is False for face in seen):
+            blank = [""] * (len(columns) - 3)
+            print_row([file, *blank, "not read" if error else "no face found", ""], columns.values())
+    if doubtful:
         print("?: this looks too little like a face for its age to be trusted", file=sys.stderr)
-    for file, _, _, pages in results:
-        if pages > 1:
-            print(f"{file}: {pages} pages, only the largest was looked at", file=sys.stderr)
+    for note in of_pages:
+        print(note, file=sys.stderr)
+
+
+_WIDEST_FILE = 100
+"""Characters; a longer name moves the columns of its own rows alone."""
+
+
+def print_row(cells: Iterable[Any], widths: Iterable[int]) -> None:
+    line = "  ".join(str(cell).ljust(width) for cell, width in zip(cells, widths, strict=True))
+    print(line.rstrip(), flush=True)
 
 
 def table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:

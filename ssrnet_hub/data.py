@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from .errors import LabelsError
-from .files import full_name, is_file
+from .files import full_name, is_file, is_url
 from .tables import from_cell
 
 __all__ = ["Label", "read_boxes", "read_labels", "set_aside"]
@@ -97,7 +97,7 @@ def set_aside(labels: list[Label], count: int) -> tuple[list[Label], list[Label]
     return parts
 
 
-def read_boxes(path: Union[str, os.PathLike]) -> dict[Path, list[tuple[str, ...]]]:
+def read_boxes(path: Union[str, os.PathLike]) -> dict[Union[str, Path], list[tuple[str, ...]]]:
     """Read where the faces are in photos.
 
     Args:
@@ -106,18 +106,21 @@ def read_boxes(path: Union[str, os.PathLike]) -> dict[Path, list[tuple[str, ...]
             `tables.to_cell` writes it.
 
     Returns:
-        The boxes of each photo, not checked, in the file's order; none for a photo whose only row has no numbers.
+        The boxes of each photo, not checked, in the file's order; none for a photo whose only row has no numbers. The
+        address of one on the web is left as it is.
 
     Raises:
         LabelsError: No such file, a column is missing, or a row names no file.
     """
     path = Path(path)
     corners = ("x1", "y1", "x2", "y2")
-    photos: dict[str, Path] = {}
-    boxes: dict[Path, list[tuple[str, ...]]] = {}
+    photos: dict[str, Union[str, Path]] = {}
+    boxes: dict[Union[str, Path], list[tuple[str, ...]]] = {}
     for row in _read_table(path, ["file", *corners], "A file of boxes has file, x1, y1, x2, y2."):
         name = from_cell(row["file"])
-        photo = Path(name) if is_file(name) or not is_file(path.parent / name) else path.parent / name
+        photo: Union[str, Path] = name
+        if not is_url(name):
+            photo = Path(name) if is_file(name) or not is_file(path.parent / name) else path.parent / name
         box = tuple(row[corner] or "" for corner in corners)
         # one photo may be named in several ways
         photo = photos.setdefault(full_name(photo), photo)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,9 @@ __all__ = [
     "git_digest",
     "is_file",
     "is_folder",
+    "is_url",
     "make_empty_folder",
+    "on_one_line",
     "printable",
     "replace_file",
 ]
@@ -37,6 +40,11 @@ def is_file(name: Union[str, os.PathLike]) -> bool:
         return Path(name).is_file()
     except (OSError, ValueError):
         return False
+
+
+def is_url(name: Union[str, os.PathLike]) -> bool:
+    """Whether a name is the address of something on the web."""
+    return isinstance(name, str) and re.match("https?://", name, re.IGNORECASE) is not None
 
 
 def file_digest(path: Union[str, os.PathLike]) -> str:
@@ -88,6 +96,11 @@ def make_empty_folder(path: Union[str, os.PathLike]) -> Path:
     except OSError as e:
         raise OutputError(f"{path} cannot be made a folder: {e.strerror or e}.") from e
     return path
+
+
+def on_one_line(text: str) -> str:
+    """Text for a terminal, with control characters, which files and zips may have in their names, as escapes."""
+    return re.sub("[\x00-\x1f\x7f-\x9f]", lambda match: repr(match[0])[1:-1], text)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
 import torch
@@ -20,7 +19,8 @@ from .errors import BoxError, PhotoError, SSRNetHubError, WorkerError
 from .estimator import AgeEstimator, Face
 from .files import printable
 from .parts import Parts
-from .photos import by_pixels, load_photo
+from .photos import by_pixels
+from .sources import Source, open_source
 from .tables import describe_photo
 
 __all__ = ["Annotator", "Counts", "Task", "annotate", "count_cores"]
@@ -37,13 +37,13 @@ class Task(NamedTuple):
 
     Attributes:
         file: What it is called in the output.
-        photo: Path or content.
+        photo: Path, content, or where else it is, for `open_source`.
         boxes: Where its faces are, as `AgeEstimator` takes them; None to look for them.
         error: Why there is nothing to look at.
     """
 
     file: str
-    photo: Union[Path, bytes]
+    photo: Source
     boxes: Optional[Sequence[Sequence[Any]]] = None
     error: Optional[str] = None
 
@@ -81,7 +81,7 @@ class Annotator:
         for number, task in enumerate(tasks):
             try:
                 if task.error is None:
-                    yield load_photo(task.photo, self._estimator.max_pixels), number
+                    yield open_source(task.photo, self._estimator.max_pixels), number
             except PhotoError as e:
                 answers[number] = describe_photo(task.file, [], printable(str(e)))
 
