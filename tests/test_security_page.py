@@ -845,7 +845,7 @@ def test_pictures_of_a_camera_have_the_limits_of_all(demo, foreign, astronaut):
 def test_a_signal_removes_what_is_on_disk(tmp_path, foreign, number):
     with serve(tmp_path) as demo:
         ask(demo, number_of(demo, "look"), [{"path": upload(demo, foreign), "meta": META}, None, []])
-        assert len(demo.files) == 2  # the upload, and the picture with boxes
+        assert demo.files
         demo.process.send_signal(number)
         assert demo.process.wait(60) == 0
         assert not list(demo.uploads.iterdir())
