@@ -9,7 +9,7 @@ from timm.layers import to_2tuple
 from torch import nn
 
 from .dex import DEXVGG, VGG16_LAYERS, SSRNetDEX
-from .ssrnet import VARIANTS, SSRNet
+from .ssrnet import VARIANTS, SSRNet, check_layout
 
 __all__ = ["LIMITS", "MOST_FACES", "Cost", "count_cost", "faces_at_once"]
 
@@ -60,7 +60,7 @@ def count_cost(architecture: str, **model_args: Any) -> Cost:
         **model_args: Arguments of its constructor; and ``img_size`` where that has none.
 
     Raises:
-        ValueError: A level of the network would be empty at that size of the input.
+        ValueError: There can be no such layout, or a level of the network would be empty at that size of the input.
     """
     layers_of, defaults = _ARCHITECTURES[architecture]
     args = {**defaults, **model_args}
@@ -87,6 +87,7 @@ def faces_at_once(model: nn.Module) -> int:
 
 
 def _two_stream_layers(args: Mapping[str, Any]) -> Iterator[_Layer]:
+    check_layout(tuple(args["layout"]), tuple(args["chs"]))
     height, width = args["img_size"]
     now = args["in_chans"], args["in_chans"]
     chs = iter(args["chs"])
