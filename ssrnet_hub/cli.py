@@ -1,13 +1,15 @@
 """The command ``ssrnet-hub``."""
 
 import argparse
+import csv
 import glob
 import io
 import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -26,7 +28,7 @@ from .photos import MAX_PIXELS, picture_suffixes
 from .plots import annotate, plot_breakdown
 from .runtime import RUNTIMES
 from .sources import Found, copy_name, find_packed, find_source, open_source, unpack
-from .tables import columns_of, describe_photo, write_csv
+from .tables import FILM_COLUMNS, columns_of, describe_photo, to_film_rows, write_csv
 from .zoo import DEFAULT, OWNER_VARIABLE, ZOO, count_parameters, list_models
 
 __all__ = ["main"]
@@ -50,11 +52,6 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         metavar="PATH",
         help="photo, folder (searched with its subfolders), glob, zip of photos, - for a photo from stdin, or "
         "http(s) address",
-    )
-    predict.add_argument(
-        "--weights",
-        type=os.path.expanduser,
-        help="name from 'ssrnet-hub models', folder or owner/repo on the Hugging Face Hub",
     )
     predict.add_argument(
         "--gender",
@@ -108,28 +105,41 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         help="fetch photos from hosts of this machine and the local network as well, not from public ones alone",
     )
     predict.add_argument("--explain", action="store_true", help="tell how the stages of the network got to each age")
-    predict.add_argument(
-        "--min-face",
-        type=positive,
-        metavar="N",
-        help="smallest face that has to be found, in pixels, or below 1 as a share of the photo's short side: the "
-        "larger, the faster; 20 pixels or 1/50 of the long side without",
-    )
-    predict.add_argument("--device", help="where to compute, such as cuda; the CPU without")
-    predict.add_argument(
-        "--runtime",
-        choices=RUNTIMES,
-        default="auto",
-        help="what computes the ages, which are the same; by default ONNX Runtime (extra onnx) where it is installed",
-    )
-    predict.add_argument(
-        "--max-pixels",
-        type=int,
-        default=MAX_PIXELS,
-        metavar="N",
-        help="refuse photos of more pixels, width x height (default: %(default)s)",
-    )
+    add_estimator_options(predict)
     predict.set_defaults(run=run_predict)
+
+    film = commands.add_parser(
+        "film",
+        help="follow the people in a film and tell their ages",
+        description="Follow the people in a film and tell their ages, smoothed over time. MP4, MOV, WebM, MKV, AVI and "
+        "MJPEG files are read (extra video). No file is replaced; what cannot be finished is not there.",
+    )
+    film.add_argument("film", type=os.path.expanduser, metavar="FILM")
+    film.add_argument(
+        "--output",
+        metavar="COPY.mp4",
+        type=os.path.expanduser,
+        help="write a copy with boxes, numbers of people and their ages, without sound",
+    )
+    film.add_argument(
+        "--csv",
+        metavar="AGES.csv",
+        type=os.path.expanduser,
+        help="write a row for each person in each frame that was looked at: seconds, the person's number and age, "
+        "between which ages the true one lies in 9 of 10 cases, and the box",
+    )
+    film.add_argument(
+        "--rate", type=positive, default=10.0, metavar="N", help="frames a second to look at (default: %(default)g)"
+    )
+    film.add_argument(
+        "--max-seconds",
+        type=positive,
+        default=3600.0,
+        metavar="N",
+        help="refuse longer films (default: %(default)g)",
+    )
+    add_estimator_options(film)
+    film.set_defaults(run=run_film)
 
     models = commands.add_parser("models", help="list the weights that have a name")
     models.set_defaults(run=run_models)
@@ -159,6 +169,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     if args.command == "predict" and (wrong := check_options(args)):
         predict.error(wrong)
+    if args.command == "film" and not (args.output or args.csv):
+        film.error("name a copy to write, --output COPY.mp4, or a table, --csv AGES.csv, or both")
     if not args.command:
         parser.print_help(sys.stderr)
         return 2
@@ -177,6 +189,36 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         # whoever read the output, such as head, has seen enough; the flush at exit must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def add_estimator_options(parser: argparse.ArgumentParser) -> None:
+    """Add what an `AgeEstimator` can be told."""
+    parser.add_argument(
+        "--weights",
+        type=os.path.expanduser,
+        help="name from 'ssrnet-hub models', folder or owner/repo on the Hugging Face Hub",
+    )
+    parser.add_argument(
+        "--min-face",
+        type=positive,
+        metavar="N",
+        help="smallest face that has to be found, in pixels, or below 1 as a share of the photo's short side: the "
+        "larger, the faster; 20 pixels or 1/50 of the long side without",
+    )
+    parser.add_argument("--device", help="where to compute, such as cuda; the CPU without")
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        default="auto",
+        help="what computes the ages, which are the same; by default ONNX Runtime (extra onnx) where it is installed",
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="refuse photos and frames of more pixels, width x height (default: %(default)s)",
+    )
 
 
 def check_options(args: argparse.Namespace) -> Optional[str]:
@@ -320,6 +362,64 @@ class Look:
 def tell_error(error: str) -> None:
     # beside the progress bar, where there is one
     tqdm.write(f"error: {on_one_line(error)}", file=sys.stderr)
+
+
+def run_film(args: argparse.Namespace) -> int:
+    from .video import annotate_frames
+
+    if args.output and Path(args.output).suffix.lower() != ".mp4":
+        raise OutputError(f"A copy is an MP4, and has to be called so: {args.output} is not.")
+    if args.output and args.csv and full_name(args.output) == full_name(args.csv):
+        raise OutputError(f"{args.output} cannot be both the copy and the table.")
+    for path in filter(None, (args.output, args.csv)):
+        assert_free(path)
+    options = {"device": args.device, "min_face": args.min_face, "runtime": args.runtime}
+    estimator = AgeEstimator(args.weights, max_pixels=args.max_pixels, **options)
+    frames, people = 0, set()
+    # 250 frames a second, and as many pixels as 100 frames of 3840x2160 have
+    bounds = {"max_frames": round(250 * args.max_seconds), "max_total_pixels": round(830_000_000 * args.max_seconds)}
+    moments = annotate_frames(
+        args.film,
+        args.output or None,
+        estimator,
+        rate=args.rate,
+        max_seconds=args.max_seconds,
+        max_pixels=args.max_pixels,
+        **bounds,
+    )
+    form = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+    with (
+        write_film_csv(args.csv) as write,
+        closing(moments),
+        tqdm(total=1.0, desc="0.0 s ", bar_format=form, file=sys.stderr, leave=False) as bar,
+    ):
+        for moment in moments:
+            if moment is None:
+                bar.refresh()
+                continue
+            frames += 1
+            people |= {sighting.person for sighting in moment.people}
+            write(to_film_rows(moment.seconds, moment.people))
+            bar.set_description_str(f"{moment.seconds:.1f} s ", refresh=False)
+            bar.update(moment.progress - bar.n)
+    written = " and ".join(filter(None, (args.output, args.csv)))
+    print(f"{written}: {len(people)} people in {frames} frames", file=sys.stderr)
+    return 0
+
+
+@contextmanager
+def write_film_csv(path: Optional[str]) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
+    """What writes rows to a table, if there is to be one; it is there when the block ends well."""
+    if not path:
+        yield lambda rows: None
+        return
+    try:
+        with replace_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, FILM_COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            yield writer.writerows
+    except OSError as e:
+        raise OutputError(f"{path} cannot be written: {e.strerror or e}.") from e
 
 
 def run_job(args: argparse.Namespace, tasks: list[Task], options: dict[str, Any]) -> Counts:

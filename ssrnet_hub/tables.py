@@ -3,11 +3,23 @@
 import csv
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Optional, TextIO
 
 from .estimator import Face
+from .tracking import Sighting
 
-__all__ = ["COLUMNS", "columns_of", "describe_photo", "from_cell", "to_cell", "to_rows", "write_csv"]
+__all__ = [
+    "COLUMNS",
+    "FILM_COLUMNS",
+    "columns_of",
+    "describe_photo",
+    "from_cell",
+    "to_cell",
+    "to_film_rows",
+    "to_rows",
+    "write_csv",
+]
 
 COLUMNS = {
     "file": str,
@@ -84,6 +96,20 @@ def to_rows(photo: dict[str, Any]) -> list[dict[str, Any]]:
                 row[name] = round(row[name], decimals)
         rows.append(row)
     return rows or [{"file": photo["file"], "pages": photo.get("pages"), "error": photo["error"]}]
+
+
+FILM_COLUMNS = ("seconds", "person", "age", "low", "high", "reliable", "x1", "y1", "x2", "y2", "score")
+"""Columns of the table of a film; ``age`` is smoothed, and ``low`` and ``high`` are the ends of its interval."""
+
+
+def to_film_rows(seconds: float, people: Iterable[Sighting]) -> list[dict[str, Any]]:
+    """A row for each person in a frame of a film, of the columns ``FILM_COLUMNS``."""
+    rows = []
+    for sighting in people:
+        (row,) = to_rows(describe_photo("", [replace(sighting.face, age=sighting.age)]))
+        row |= {"seconds": round(seconds, 3), "person": sighting.person}
+        rows.append({name: row.get(name) for name in FILM_COLUMNS})
+    return rows
 
 
 def write_csv(file: TextIO, photos: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:

@@ -1,8 +1,8 @@
 """Films in, films with boxes and ages out."""
 
 import os
-from collections.abc import Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple, Optional, Union
@@ -11,6 +11,7 @@ from .decoding import Decoder
 from .errors import OutputError, SSRNetHubError, VideoError
 from .estimator import AgeEstimator
 from .files import replace_file
+from .films import Frame
 from .photos import MAX_PIXELS
 from .plots import annotate_people
 from .tracking import AgeTracker, Sighting
@@ -34,7 +35,7 @@ class Moment(NamedTuple):
 
 def annotate_video(
     source: Union[str, os.PathLike],
-    target: Union[str, os.PathLike],
+    target: Union[str, os.PathLike, None],
     estimator: AgeEstimator,
     *,
     max_seconds: float = 600.0,
@@ -51,7 +52,7 @@ def annotate_video(
 
     Args:
         source: An MP4, MOV, WebM, MKV, AVI or MJPEG file.
-        target: The copy, MP4 with H.264; nothing is left there if it cannot be finished.
+        target: The copy, MP4 with H.264; nothing is left there if it cannot be finished. None for no copy.
         estimator: What finds faces and tells their ages.
         max_seconds: Longest film.
         max_pixels: Largest frame, width x height.
@@ -83,7 +84,7 @@ def annotate_video(
 
 def annotate_frames(
     source: Union[str, os.PathLike],
-    target: Union[str, os.PathLike],
+    target: Union[str, os.PathLike, None],
     estimator: AgeEstimator,
     *,
     max_seconds: float = 600.0,
@@ -98,12 +99,8 @@ def annotate_frames(
 
     While there is no frame to look at, None comes about every half second, so that one can stop.
     """
-    try:
-        import av
-    except ImportError as e:
-        raise SSRNetHubError("Films are read by the extra video: pip install 'ssrnet_hub[video]'.") from e
     name, start = Path(source).name, monotonic()
-    if Path(source).resolve() == Path(target).resolve():
+    if target is not None and Path(source).resolve() == Path(target).resolve():
         raise VideoError(f"The copy would replace {name} itself: name another file.")
     frames = (decoder or Decoder()).read_film(
         source,
@@ -114,28 +111,45 @@ def annotate_frames(
         max_total_pixels=max_total_pixels,
     )
     tracker = AgeTracker(estimator)
+    with closing(frames), _write_copy(target, rate) as write:
+        for frame in frames:
+            if timeout is not None and monotonic() > start + timeout:
+                raise VideoError(f"{name} takes longer than {timeout:g} seconds.")
+            if frame is None:
+                yield None
+                continue
+            people = tracker(frame.image, frame.seconds)
+            write(frame, people)
+            yield Moment(frame.seconds, people, frame.progress)
+
+
+@contextmanager
+def _write_copy(
+    target: Union[str, os.PathLike, None], rate: float
+) -> Iterator[Callable[[Frame, list[Sighting]], None]]:
+    """What writes a frame and the people in it to a copy, if there is to be one."""
+    if target is None:
+        yield lambda frame, people: None
+        return
     try:
-        with (
-            closing(frames),
-            replace_file(Path(target)) as temporary,
-            av.open(str(temporary), "w", format="mp4") as copy,
-        ):
-            out: Any = None
-            for frame in frames:
-                if timeout is not None and monotonic() > start + timeout:
-                    raise VideoError(f"{name} takes longer than {timeout:g} seconds.")
-                if frame is None:
-                    yield None
-                    continue
-                if out is None:
-                    out = copy.add_stream("libx264", rate=max(1, round(min(rate, frame.rate or rate))))
-                    # H.264 wants even sides
-                    out.width, out.height = (side // 2 * 2 for side in frame.image.size)
-                    out.pix_fmt = "yuv420p"
-                people = tracker(frame.image, frame.seconds)
-                drawn = annotate_people(frame.image, people)
-                copy.mux(out.encode(av.VideoFrame.from_image(drawn.crop((0, 0, out.width, out.height)))))
-                yield Moment(frame.seconds, people, frame.progress)
+        import av
+    except ImportError as e:
+        raise SSRNetHubError("Films are read by the extra video: pip install 'ssrnet_hub[video]'.") from e
+    out: Any = None
+
+    def write(frame: Frame, people: list[Sighting]) -> None:
+        nonlocal out
+        if out is None:
+            out = copy.add_stream("libx264", rate=max(1, round(min(rate, frame.rate or rate))))
+            # H.264 wants even sides
+            out.width, out.height = (side // 2 * 2 for side in frame.image.size)
+            out.pix_fmt = "yuv420p"
+        drawn = annotate_people(frame.image, people)
+        copy.mux(out.encode(av.VideoFrame.from_image(drawn.crop((0, 0, out.width, out.height)))))
+
+    try:
+        with replace_file(Path(target)) as temporary, av.open(str(temporary), "w", format="mp4") as copy:
+            yield write
             copy.mux(out.encode())
     except SSRNetHubError:
         raise

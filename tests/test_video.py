@@ -1,11 +1,18 @@
 """Films: people followed through them, their copies, and films that are refused."""
 
+import csv
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from ssrnet_hub import AgeEstimator
+from ssrnet_hub.cli import main
 from ssrnet_hub.errors import VideoError
 from ssrnet_hub.plots import plot_ages
 from ssrnet_hub.tracking import AgeTracker
@@ -141,3 +148,104 @@ def test_a_copy_does_not_replace_the_film(estimator, film, tmp_path, link):
     with pytest.raises(VideoError, match=r"would replace film\.mp4"):
         annotate_video(source, target, estimator)
     assert source.read_bytes() == film.read_bytes()
+
+
+# the command
+
+
+@pytest.fixture
+def folder(film, tmp_path, monkeypatch):
+    shutil.copy(film, tmp_path / "film.mp4")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_no_copy(estimator, film, tmp_path):
+    seen = annotate_video(film, None, estimator)
+    copied = annotate_video(film, tmp_path / "copy.mp4", estimator)
+    assert [[sighting.age for sighting in moment.people] for moment in seen] == [
+        [sighting.age for sighting in moment.people] for moment in copied
+    ]
+
+
+def test_the_command_from_a_shell(folder, estimator):
+    command = [sys.executable, "-m", "ssrnet_hub.cli", "film", "film.mp4", "--output", "out/copy.mp4", "--csv", "a.csv"]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (0, ""), ran.stderr
+    assert " 90%|" in ran.stderr and ran.stderr.endswith("out/copy.mp4 and a.csv: 2 people in 10 frames\n")
+    with av.open("out/copy.mp4") as copy:
+        assert len(list(copy.decode(video=0))) == RATE
+
+    rows = list(csv.DictReader(Path("a.csv").read_text().splitlines(), strict=True))
+    expected = [
+        (moment.seconds, sighting)
+        for moment in annotate_video("film.mp4", None, estimator)
+        for sighting in moment.people
+    ]
+    assert len(rows) == len(expected) == 2 * (RATE - 1)
+    for row, (seconds, sighting) in zip(rows, expected, strict=True):
+        assert float(row["seconds"]) == pytest.approx(seconds, abs=1e-3) and int(row["person"]) == sighting.person
+        assert float(row["age"]) == pytest.approx(sighting.age, abs=0.02)
+        assert float(row["low"]) < float(row["age"]) < float(row["high"]) and row["reliable"] == "True"
+        assert [float(row[key]) for key in ("x1", "y1", "x2", "y2")] == pytest.approx(sighting.face.box, abs=0.2)
+        assert float(row["score"]) == pytest.approx(sighting.face.score, abs=1e-3)
+
+
+@pytest.mark.parametrize("options", [["--csv", "a.csv"], ["--output", "copy.mp4"]], ids=" ".join)
+def test_one_of_the_two(folder, capsys, options):
+    assert main(["film", "film.mp4", "--rate", "5", *options]) == 0
+    assert {path.name for path in folder.iterdir()} == {"film.mp4", options[1]}
+    assert capsys.readouterr().err.endswith(f"{options[1]}: 2 people in 5 frames\n")
+
+
+def test_neither_of_the_two(folder, capsys):
+    with pytest.raises(SystemExit) as e:
+        main(["film", "film.mp4"])
+    assert e.value.code == 2 and "--output COPY.mp4, or a table, --csv AGES.csv" in capsys.readouterr().err
+
+
+def test_a_film_without_faces(folder, frames):
+    write_film(folder / "film.mp4", [Image.new("RGB", SIZE)] * 3)
+    assert main(["film", "film.mp4", "--csv", "a.csv"]) == 0
+    assert Path("a.csv").read_text() == "seconds,person,age,low,high,reliable,x1,y1,x2,y2,score\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["film.mp4", "--output", "film.mp4", "--csv", "a.csv"], "film.mp4 is there already"),
+        (["film.mp4", "--output", "copy.mp4", "--csv", "film.mp4"], "film.mp4 is there already"),
+        (["film.mp4", "--output", "x.mp4", "--csv", "./x.mp4"], "cannot be both"),
+        (["film.mp4", "--output", "copy.avi"], "has to be called so"),
+        (["film.mp4", "--csv", "film.mp4/a.csv"], "a.csv cannot be written"),
+        (["film.mp4", "--csv", "a.csv", "--output", "film.mp4/copy.mp4"], "copy.mp4 cannot be written"),
+        (["none.mp4", "--csv", "a.csv"], "none.mp4"),
+        (["words.mp4", "--csv", "a.csv", "--output", "copy.mp4"], "words.mp4 is not a film"),
+        (["broken.mp4", "--csv", "a.csv", "--output", "copy.mp4"], "broken.mp4 cannot be read"),
+        (["film.mp4", "--csv", "a.csv", "--max-seconds", "0.5"], "longer than 0.5 seconds"),
+        (["film.mp4", "--csv", "a.csv", "--max-pixels", "1000"], "more than the limit"),
+        (["film.mp4", "--csv", "a.csv", "--weights", "ssrnet.nothing"], "ssrnet.nothing"),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_done_leaves_nothing(folder, capsys, options, said):
+    (folder / "words.mp4").write_bytes(b"no film")
+    (folder / "broken.mp4").write_bytes((folder / "film.mp4").read_bytes()[:3000])
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert main(["film", *options]) == 1
+    err = capsys.readouterr().err
+    assert said in err and err.count("error: ") == 1 and "Traceback" not in err
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_interrupted(folder, capsys, monkeypatch):
+    class Interrupted(AgeTracker):
+        def __call__(self, frame, seconds):
+            if seconds > 0.4:
+                raise KeyboardInterrupt
+            return super().__call__(frame, seconds)
+
+    monkeypatch.setattr("ssrnet_hub.video.AgeTracker", Interrupted)
+    assert main(["film", "film.mp4", "--csv", "a.csv", "--output", "copy.mp4"]) == 130
+    assert capsys.readouterr().err.endswith("error: interrupted\n")
+    assert [path.name for path in folder.iterdir()] == ["film.mp4"]
