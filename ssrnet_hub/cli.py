@@ -2,11 +2,13 @@
 
 import argparse
 import csv
+import errno
 import glob
 import io
 import json
 import math
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -150,7 +152,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         description="Serve the web page: photos in, ages out, and how the network got there. Ctrl+C ends it.",
     )
     demo.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for other machines as well (default: %(default)s)")
-    demo.add_argument("--port", type=int, help="the first free one from 7860 without")
+    demo.add_argument("--port", type=port_number, help="the first free one from 7860 without")
     demo.add_argument(
         "--allowed-host",
         action="append",
@@ -245,6 +247,14 @@ def at_least_one(text: str) -> int:
     return value
 
 
+def port_number(text: str) -> int:
+    """A port, for argparse."""
+    value = int(text)
+    if not 0 < value < 1 << 16:
+        raise ValueError(text)
+    return value
+
+
 def positive(text: str) -> float:
     """A number above 0, for argparse."""
     value = float(text)
@@ -269,8 +279,25 @@ def run_demo(args: argparse.Namespace) -> int:
         from .webapp import launch
     except ImportError as e:
         raise SSRNetHubError(f"The web page needs the extra demo: pip install 'ssrnet_hub[demo]' ({e}).") from e
-    launch(server_name=args.host, server_port=args.port, mcp_server=args.mcp, allowed_hosts=args.allowed_host)
+    try:
+        launch(server_name=args.host, server_port=args.port, mcp_server=args.mcp, allowed_hosts=args.allowed_host)
+    except OSError as e:
+        reason = why_taken(args.host, args.port) or str(e)
+        raise SSRNetHubError(
+            f"The web page cannot be served on {args.host}" + (f", port {args.port}: " if args.port else ": ") + reason
+        ) from e
     return 0
+
+
+def why_taken(host: str, port: Optional[int]) -> Optional[str]:
+    """Why nothing can be served there, if so: of all that goes wrong, Gradio says that there is no free port."""
+    try:
+        socket.create_server((host, port or 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as e:
+        # Python adds where it was, which is said anyway
+        reason = (e.strerror or str(e)).partition(" (while ")[0]
+        return f"{reason}. Name another by --{'port' if e.errno == errno.EADDRINUSE else 'host'}."
+    return None
 
 
 Result = tuple[str, list[Face], Optional[str], int]
@@ -543,7 +570,7 @@ def save_picture(image: Image.Image, path: Path) -> None:
     assert_free(path)
     try:
         with replace_file(path) as temporary:
-            image.save(temporary, quality=92)
+            image.save(temporary, quality=92, icc_profile=image.info.get("icc_profile"))
     except (OSError, ValueError) as e:  # ValueError: more than the format can hold
         raise SSRNetHubError(f"{path} cannot be written: {e}.") from e
 

@@ -17,7 +17,7 @@ from typing import Any, Optional, TypeVar, Union
 import timm
 import torch
 from filelock import FileLock
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
@@ -35,6 +35,7 @@ from .checks import CHECK_FILE, verify_model
 from .config import EXTRAS_KEY, check_config
 from .errors import (
     ArchitectureError,
+    CheckError,
     ConfigError,
     CorruptWeightsError,
     DeviceError,
@@ -335,6 +336,7 @@ def _download(
     files: list[str],
 ) -> Path:
     where = f"{repo} at revision {revision}" if revision else repo
+    cache = cache_dir or constants.HF_HUB_CACHE
     check_token(token)
 
     def fetch() -> Path:
@@ -352,7 +354,7 @@ def _download(
     try:
         folder = _retry(fetch)
         damaged = _find_damaged(folder, files)
-        if damaged or not all((folder / name).is_file() for name in files):
+        if damaged or not (local_files_only or all((folder / name).is_file() for name in files)):
             # another process may be mending the same cache: a file of it was damaged, or is just being replaced
             with FileLock(folder.parent.parent / ".mend.lock"):
                 damaged = _remove_damaged(folder, files)
@@ -372,12 +374,22 @@ def _download(
     except HFValidationError as e:
         raise UnknownModelError(f"{where} cannot be a name on the Hub: {e}") from e
     except LocalEntryNotFoundError as e:
+        why = "the Hub is out of reach or was not to be asked" + (f" ({e.__cause__!s:.200})" if e.__cause__ else "")
+        if CHECK_FILE in files and _is_cached(repo, revision, cache_dir, [CONFIG_FILE, WEIGHTS_FILE]):
+            raise CheckError(
+                f"{where} is in the cache {cache} without its check tensors, and {why}. Load it with verify=True once "
+                "where there is a network, or without it here."
+            ) from e
         raise HubError(
-            f"{where} has not been downloaded to this cache, and the Hub is out of reach or was not to be asked"
-            f"{f' ({e.__cause__!s:.200})' if e.__cause__ else ''}. "
-            "Try again with a network, or download it elsewhere and pass the folder."
+            f"{where} has not been downloaded to the cache {cache}, and {why}. Try again with a network, name another "
+            "cache by cache_dir= or the environment variable HF_HOME, or download it elsewhere and pass the folder."
         ) from e
     except Exception as e:  # whatever the network, or a server that is not the Hub, makes the client raise
+        if isinstance(e, OSError) and e.errno is not None:  # of the disk
+            raise HubError(
+                f"{where} cannot be kept in the cache {cache}: {e.strerror}. Name a folder that can be written by "
+                "cache_dir=, or by the environment variable HF_HOME before ssrnet_hub is imported."
+            ) from e
         raise HubError(f"Downloading {where} failed: {e!r:.500}") from e
     if damaged:
         raise CorruptWeightsError(
@@ -395,6 +407,17 @@ def _download(
     if not (folder / CONFIG_FILE).is_file():
         raise WeightsNotFoundError(f"{where} has no {CONFIG_FILE}: it is no repository of weights for timm.")
     return folder
+
+
+def _is_cached(repo: str, revision: Optional[str], cache_dir: Union[str, os.PathLike, None], files: list[str]) -> bool:
+    """Whether files of a repository have been downloaded."""
+    try:
+        folder = snapshot_download(
+            repo, revision=revision, cache_dir=cache_dir, local_files_only=True, allow_patterns=files
+        )
+    except Exception:  # whatever a cache that is not as it should be makes the client raise
+        return False
+    return all(Path(folder, name).is_file() for name in files)
 
 
 def check_token(token: Union[str, bool, None]) -> None:

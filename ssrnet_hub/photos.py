@@ -42,6 +42,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF", "PPM
 _SLOW_PIXELS = 2_000_000
 """Largest picture of the kinds that Pillow decodes in Python, at up to 5 seconds a megapixel."""
 
+_WITH_RGB = ("RGB", "RGBA", "RGBX", "RGBa", "P", "PA")
+"""Modes of pictures whose color profile is that of the RGB picture made of them, if it is one for RGB."""
+
 
 def picture_suffixes() -> set[str]:
     """File name endings, in lower case with the dot, of the formats that are opened."""
@@ -54,7 +57,7 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
     The first frame of an animation counts, and the largest page of a TIFF that is neither thumbnail nor mask; where it
     has several, ``info["pages"]`` of the result says how many. Transparency is laid over white; 16 bits are scaled to
-    8; EXIF rotation is applied.
+    8; EXIF rotation is applied. The colors are as they are stored; ``info["icc_profile"]`` is their profile, if any.
 
     Args:
         photo: A path; an encoded file as bytes, or open in binary mode, which is read from its start; an upload of
@@ -106,6 +109,9 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
         upright = _to_rgb(_upright(read))
         # with its EXIF, the upright picture would be turned again by whoever reads it next
         upright.info = {"pages": pages} if pages > 1 else {}
+        profile = image.info.get("icc_profile")
+        if isinstance(profile, bytes) and image.mode in _WITH_RGB and profile[16:20] == b"RGB ":
+            upright.info["icc_profile"] = profile
         return upright
     except PhotoError:
         raise

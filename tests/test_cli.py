@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
-from PIL import Image, ImageFilter
+from PIL import Image, ImageCms, ImageFilter
 
 import ssrnet_hub
 from ssrnet_hub.cli import main
@@ -24,7 +25,8 @@ from ssrnet_hub.plots import annotate
 from ssrnet_hub.tables import from_cell
 from ssrnet_hub.zoo import ZOO, new_model
 
-from .pictures import encode, iou, write_nasty
+from .demo_server import free_port
+from .pictures import encode, iou, turned, write_nasty
 
 
 @pytest.fixture(scope="module")
@@ -943,3 +945,57 @@ def test_interrupting_a_job(run, folder, monkeypatch):
     monkeypatch.setattr("ssrnet_hub.cli.annotate_photos", interrupt)
     code, _, err = run("predict", folder, "--output", folder / "ages.csv")
     assert code == 130 and "--resume" in err
+
+
+# the demo where it cannot be served
+
+
+def test_a_port_that_is_taken():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = shell("demo", "--port", port)
+    assert ran.returncode == 1
+    said = f"error: The web page cannot be served on 127.0.0.1, port {port}: Address already in use. "
+    assert ran.stderr == f"{said}Name another by --port.\n"
+
+
+def test_a_host_that_is_not_this_machine():
+    ran = shell("demo", "--host", "192.0.2.1", "--port", str(free_port()))
+    assert ran.returncode == 1 and "Traceback" not in ran.stderr
+    assert re.search(r"error: The web page cannot be served on 192\.0\.2\.1, port \d+: .* --host\.", ran.stderr)
+
+
+@pytest.mark.parametrize("port", ["0", "-1", "65536", "http"])
+def test_a_port_that_is_none(capsys, port):
+    with pytest.raises(SystemExit) as end:
+        main(["demo", f"--port={port}"])
+    assert end.value.code == 2 and "--port" in capsys.readouterr().err
+
+
+# the colors of annotated copies
+
+
+def profile(space: bytes) -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes().replace(b"RGB ", space, 1)
+
+
+def test_annotated_copies_keep_their_color_profile(run, tmp_path, photo):
+    rgb = profile(b"RGB ")
+    for name, format in {"a.jpg": "JPEG", "b.png": "PNG", "c.webp": "WEBP", "d.tif": "TIFF"}.items():
+        (tmp_path / name).write_bytes(encode(photo, format, icc_profile=rgb))
+    for name, format, mode in (("e.png", "PNG", "RGBA"), ("f.png", "PNG", "P")):
+        (tmp_path / name).write_bytes(encode(photo.convert(mode), format, icc_profile=rgb))
+    (tmp_path / "turned.jpg").write_bytes(turned(photo, 6, "JPEG", icc_profile=rgb))
+    # what the copy is not in
+    (tmp_path / "cmyk.jpg").write_bytes(encode(photo.convert("CMYK"), "JPEG", icc_profile=profile(b"CMYK")))
+    (tmp_path / "gray.jpg").write_bytes(encode(photo.convert("L"), "JPEG", icc_profile=profile(b"GRAY")))
+    (tmp_path / "none.jpg").write_bytes(encode(photo, "JPEG"))
+    (tmp_path / "odd.jpg").write_bytes(encode(photo, "JPEG", icc_profile=b"odd"))
+    assert run("predict", tmp_path, "--annotate", tmp_path / "out")[0] == 0
+    found = {}
+    for path in (tmp_path / "out").iterdir():
+        with Image.open(path) as copy:
+            found[path.stem] = copy.info.get("icc_profile")
+            assert copy.mode == "RGB" and not copy.getexif()
+    kept = dict.fromkeys("abcdef", rgb) | {"turned": rgb}
+    assert found == {**kept, "cmyk": None, "gray": None, "none": None, "odd": None}

@@ -362,6 +362,35 @@ def test_verify(hub, cache, checked):
     hub.loads("a", hub.repo, verify=True, local_files_only=True, **cache)
 
 
+@both
+@pytest.mark.parametrize("how", [{"local_files_only": True}, {"offline": True}], ids=str)
+def test_verify_where_only_the_check_tensors_are_missing(hub, cache, checked, how):
+    hub.server.add(hub.repo, {"main": checked})
+    hub.loads("a", hub.repo, **cache)
+    said = f"{hub.repo} is in the cache .*{cache['cache_dir']} without its check tensors.* verify=True once"
+    hub.refuses("CheckError", said, hub.repo, verify=True, **how, **cache)
+    with hub.server.stopped():
+        hub.refuses("CheckError", said, hub.repo, verify=True, **cache)
+    hub.loads("a", hub.repo, **how, **cache)
+    hub.refuses("HubError", "age/never has not been downloaded", "age/never", verify=True, **how, **cache)
+    hub.loads("a", hub.repo, verify=True, **cache)
+    hub.loads("a", hub.repo, verify=True, **how, **cache)
+
+
+@pytest.mark.parametrize("place", ["/sys", "/sys/none", "/proc/none", "file", "file/none"])
+def test_a_cache_that_cannot_be_written(hub, tmp_path, place):
+    if place.startswith("/") and not Path(place).parent.is_dir():
+        pytest.skip("this system has no folder that nobody can write to")
+    (tmp_path / "file").write_text("no folder")
+    folder = str(tmp_path / place)
+    how = "by cache_dir=, or by the environment variable HF_HOME"
+    hub.refuses("HubError", f"{hub.repo} cannot be kept in the cache {folder}: .*{how}", hub.repo, cache_dir=folder)
+    said = (
+        f"{hub.repo} has not been downloaded to the cache {folder}, .* cache_dir= or the environment variable HF_HOME"
+    )
+    hub.refuses("HubError", said, hub.repo, cache_dir=folder, local_files_only=True)
+
+
 def test_verify_without_check_tensors(hub, cache):
     hub.refuses("CheckError", "no check tensors", hub.repo, verify=True, **cache)
     hub.loads("a", hub.repo, **cache)
