@@ -895,11 +895,21 @@ def test_folders(tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "file").touch()
-    (tmp_path / "ssrnet_hub-x.lock").touch()
-    (tmp_path / "ssrnet_hub-x").symlink_to(outside)
-    (tmp_path / "ssrnet_hub-y.lock").symlink_to(outside / "file")
+    (tmp_path / "ssrnet_hub-xxxxxxxx.lock").touch()
+    (tmp_path / "ssrnet_hub-xxxxxxxx").symlink_to(outside)
+    (tmp_path / "ssrnet_hub-yyyyyyyy.lock").symlink_to(outside / "file")
+    # nor is what only looks like a server's removed
+    for name in ("ssrnet_hub-zzzzzzzz", "ssrnet_hub-photos"):
+        (tmp_path / f"{name}.lock").touch()
+        (tmp_path / name / "work").mkdir(parents=True)
+    (tmp_path / "ssrnet_hub-zzzzzzzz" / "photo.jpg").touch()
+    # what is left of one that was killed is
+    (tmp_path / "ssrnet_hub-abcd_123.lock").touch()
+    (tmp_path / "ssrnet_hub-abcd_123" / "uploads" / "a").mkdir(parents=True)
     Folder(tmp_path).remove()
     assert (outside / "file").is_file() and kept.is_file()
+    assert (tmp_path / "ssrnet_hub-zzzzzzzz" / "work").is_dir() and (tmp_path / "ssrnet_hub-photos" / "work").is_dir()
+    assert not (tmp_path / "ssrnet_hub-abcd_123").exists()
 
 
 def test_clients_are_answered_as_before(demo, foreign, estimator: AgeEstimator):

@@ -111,11 +111,15 @@ def _claim(base: Path) -> FileLock:
 
 
 def _remove_leftovers(base: Path) -> None:
-    for name in base.glob(f"{_PREFIX}*.lock"):
+    for name in base.glob(f"{_PREFIX}{'?' * 8}.lock"):  # as mkstemp names them
         with suppress(Timeout, OSError):
             # of another user's there is nothing to remove; and a link could be to anything
             if name.is_symlink() or (hasattr(os, "getuid") and name.stat().st_uid != os.getuid()):
                 continue
+            folder = name.with_suffix("")
+            # with anything else in it, it is no server's
+            if folder.is_dir() and not {path.name for path in folder.iterdir()} <= {"uploads", "work"}:
+                continue
             with FileLock(name).acquire(timeout=0):
-                shutil.rmtree(name.with_suffix(""), ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)
                 name.unlink(missing_ok=True)
