@@ -347,11 +347,12 @@ def test_more_faces_than_one_forward_pass_takes(estimator, photo):
 
 
 def test_fewer_faces_at_once_of_a_model_that_takes_more_memory(estimator):
-    costly = AgeEstimator(timm.create_model("ssrnet", img_size=200), framing=Framing(), runtime="eager")
-    assert estimator.batch_size > 100 > 20 > costly.batch_size
+    model = timm.create_model("ssrnet", img_size=200)
     seen = []
-    forward_stages = costly.model.forward_stages
-    costly.model.forward_stages = lambda x: seen.append(len(x)) or forward_stages(x)
+    forward_stages = model.forward_stages
+    model.forward_stages = lambda x: seen.append(len(x)) or forward_stages(x)
+    costly = AgeEstimator(model, framing=Framing(), runtime="eager")
+    assert estimator.batch_size > 100 > 20 > costly.batch_size
     assert len(costly.crops([np.zeros((64, 64, 3), np.uint8)] * 30)) == 30
     assert sum(seen) == 30 and max(seen) == costly.batch_size
 

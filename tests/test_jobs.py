@@ -188,16 +188,16 @@ def workers_of(process):
 DEADLY = """
 import os, sys
 from pathlib import Path
-from ssrnet_hub import jobs, photos
+from ssrnet_hub import jobs
 
-load = jobs.load_photo
+open_source = jobs.open_source
 
 def deadly(photo, *args):
     if Path(photo).name == "07.png":
         os.kill(os.getpid(), 9)
-    return load(photo, *args)
+    return open_source(photo, *args)
 
-jobs.load_photo = deadly
+jobs.open_source = deadly
 
 if __name__ == "__main__":
     tasks = [jobs.Task(path.name, path) for path in sorted(Path(sys.argv[1]).iterdir())]

@@ -3,6 +3,7 @@
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import venv
@@ -60,13 +61,11 @@ def test_the_space_answers(astronaut, estimator: AgeEstimator, tmp_path):
 
 @pytest.mark.skipif(not os.environ.get("SSRNET_TEST_INSTALL"), reason="SSRNET_TEST_INSTALL is not set: takes minutes")
 def test_the_space_answers_with_its_requirements_alone(astronaut, estimator: AgeEstimator, tmp_path):
-    space = tmp_path / "space"
-    space.mkdir()
     # as the Hub does: the requirements are installed before the other files are there
-    (space / "requirements.txt").write_bytes((DEMO / "requirements.txt").read_bytes())
+    shutil.copy(DEMO / "requirements.txt", tmp_path)
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", "requirements.txt"], cwd=space, check=True)
-    answer = answers(python, prepare_space(space), astronaut, tmp_path)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", "requirements.txt"], cwd=tmp_path, check=True)
+    answer = answers(python, prepare_space(tmp_path / "space"), astronaut, tmp_path)
     (face,) = estimator(astronaut)
     assert [said["age"] for said in answer["faces"]] == pytest.approx([face.age])

@@ -970,7 +970,7 @@ def test_two_killed_processes_go_on(runs):
     [
         (["--labels", "{tmp}/none.csv"], r"none\.csv cannot be read"),
         (["--labels", "{labels}", "--recipe", "{tmp}/none.yaml"], r"none\.yaml cannot be read"),
-        (["--labels", "{labels}", "--epochs", "0"], "at least one epoch"),
+        (["--labels", "{labels}", "--epochs", "0"], "epochs is not a whole number from 1"),
         (["--labels", "{labels}", "--architecture", "ssrnets"], "ssrnets"),
         (["--labels", "{labels}", "--set-aside", "31"], "nothing is left"),
     ],
