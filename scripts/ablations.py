@@ -73,7 +73,7 @@ def main() -> int:
     args = parser.parse_args()
     runs = [(variant, seed) for seed in range(args.seeds) for variant in VARIANTS]
     with ThreadPoolExecutor(args.jobs) as pool:
-        codes = list(pool.map(lambda run: train(*run, args.labels, args.output, args.jobs), runs))
+        codes = list(pool.map(lambda run: train(run[0], run[1], args.labels, args.output, args.jobs), runs))
     if failed := [f"{variant.folder}-{seed}" for (variant, seed), code in zip(runs, codes, strict=True) if code]:
         print(f"error: these runs failed, see their train.log: {', '.join(failed)}", file=sys.stderr)
         return 1
@@ -98,7 +98,15 @@ def train(variant: Variant, seed: int, labels: Path, output: Path, jobs: int) ->
     if (folder / "log.csv").exists() and not (folder / "state.pt").exists():
         return 0
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, ROOT / "scripts" / "train.py", "--recipe", ROOT / RECIPE, "--labels", labels, "--cpu"]
+    command: list[Any] = [
+        sys.executable,
+        ROOT / "scripts" / "train.py",
+        "--recipe",
+        ROOT / RECIPE,
+        "--labels",
+        labels,
+        "--cpu",
+    ]
     command += ["--output", folder, "--architecture", variant.architecture, "--seed", str(seed)]
     command += ["--model-args", json.dumps(variant.model_args)]
     env = {**os.environ, **({"OMP_NUM_THREADS": "1"} if jobs > 1 else {})}
@@ -148,7 +156,7 @@ def make_answer(model: nn.Module, x: torch.Tensor) -> Callable[[], Any]:
 
 def count_acting_parameters(variant: Variant, x: torch.Tensor) -> int:
     """Parameters that an age depends on: those of a part whose reach is 0 do not count."""
-    sizes = {}
+    sizes: dict[str, int] = {}
     # of some random weights a whole layer is silent
     for _ in range(8):
         model = new_model(variant.architecture, model_args=variant.model_args)

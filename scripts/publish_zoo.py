@@ -19,8 +19,8 @@ from ssrnet_hub.zoo import ZOO, Weights
 
 
 def find_folder(weights: Weights, official: Path, temporary: Path) -> Path:
-    """The folder of weights of the zoo: embedded, or converted from the authors' file."""
-    if weights.embedded:
+    """The folder of weights of the zoo: embedded, or converted from a file of the authors."""
+    if weights.source is None:
         return weights.folder
     folder = convert_keras(official / weights.source, temporary / "converted", gender=bool(weights.ends))
     digest = file_digest(folder / WEIGHTS_FILE)

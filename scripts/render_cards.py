@@ -32,7 +32,7 @@ def render() -> dict[Path, str]:
     }
     for name, table in blocks.items():
         block = f"<!-- {name} -->\n{table}\n<!-- /{name} -->"
-        text = re.sub(f"<!-- {name} -->.*<!-- /{name} -->", lambda _, block=block: block, text, flags=re.DOTALL)
+        text = re.sub(f"<!-- {name} -->.*<!-- /{name} -->", block.replace("\\", r"\\"), text, flags=re.DOTALL)
     texts[readme] = text
     # training the variants takes hours: the page is there once somebody has
     if (ROOT / "benchmarks" / "ablations.json").exists():

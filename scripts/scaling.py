@@ -6,6 +6,7 @@ docs/scaling.md. The cluster's start is left out: a rate is that of the photos b
 
 import argparse
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -28,7 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True, help="folder of JPEGs, to copy and crop")
     args = parser.parse_args()
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="error")
+    ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     with tempfile.TemporaryDirectory() as folder:
         paths = make_folder(Path(folder) / "photos", sorted(args.photos.glob("*.jpg")), MANY)

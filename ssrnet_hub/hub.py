@@ -63,6 +63,8 @@ _FLOATS = ("F16", "BF16", "F32", "F64")
 _HEADER_SIZE = 1_000_000
 """Largest header of a file of weights, bytes."""
 
+_ModuleT = TypeVar("_ModuleT", bound=nn.Module)
+
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
 _WITH_REVISION = re.compile(r"(?P<name>[\w./-]+)@(?P<revision>[^@\s]+)")
 
@@ -77,7 +79,7 @@ def from_pretrained(
     verify: bool = False,
     device: Union[str, torch.device, None] = None,
     **model_args: Any,
-) -> nn.Module:
+) -> zoo.AgeModel:
     """Load a model with its weights, in eval mode.
 
     Its preprocessing is ``model.pretrained_cfg``, for `timm.data.resolve_model_data_config`; what the weights' config
@@ -119,14 +121,15 @@ def from_pretrained(
     else:
         repo = _repo_of(weights) if weights else _assert_repo(name)
         files = [CONFIG_FILE, WEIGHTS_FILE, *[CHECK_FILE] * verify]
-        folder = _download(repo, revision, token, cache_dir, local_files_only, files)
+        cache = None if cache_dir is None else Path(cache_dir)
+        folder = _download(repo, revision, token, cache, local_files_only, files)
         if weights:
             _check_digest(weights, folder, revision)
     extras = _check_folder(folder)
     try:
         # whatever the defaults of PyTorch are
         placed = {"dtype": torch.float32, "device": "cpu", **model_args}
-        model = timm.create_model(f"local-dir:{folder}", pretrained=True, **placed).eval()
+        model = zoo.assert_age_model(timm.create_model(f"local-dir:{folder}", pretrained=True, **placed)).eval()
     except RuntimeError as e:
         raise WrongShapeError(f"The weights in {folder} do not fit a model with {model_args}: {e}") from e
     except Exception as e:
@@ -139,7 +142,7 @@ def from_pretrained(
     return model if device is None else move_model(model, device)
 
 
-def move_model(model: nn.Module, device: Union[str, torch.device]) -> nn.Module:
+def move_model(model: _ModuleT, device: Union[str, torch.device]) -> _ModuleT:
     """Move a model to a device, in place.
 
     Raises:
@@ -151,7 +154,7 @@ def move_model(model: nn.Module, device: Union[str, torch.device]) -> nn.Module:
         raise DeviceError(f"There is no device {str(device)!r} here: {str(e).splitlines()[0]}") from e
 
 
-def unwrap(model: nn.Module) -> nn.Module:
+def unwrap(model: _ModuleT) -> _ModuleT:
     """The model itself, where `torch.compile` wrapped it."""
     return getattr(model, "_orig_mod", model)
 
@@ -258,7 +261,7 @@ def _drop_strange_calibration(extras: dict[str, Any], model: nn.Module, digests:
 def _bind_extras(model: nn.Module, extras: dict[str, Any], folder: Path, model_args: Iterable[str]) -> None:
     """Keep with a model that was just loaded what its config says."""
     had = "calibration" in extras
-    model.ssrnet_hub_extras = _drop_strange_calibration(extras, model)
+    vars(model)["ssrnet_hub_extras"] = _drop_strange_calibration(extras, model)
     if had and "calibration" not in extras:
         warnings.warn(
             f"The calibration in {folder / CONFIG_FILE} was measured on other weights than those beside it, and is not "
@@ -269,7 +272,8 @@ def _bind_extras(model: nn.Module, extras: dict[str, Any], folder: Path, model_a
     if set(model_args) - {"drop_rate"}:
         extras.pop("calibration", None)
     if "calibration" in extras:
-        model.ssrnet_hub_digests = tuple(tensors_digest(model, dtype) for dtype in (torch.float16, torch.bfloat16))
+        halves = (torch.float16, torch.bfloat16)
+        vars(model)["ssrnet_hub_digests"] = tuple(tensors_digest(model, dtype) for dtype in halves)
 
 
 def _split_revision(
@@ -331,7 +335,7 @@ def _download(
     repo: str,
     revision: Optional[str],
     token: Union[str, bool, None],
-    cache_dir: Union[str, os.PathLike, None],
+    cache_dir: Optional[Path],
     local_files_only: bool,
     files: list[str],
 ) -> Path:
@@ -402,14 +406,15 @@ def _download(
             names = [file.rfilename for file in HfApi(token=token).model_info(repo, revision=revision).siblings or ()]
         except Exception:  # as above; without it only the hint at a pickle is missing
             names = []
-        fetch = f"hf download {repo} PICKLE {CONFIG_FILE} --local-dir DIR" + f" --revision {revision}" * bool(revision)
-        raise _missing_weights(where, names, fetch)
+        pinned = f" --revision {revision}" if revision else ""
+        command = f"hf download {repo} PICKLE {CONFIG_FILE} --local-dir DIR{pinned}"
+        raise _missing_weights(where, names, command)
     if not (folder / CONFIG_FILE).is_file():
         raise WeightsNotFoundError(f"{where} has no {CONFIG_FILE}: it is no repository of weights for timm.")
     return folder
 
 
-def _is_cached(repo: str, revision: Optional[str], cache_dir: Union[str, os.PathLike, None], files: list[str]) -> bool:
+def _is_cached(repo: str, revision: Optional[str], cache_dir: Optional[Path], files: list[str]) -> bool:
     """Whether files of a repository have been downloaded."""
     try:
         folder = snapshot_download(
@@ -441,7 +446,7 @@ def _retry(ask: Callable[[], _T]) -> _T:
     return ask()
 
 
-def _may_pass(error: Exception) -> bool:
+def _may_pass(error: Optional[BaseException]) -> bool:
     """Whether an error of the Hub's client is one that may be gone with the next try."""
     if isinstance(error, LocalEntryNotFoundError):
         # without an answer the Hub is out of reach, which the client has tried long enough
@@ -487,16 +492,16 @@ def _remove_damaged(folder: Path, files: list[str]) -> list[str]:
     damaged = _find_damaged(folder, files)
     cache = folder.parents[2].resolve()
     for name in damaged:
-        blob = _blob_of(folder / name)
-        # what the client did not put there stays
-        if blob.resolve().is_relative_to(cache):
-            blob.resolve().unlink(missing_ok=True)
-        blob.unlink(missing_ok=True)
+        if blob := _blob_of(folder / name):
+            # what the client did not put there stays
+            if blob.resolve().is_relative_to(cache):
+                blob.resolve().unlink(missing_ok=True)
+            blob.unlink(missing_ok=True)
         (folder / name).unlink(missing_ok=True)
     return damaged
 
 
-def read_model_config(folder: Union[str, os.PathLike]) -> tuple[nn.Module, dict[str, Any]]:
+def read_model_config(folder: Union[str, os.PathLike]) -> tuple[zoo.AgeModel, dict[str, Any]]:
     """The model that a folder's config describes, on the meta device, and the config's extras.
 
     Raises:
@@ -514,7 +519,7 @@ def read_model_config(folder: Union[str, os.PathLike]) -> tuple[nn.Module, dict[
     check_config(config, str(path))
     try:
         # on the meta device a model takes no memory
-        model = timm.create_model(f"local-dir:{folder}", device="meta")
+        model = zoo.assert_age_model(timm.create_model(f"local-dir:{folder}", device="meta"))
         data = timm.data.resolve_input_data_config(model)
         timm.data.create_transform(**data)
     except Exception as e:  # whatever a config from outside makes timm or the constructor do

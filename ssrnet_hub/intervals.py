@@ -1,12 +1,12 @@
 """How far off an age may be: intervals by conformal prediction, wider where the network errs more."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .errors import CalibrationError, ConfigError
 from .untrusted import checked, listing, number, record, whole
@@ -91,7 +91,7 @@ class Intervals:
         return cls(knots, scale, scores, fields["n"])
 
 
-def fit_intervals(predicted: Sequence[float], true: Sequence[float]) -> Intervals:
+def fit_intervals(predicted: ArrayLike, true: ArrayLike) -> Intervals:
     """Learn intervals from faces that the weights were not trained on.
 
     The scores are crossed: of each half of the faces by the expected errors that the other half tells, or the intervals
@@ -137,7 +137,7 @@ def _rounded(values: np.ndarray) -> tuple[float, ...]:
 
 
 def measure_coverage(
-    predicted: Sequence[float], true: Sequence[float], intervals: Intervals, level: float, V: float
+    predicted: ArrayLike, true: ArrayLike, intervals: Intervals, level: float, V: float
 ) -> tuple[np.ndarray, float]:
     """Whether each true age lies in its interval ``(N,)``, and the mean width of the intervals, years."""
     ages, true = np.asarray(predicted, float), np.asarray(true, float)
@@ -147,7 +147,7 @@ def measure_coverage(
 
 
 def measure_resplits(
-    predicted: Sequence[float], true: Sequence[float], count: int, level: float, V: float, *, times: int = 50
+    predicted: ArrayLike, true: ArrayLike, count: int, level: float, V: float, *, times: int = 50
 ) -> dict[str, float]:
     """Mean coverage of intervals over random splits of the same faces into ``count`` to learn from and the others."""
     ages, true = np.asarray(predicted, float), np.asarray(true, float)

@@ -247,12 +247,14 @@ def _start_worker(options: dict[str, Any], threads: int) -> None:
 
 def _follow_parent() -> None:
     """End with the main process, however that ends."""
-    multiprocessing.parent_process().join()
+    if parent := multiprocessing.parent_process():
+        parent.join()
     os._exit(1)
 
 
 def _work(chunk: Chunk) -> Found:
-    if not isinstance(_annotator, Annotator):
+    assert _annotator
+    if isinstance(_annotator, SSRNetHubError):
         raise _annotator
     found = _annotator(chunk)
     _give_back_memory()

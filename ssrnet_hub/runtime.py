@@ -101,11 +101,12 @@ def make_runtime(model: nn.Module, kind: str = "auto") -> Runtime:
 class _Eager:
     """The model as it is, or as it was compiled."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: Any):  # of any architecture with forward_stages
         self._given, self._model = model, unwrap(model)
-        forward_stages = self._model.forward_stages
-        # what torch.compile wraps is forward, which answers the age alone
-        self._forward_stages = forward_stages if model is self._model else model.dynamo_ctx(forward_stages)
+        self._forward_stages: Callable[[Tensor], StagewiseOutput] = self._model.forward_stages
+        if self._given is not self._model:
+            # what torch.compile wraps is forward, which answers the age alone
+            self._forward_stages = self._given.dynamo_ctx(self._forward_stages)
         data = timm.data.resolve_input_data_config(self._model)
         self._mean, self._std = (
             torch.tensor(data[key], dtype=torch.float32, device="cpu")[:, None, None] for key in ("mean", "std")

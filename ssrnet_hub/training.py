@@ -30,7 +30,7 @@ from .metrics import describe_device
 from .photos import load_photo
 from .ssrnet import StageHead
 from .untrusted import checked, choice, mapping, number, read_yaml, record, text, whole
-from .zoo import list_architectures, new_model
+from .zoo import AgeModel, list_architectures, new_model
 
 __all__ = ["Recipe", "read_recipe", "train"]
 
@@ -183,7 +183,7 @@ def train(
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    model = make_model(recipe).to(device, memory_format=torch.channels_last)
+    model = make_model(recipe).to(device).to(memory_format=torch.channels_last)
     before = load_start(model, recipe.start) if recipe.start else None
 
     train_labels, aside = set_aside(read_labels(labels, "train"), recipe.set_aside)
@@ -247,7 +247,7 @@ def train(
             ema.update(model, schedule.last_epoch)
             losses.append(errors.detach().mean() * model.V)
         loss = accelerator.reduce(torch.stack(losses).mean(), "mean").item()
-        if accelerator.is_main_process:
+        if val:
             line = {
                 "epoch": epoch,
                 "loss": round(loss, 4),
@@ -274,7 +274,7 @@ def train(
     return log[-1] if log else {}
 
 
-def make_model(recipe: Recipe) -> nn.Module:
+def make_model(recipe: Recipe) -> AgeModel:
     """The recipe's model with random weights."""
     try:
         return new_model(recipe.architecture, drop_rate=recipe.drop_rate, model_args=recipe.model_args)
@@ -340,7 +340,7 @@ class Chips(Dataset):
         self.augment = augment
         chips = np.empty((len(labels), size, size, 3), np.uint8)
         for chip, label in zip(chips, tqdm(labels, "chips", leave=False), strict=True):
-            chip[:] = load_photo(label.path).resize((size, size))
+            chip[:] = np.asarray(load_photo(label.path).resize((size, size)))
         self.chips = torch.from_numpy(chips).permute(0, 3, 1, 2)
 
     def __len__(self) -> int:
@@ -355,7 +355,7 @@ class Chips(Dataset):
         return chips, self.targets[indices], self.weights[indices]
 
 
-def as_it_is(batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def as_it_is(batch: Any) -> Any:
     return batch
 
 
@@ -402,7 +402,9 @@ def silent_units(model: nn.Module) -> Iterator[Callable[[], Tensor]]:
     hooks = [layer.register_forward_hook(lambda layer, x, answer: inputs.append(answer.float())) for layer in layers]
 
     def penalty() -> Tensor:
-        return torch.cat([-(x.mean(0) + x.std(0, correction=0)) for x in inputs]).relu().sum() if inputs else 0.0
+        if not inputs:
+            return torch.zeros(())
+        return torch.cat([-(x.mean(0) + x.std(0, correction=0)) for x in inputs]).relu().sum()
 
     try:
         yield penalty
@@ -479,7 +481,7 @@ def noise(chips: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def measure(model: nn.Module, prepare: Callable[[Tensor], Tensor], chips: Chips, device: torch.device) -> float:
+def measure(model: AgeModel, prepare: Callable[[Tensor], Tensor], chips: Chips, device: torch.device) -> float:
     """MAE in years of a model in eval mode, ages clamped to its range; with V = 1, the share told wrongly."""
     answers = torch.cat([model(prepare(batch.to(device)))[:, 0] for batch in chips.chips.split(256)]).float().cpu()
     if model.V == 1:

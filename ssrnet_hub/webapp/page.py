@@ -125,7 +125,7 @@ class _Answers:
                 return None
             hit = [
                 ((x2 - x1) * (y2 - y1), index)
-                for index, (x1, y1, x2, y2) in enumerate(face.box for face in faces)
+                for index, (x1, y1, x2, y2) in enumerate(face.box for face in faces if face.box)
                 if x1 <= x <= x2 and y1 <= y <= y2
             ]
             return min(hit)[1] if hit else None
@@ -312,7 +312,7 @@ def _add_photo(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
             faces = gr.HTML(js_on_load=_PICK, elem_id="faces")
     breakdown = gr.HTML(elem_id="breakdown")
     shown = [visit, drawn, faces, breakdown]
-    quietly = {"api_visibility": "private", "show_progress": "minimal"}
+    quietly: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
     gr.on([photo.change, weights.change], answers.look, [photo, weights, others], shown, **quietly)
     others.change(answers.compare, [visit, others], [visit, breakdown], **quietly)
     drawn.select(answers.pick_box, visit, [visit, faces, breakdown], **quietly)

@@ -149,7 +149,7 @@ class Service:
         """What `predict_batch` answers, photo by photo, as long as somebody waits for it."""
         if not images:
             raise PhotoError("There are no photos yet: upload some first.")
-        if isinstance(images, (str, bytes)):
+        if isinstance(images, (Upload, bytes)):
             images = [images]
         estimator = self._shelf[weights]
         count = 0
@@ -257,7 +257,9 @@ class Service:
 
 
 def _scaled(face: Face, scale: float) -> Face:
-    return replace(face, box=tuple(scale * v for v in face.box))
+    assert face.box
+    x1, y1, x2, y2 = (scale * v for v in face.box)
+    return replace(face, box=(x1, y1, x2, y2))
 
 
 _NOTHING = Image.new("RGB", (1, 1))

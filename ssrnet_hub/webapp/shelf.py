@@ -141,6 +141,8 @@ class Shelf:
             raise UnknownModelError(f"{repo} cannot be a name on the Hugging Face Hub.") from e
         except Exception as e:  # whatever the network, or a server that is not the Hub, makes the client raise
             raise HubError("The Hugging Face Hub is out of reach. The embedded weights are always there.") from e
+        if not info.sha:
+            raise HubError(f"The Hugging Face Hub does not say which commit of {repo} is meant.")
         return info.sha
 
     def _make(self, model: Union[str, nn.Module, None]) -> AgeEstimator:

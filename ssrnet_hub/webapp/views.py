@@ -6,6 +6,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -94,7 +95,7 @@ def show_breakdowns(faces: Sequence[tuple[str, Face]], number: int) -> str:
     several = len(faces) > 1
     figures = []
     for index, (name, face) in enumerate(faces):
-        drawings = _draw(lambda width, face=face: plot_breakdown(face, width=width), f"face{index}")
+        drawings = _draw(partial(plot_breakdown, face), f"face{index}")
         figures.append(
             f'<figure class="ssr-breakdown"><figcaption><span>face {number}, {html.escape(name)}: {say_age(face)} years'
             f"</span>{say_interval(face)}</figcaption>{drawings}</figure>"
@@ -115,14 +116,14 @@ def show_ages(seen: Sequence[Moment]) -> str:
         return "<p>No face was found in this film.</p>"
     said = f"{len(people)} {'people' if len(people) > 1 else 'person'}; a line is a mean of the last seconds"
     points = [(moment.seconds, moment.people) for moment in seen]
-    drawings = _draw(lambda width: plot_ages(points, width=width), "ages")
+    drawings = _draw(partial(plot_ages, points), "ages")
     return f'<figure class="ssr-breakdown"><figcaption>Age over time: {said}</figcaption>{drawings}</figure>'
 
 
-def _draw(plot: Callable[[float], "Figure"], prefix: str) -> str:
+def _draw(plot: Callable[..., "Figure"], prefix: str) -> str:
     """A figure twice, of which the page shows one."""
     return "".join(
-        f'<div class="ssr-{size}">{figure_svg(plot(width), f"{prefix}-{size}-")}</div>'
+        f'<div class="ssr-{size}">{figure_svg(plot(width=width), f"{prefix}-{size}-")}</div>'
         for size, width in (("wide", 9.0), ("narrow", _PHONE))
     )
 
