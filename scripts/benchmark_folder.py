@@ -1,4 +1,4 @@
-"""What the folder job and Ray make of many photos, for scripts/benchmark.py --folder and scripts/scaling.py."""
+"""The folder job and Ray on many photos, for scripts/benchmark.py --folder and scripts/maintain/scaling.py."""
 
 import json
 import statistics

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_rendered_files_are_up_to_date():
-    command = [sys.executable, ROOT / "scripts" / "render_cards.py", "--check"]
+    command = [sys.executable, ROOT / "scripts" / "maintain" / "render_cards.py", "--check"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
 

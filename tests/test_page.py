@@ -24,7 +24,9 @@ from .demo_server import serve
 from .hub_server import HubServer
 from .pictures import walk, write_film
 
-write_camera = runpy.run_path(str(Path(__file__).resolve().parent.parent / "scripts" / "live_rate.py"))["write_camera"]
+write_camera = runpy.run_path(str(Path(__file__).resolve().parent.parent / "scripts" / "maintain" / "live_rate.py"))[
+    "write_camera"
+]
 
 expect.set_options(timeout=30_000)  # a machine that has other work to do is slow, not wrong
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-PAGES = runpy.run_path(str(Path(__file__).resolve().parent.parent / "scripts" / "pages.py"))
+PAGES = runpy.run_path(str(Path(__file__).resolve().parent.parent / "scripts" / "maintain" / "pages.py"))
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def variant(title, maes, architecture="ssrnet", ratio=1.0, **model_args):
 
 def test_ablations_page():
     measured = {
-        "command": "python scripts/ablations.py",
+        "command": "python scripts/maintain/ablations.py",
         "data": "faces",
         "device": "a CPU",
         "versions": {"torch": "2.15"},
@@ -57,4 +57,4 @@ def test_ablations_page():
     assert f"**The dynamic range**: worth it; 8.10 years and {n} with it, 9.10 and 12,345 with without range." in page
     assert f"**The stages**: not worth it with this recipe; 8.10 years and {n} with them, 7.20 and 12,345" in page
     assert f"no difference that the seeds do not make; 8.10 years and {n} with them, 8.30 and 12,345" in page
-    assert page.endswith("`python scripts/ablations.py` on a CPU.\n")
+    assert page.endswith("`python scripts/maintain/ablations.py` on a CPU.\n")

@@ -403,7 +403,7 @@ with torch.no_grad():
 
 
 def test_publishing_the_zoo(hub, client, shared, tmp_path):
-    args = ("publish_zoo", "--owner", "zoo", "--official-weights", shared / "official_weights")
+    args = ("maintain/publish_zoo", "--owner", "zoo", "--official-weights", shared / "official_weights")
     hub.fail("/api/models/zoo/ssrnet.wiki/commit/", "500", times=None)
     code, out, err = client.script(*args)
     hub.mend()
@@ -426,7 +426,7 @@ def test_publishing_the_zoo(hub, client, shared, tmp_path):
 
 
 def test_publishing_the_zoo_without_the_authors_files(hub, client, tmp_path):
-    code, out, err = client.script("publish_zoo", "--owner", "mine")
+    code, out, err = client.script("maintain/publish_zoo", "--owner", "mine")
     ours = [name for name, weights in zoo.ZOO.items() if weights.embedded]
     assert code == 0 and out.count("left out: ") == len(zoo.ZOO) - len(ours), err
     assert [name for name in hub.repos if name.startswith("mine/")] == [f"mine/{name}" for name in ours]
@@ -435,7 +435,7 @@ def test_publishing_the_zoo_without_the_authors_files(hub, client, tmp_path):
     card = ModelCard(files["README.md"].decode())
     assert card.data.license_link == "LICENSE" and 'from_pretrained("mine/ssrnet.utkface")' in card.text
 
-    code, _, err = client.script("publish_zoo", "--owner", "mine", "--official-weights", tmp_path)
+    code, _, err = client.script("maintain/publish_zoo", "--owner", "mine", "--official-weights", tmp_path)
     assert code == 1 and "imdb.h5" in err
 
 

@@ -1,7 +1,7 @@
 """Write cards, README's tables and docs from what was measured: ssrnet_hub/figures/*.json, benchmarks/*.json.
 
-python scripts/render_cards.py           write what differs
-python scripts/render_cards.py --check   only say what differs; exit code 1 if anything does
+python scripts/maintain/render_cards.py           write what differs
+python scripts/maintain/render_cards.py --check   only say what differs; exit code 1 if anything does
 """
 
 import argparse
@@ -17,7 +17,7 @@ from ssrnet_hub.cards import render_card, render_table
 from ssrnet_hub.files import replace_file
 from ssrnet_hub.zoo import ZOO
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def render() -> dict[Path, str]:

@@ -1,4 +1,6 @@
-"""Push the weights of the zoo, each with its card: python scripts/publish_zoo.py --owner O --official-weights DIR.
+"""Push the weights of the zoo, each with its card.
+
+python scripts/maintain/publish_zoo.py --owner OWNER --official-weights DIR
 
 Run again, it uploads only what changed or failed. The token is that of --token-file, else of HF_TOKEN, else of
 `hf auth login`.

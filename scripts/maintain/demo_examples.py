@@ -7,7 +7,7 @@ from PIL import Image
 
 from ssrnet_hub.files import replace_file
 
-FOLDER = Path(__file__).resolve().parent.parent / "ssrnet_hub" / "webapp" / "examples"
+FOLDER = Path(__file__).resolve().parents[2] / "ssrnet_hub" / "webapp" / "examples"
 
 
 def make_examples() -> dict[str, Image.Image]:

@@ -1,4 +1,4 @@
-"""Tables and pages of what was measured, for scripts/render_cards.py."""
+"""Tables and pages of what was measured, for scripts/maintain/render_cards.py."""
 
 from pathlib import Path
 from typing import Any

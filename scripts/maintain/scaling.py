@@ -1,7 +1,7 @@
-"""Measure Ray with one and two workers on this machine: python scripts/scaling.py --photos DIR.
+"""Measure Ray with one and two workers on this machine: python scripts/maintain/scaling.py --photos DIR.
 
-The results go to benchmarks/scaling.json, from which scripts/render_cards.py computes what many photos cost, for
-docs/scaling.md. The cluster's start is left out: a rate is that of the photos by which two runs differ.
+The results go to benchmarks/scaling.json, from which scripts/maintain/render_cards.py computes what many photos
+cost, for docs/scaling.md. The cluster's start is left out: a rate is that of the photos by which two runs differ.
 """
 
 import argparse
@@ -13,15 +13,18 @@ import time
 from pathlib import Path
 
 import ray
-from benchmark import versions
-from benchmark_folder import make_folder
 from PIL import Image
 
 from ssrnet_hub.distributed import annotate
 from ssrnet_hub.files import replace_file
 from ssrnet_hub.metrics import describe_device
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
+
+sys.path.append(str(ROOT / "scripts"))
+from benchmark import versions  # noqa: E402  beside scripts/benchmark.py
+from benchmark_folder import make_folder  # noqa: E402  beside scripts/benchmark.py
+
 FEW, MANY = 64, 320
 
 
@@ -45,7 +48,7 @@ def main() -> int:
             rates[workers] = round((MANY - FEW) / (seconds[MANY] - seconds[FEW]), 2)
             print(f"{workers} worker(s): {rates[workers]} photos a second", flush=True)
         results = {
-            "command": "python scripts/scaling.py --photos PHOTOS",
+            "command": "python scripts/maintain/scaling.py --photos PHOTOS",
             "device": describe_device("cpu"),
             "versions": {**versions(), "ray": ray.__version__},
             "photos": MANY,

@@ -1,7 +1,9 @@
-"""Measure what each part of SSR-Net is worth: python scripts/ablations.py --labels utkface/labels.csv --output DIR.
+"""Measure what each part of SSR-Net is worth.
+
+python scripts/maintain/ablations.py --labels utkface/labels.csv --output DIR
 
 Trains every variant with the same recipe and two seeds, those that DIR has not yet, then times them side by side. The
-results go to benchmarks/ablations.json, from which scripts/render_cards.py makes docs/ablations.md.
+results go to benchmarks/ablations.json, from which scripts/maintain/render_cards.py makes docs/ablations.md.
 """
 
 import argparse
@@ -18,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmark import take_turns, versions
 from torch import nn
 
 from ssrnet_hub.files import replace_file
@@ -26,7 +27,11 @@ from ssrnet_hub.metrics import describe_device
 from ssrnet_hub.training import read_recipe
 from ssrnet_hub.zoo import new_model
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
+
+sys.path.append(str(ROOT / "scripts"))
+from benchmark import take_turns, versions  # noqa: E402  beside scripts/benchmark.py
+
 RECIPE = Path("scripts") / "recipes" / "ssrnet.ablation.yaml"
 BATCH = 64
 
@@ -77,9 +82,10 @@ def main() -> int:
     if failed := [f"{variant.folder}-{seed}" for (variant, seed), code in zip(runs, codes, strict=True) if code]:
         print(f"error: these runs failed, see their train.log: {', '.join(failed)}", file=sys.stderr)
         return 1
+    data = args.labels.resolve().parent.name
     results = {
-        "command": f"python scripts/ablations.py --labels {args.labels.resolve().parent.name}/labels.csv --output DIR",
-        "data": args.labels.resolve().parent.name,
+        "command": f"python scripts/maintain/ablations.py --labels {data}/labels.csv --output DIR",
+        "data": data,
         "device": describe_device("cpu"),
         "versions": versions(),
         "recipe": RECIPE.as_posix(),

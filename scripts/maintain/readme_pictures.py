@@ -15,7 +15,7 @@ from ssrnet_hub.files import replace_file
 from ssrnet_hub.plots import plot_breakdown, plot_ratios
 from ssrnet_hub.webapp import launch
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> None:
