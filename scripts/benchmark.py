@@ -26,12 +26,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssrnet_hub import AgeEstimator, from_pretrained
 from ssrnet_hub.errors import SSRNetHubError
-from ssrnet_hub.files import replace_file
-from ssrnet_hub.fused import fuse
-from ssrnet_hub.metrics import describe_device
-from ssrnet_hub.photos import load_photo
-from ssrnet_hub.runtime import make_runtime
-from ssrnet_hub.tracking import AgeTracker
+from ssrnet_hub.images.loading import load_photo
+from ssrnet_hub.inference.backends import make_runtime
+from ssrnet_hub.inference.tracking import AgeTracker
+from ssrnet_hub.models.fused import fuse
+from ssrnet_hub.utils.io import replace_file
+from ssrnet_hub.utils.metrics import describe_device
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "ssrnet_hub" / "webapp" / "examples"
@@ -375,8 +375,8 @@ def measure_start(rounds: int = 7) -> dict[str, Any]:
 
 def measure_sizes() -> dict[str, int]:
     """Bytes of the weights in their forms."""
-    from ssrnet_hub.export import to_onnx
-    from ssrnet_hub.zoo import DEFAULT, ZOO
+    from ssrnet_hub.inference.onnx_export import to_onnx
+    from ssrnet_hub.models.pretrained import DEFAULT, ZOO
 
     return {
         "model.safetensors": (ZOO[DEFAULT].folder / "model.safetensors").stat().st_size,

@@ -22,10 +22,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ssrnet_hub.files import replace_file
-from ssrnet_hub.metrics import describe_device
-from ssrnet_hub.training import read_recipe
-from ssrnet_hub.zoo import new_model
+from ssrnet_hub.models.pretrained import new_model
+from ssrnet_hub.training.loop import read_recipe
+from ssrnet_hub.utils.io import replace_file
+from ssrnet_hub.utils.metrics import describe_device
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import skimage.data
 from PIL import Image
 
-from ssrnet_hub.files import replace_file
+from ssrnet_hub.utils.io import replace_file
 
 FOLDER = Path(__file__).resolve().parents[2] / "ssrnet_hub" / "webapp" / "examples"
 

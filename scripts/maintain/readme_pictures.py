@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from playwright.sync_api import sync_playwright
 
 from ssrnet_hub import AgeEstimator
-from ssrnet_hub.files import replace_file
-from ssrnet_hub.plots import plot_breakdown, plot_ratios
+from ssrnet_hub.inference.visualization import plot_breakdown, plot_ratios
+from ssrnet_hub.utils.io import replace_file
 from ssrnet_hub.webapp import launch
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,4 +1,6 @@
-"""Write cards, README's tables and docs from what was measured: ssrnet_hub/figures/*.json, benchmarks/*.json.
+"""Write cards, README's tables and docs from what was measured.
+
+It lies in ssrnet_hub/models/eval_results/*.json and benchmarks/*.json.
 
 python scripts/maintain/render_cards.py           write what differs
 python scripts/maintain/render_cards.py --check   only say what differs; exit code 1 if anything does
@@ -13,9 +15,9 @@ from typing import Any
 
 from pages import render_ablations, render_folder, render_scaling, render_speed
 
-from ssrnet_hub.cards import render_card, render_table
-from ssrnet_hub.files import replace_file
-from ssrnet_hub.zoo import ZOO
+from ssrnet_hub.hub.cards import render_card, render_table
+from ssrnet_hub.models.pretrained import ZOO
+from ssrnet_hub.utils.io import replace_file
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import ray
 from PIL import Image
 
-from ssrnet_hub.distributed import annotate
-from ssrnet_hub.files import replace_file
-from ssrnet_hub.metrics import describe_device
+from ssrnet_hub.batch.ray_data import predict_ray
+from ssrnet_hub.utils.io import replace_file
+from ssrnet_hub.utils.metrics import describe_device
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,7 +42,7 @@ def main() -> int:
             for count in (FEW, MANY):
                 output = Path(folder) / f"{workers}-{count}"
                 start = time.perf_counter()
-                annotate(paths[:count], output, concurrency=workers)
+                predict_ray(paths[:count], output, concurrency=workers)
                 seconds[count] = time.perf_counter() - start
                 written = sum(path.stat().st_size for path in output.rglob("*.parquet"))
             rates[workers] = round((MANY - FEW) / (seconds[MANY] - seconds[FEW]), 2)

@@ -16,8 +16,8 @@ import gradio.routes
 from .doors import Doors, answered_hosts, is_loopback
 from .limits import Limits
 from .page import THEME, build
+from .rendering import CSS
 from .uploads import Folder
-from .views import CSS
 
 __all__ = ["launch"]
 
