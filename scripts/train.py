@@ -12,7 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ssrnet_hub import SSRNetHubError
-from ssrnet_hub.training.loop import Recipe, read_recipe, train
+from ssrnet_hub.training.loop import train
+from ssrnet_hub.training.recipe import Recipe, read_recipe
 
 RECIPES = Path(__file__).parent / "recipes"
 

@@ -30,7 +30,7 @@ from ssrnet_hub.inference.intervals import Intervals
 from ssrnet_hub.inference.reliability import Reliability
 from ssrnet_hub.models import pretrained as zoo
 from ssrnet_hub.training.labels import read_boxes, read_labels
-from ssrnet_hub.training.loop import read_recipe
+from ssrnet_hub.training.recipe import read_recipe
 
 from .demo_server import Demo, serve
 

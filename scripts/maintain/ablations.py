@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from ssrnet_hub.models.pretrained import new_model
-from ssrnet_hub.training.loop import read_recipe
+from ssrnet_hub.training.recipe import read_recipe
 from ssrnet_hub.utils.io import replace_file
 from ssrnet_hub.utils.metrics import describe_device
 

@@ -5,8 +5,8 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -16,127 +16,26 @@ import torch
 from accelerate import Accelerator
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from ..errors import ArchitectureError, ConfigError, DivergenceError, LabelsError
+from ..errors import ConfigError, DivergenceError, LabelsError
 from ..hub.loading import from_pretrained, get_extras, save_pretrained
 from ..images.alignment import Framing
-from ..images.loading import load_photo
-from ..models.config import check_model_args, read_training
-from ..models.pretrained import AgeModel, list_architectures, new_model
+from ..models.config import read_training
+from ..models.pretrained import AgeModel, new_model
 from ..models.ssrnet import StageHead
 from ..utils.io import replace_file
 from ..utils.metrics import describe_device
-from ..utils.untrusted import checked, choice, mapping, number, read_yaml, record, text, whole
-from .labels import Label, read_labels, set_aside
+from .augment import make_augment
+from .dataset import Chips, ShardedBatches, as_it_is
+from .labels import read_labels, set_aside
+from .recipe import Recipe
 
-__all__ = ["Recipe", "read_recipe", "train"]
+__all__ = ["train"]
 
 STATE = "state.pt"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train.
-
-    Attributes:
-        architecture: One of `zoo.list_architectures`.
-        model_args: Arguments of its constructor that are to differ from its defaults.
-        start: Weights to start from, a name of the zoo or a folder; random ones without.
-        epochs: Passes over the train split.
-        batch_size: Chips a step, of all processes together.
-        lr: Peak of the one-cycle learning rate.
-        weight_decay: AdamW's.
-        drop_rate: Dropout before the prediction stages.
-        ema_decay: Of the moving average of the weights, which is what is kept.
-        balance: How far ages that are rare weigh more: 0 not at all, 1 as much as all others together. A chip weighs
-            ``density(age) ** -balance``.
-        keep_alive: Weight of the penalty on units of the stages whose ReLU is silent for nearly every face.
-        augment: How strongly pictures are worn like those of the world, 0 to 1; see `make_augment`.
-        set_aside: Chips of the train split that are kept for calibration, and never trained on; see `data.set_aside`.
-        mixed_precision: ``"no"``, ``"bf16"`` or ``"fp16"``, of convolutions and linear layers.
-        seed: Of the weights, the order and the augmentation.
-
-    Raises:
-        ConfigError: No such architecture, something that is no argument of it, or a value of another type or out of
-            bounds.
-    """
-
-    architecture: str = "ssrnet"
-    model_args: dict[str, Any] = field(default_factory=dict)
-    start: str = ""
-    epochs: int = 60
-    batch_size: int = 128
-    lr: float = 5e-3
-    weight_decay: float = 1e-2
-    drop_rate: float = 0.2
-    ema_decay: float = 0.998
-    balance: float = 0.0
-    keep_alive: float = 0.0
-    augment: float = 1.0
-    set_aside: int = 0
-    mixed_precision: str = "bf16"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.architecture not in list_architectures():
-            raise ArchitectureError(f"{self.architecture!r:.100} is none of {', '.join(list_architectures())}.")
-        checked("", _FIELDS, {field.name: getattr(self, field.name) for field in fields(self)})
-        check_model_args(self.architecture, self.model_args, "the recipe")
-
-
-_FIELDS = record(
-    {
-        "architecture": text(),
-        "model_args": mapping,
-        "start": text(),
-        "epochs": whole(1, 100_000),
-        "batch_size": whole(1, 1_000_000),
-        "lr": number(0, 3e38),
-        "weight_decay": number(0, 3e38),
-        "drop_rate": number(0, 1),
-        "ema_decay": number(0, 1),
-        "balance": number(0, 10),
-        "keep_alive": number(0, 1e6),
-        "augment": number(0, 1),
-        "set_aside": whole(0, 10**9),
-        "mixed_precision": choice("no", "bf16", "fp16"),
-        "seed": whole(-(2**31), 2**31 - 1),
-    }
-)
-
-
-def read_recipe(path: Union[str, os.PathLike], **changes: Any) -> Recipe:
-    """A recipe from a YAML file of its fields.
-
-    Args:
-        path: The file; fields that it does not name have their defaults.
-        changes: Fields that are to differ from the file's.
-
-    Raises:
-        ConfigError: The file cannot be read, or names or values in it are not a recipe's.
-    """
-    try:
-        values = read_yaml(path)
-    except (OSError, ValueError) as e:
-        raise ConfigError(f"{path} cannot be read as a recipe: {e}.") from e
-    types = {name: type(value) for name, value in asdict(Recipe()).items()}
-    if not isinstance(values, dict) or not values.keys() <= types.keys():
-        raise ConfigError(f"{path} is no recipe. A recipe has {', '.join(types)}.")
-    try:
-        return Recipe(**{name: _as_type(types[name], value) for name, value in {**values, **changes}.items()})
-    except ValueError as e:
-        raise ConfigError(f"{path}: {e}") from e
-
-
-def _as_type(wanted: type, value: Any) -> Any:
-    """What YAML has as text, as 1e-4, or as a whole number, as the number that it stands for."""
-    if wanted in (int, float) and isinstance(value, str):
-        with suppress(ValueError):
-            return wanted(value)
-    return float(value) if wanted is float and type(value) is int else value
 
 
 def train(
@@ -317,77 +216,6 @@ def write_log(path: Path, log: list[dict[str, Any]]) -> None:
         writer.writerows(log)
 
 
-class Chips(Dataset):
-    """Chips in memory, with their targets, and how much each weighs in training.
-
-    Attributes:
-        targets: ``(N,)``: ages in years, or with V = 1 genders, 0 female and 1 male.
-        weights: ``(N,)``, 1 on average.
-    """
-
-    def __init__(
-        self,
-        labels: list[Label],
-        V: float,
-        size: int,
-        augment: Optional[Callable[[Tensor], Tensor]] = None,
-        balance: float = 0.0,
-    ):
-        if V == 1 and not all(label.gender in ("female", "male") for label in labels):
-            raise LabelsError("Some rows have no gender, female or male, which these weights would learn.")
-        self.targets = torch.tensor([float(label.gender == "male") if V == 1 else label.age for label in labels])
-        self.weights = balanced_weights(self.targets, balance)
-        self.augment = augment
-        chips = np.empty((len(labels), size, size, 3), np.uint8)
-        for chip, label in zip(chips, tqdm(labels, "chips", leave=False), strict=True):
-            chip[:] = np.asarray(load_photo(label.path).resize((size, size)))
-        self.chips = torch.from_numpy(chips).permute(0, 3, 1, 2)
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """A batch: chips ``(B, 3, size, size)`` uint8, targets ``(B,)`` and weights ``(B,)``."""
-        chips = self.chips[indices]
-        if self.augment:
-            # a few at a time: torchvision draws once a call, and one call a chip would take far longer
-            chips = torch.cat([self.augment(group) for group in chips.split(8)])
-        return chips, self.targets[indices], self.weights[indices]
-
-
-def as_it_is(batch: Any) -> Any:
-    return batch
-
-
-class ShardedBatches:
-    """The batches of one process: of each batch of all processes, its share.
-
-    Every epoch has an order of its own. All batches are as large as each other, give or take one chip.
-    """
-
-    def __init__(self, count: int, batch_size: int, rank: int = 0, world: int = 1):
-        self.count, self.rank, self.world, self.epoch = count, rank, world, 0
-        self.batches = max(1, count // batch_size)
-
-    def __len__(self) -> int:
-        return self.batches
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = torch.randperm(self.count, generator=torch.Generator().manual_seed(self.epoch))
-        for batch in order.tensor_split(self.batches):
-            yield batch.tensor_split(self.world)[self.rank].tolist()
-
-
-def balanced_weights(targets: Tensor, balance: float, spread: float = 3.0) -> Tensor:
-    """Weights ``(N,)``, 1 on average: each target's density, smoothed over ``spread``, to the power ``-balance``."""
-    values, inverse, counts = targets.unique(return_inverse=True, return_counts=True)
-    near = torch.exp(-0.5 * ((values[:, None] - values) / spread) ** 2)
-    # at the ends of the range a part of the bell lies outside
-    density = near @ counts.float() / near.sum(1)
-    weights = (density**-balance)[inverse]
-    return weights / weights.mean()
-
-
 @contextmanager
 def silent_units(model: nn.Module) -> Iterator[Callable[[], Tensor]]:
     """Watch the linear layers before the stages' ReLUs in a forward pass; yields how far they are from ever answering.
@@ -423,61 +251,6 @@ def make_prepare(model: nn.Module) -> Callable[[Tensor], Tensor]:
             v2.Normalize(data["mean"], data["std"]),
         ]
     )
-
-
-def make_augment(strength: float = 1.0) -> Callable[[Tensor], Tensor]:
-    """What happens to chips in the world.
-
-    Mirrored and framed a little off, always; by ``strength`` more often: other light, no colour or a cast of old paper,
-    blurred, sharpened, small, noisy, a poor JPEG, partly covered.
-    """
-
-    def sometimes(p: float, *transforms: Callable) -> v2.RandomApply:
-        return v2.RandomApply(list(transforms), p * strength)
-
-    return v2.Compose(
-        [
-            v2.RandomHorizontalFlip(),
-            v2.RandomAffine(8, (0.08, 0.08), (0.92, 1.08), interpolation=v2.InterpolationMode.BILINEAR),
-            sometimes(0.8, v2.ColorJitter(0.4, 0.4, 0.4)),
-            sometimes(0.3, v2.Lambda(shade)),
-            sometimes(0.25, v2.Grayscale(3)),
-            sometimes(0.4, v2.Lambda(colour_cast)),
-            sometimes(0.25, v2.GaussianBlur(7, (0.5, 2.5))),
-            sometimes(0.15, v2.Compose([v2.RandomResize(40, 96), v2.Resize(Framing().size)])),
-            sometimes(0.4, v2.Lambda(noise)),
-            sometimes(0.25, v2.Lambda(sharpen)),
-            sometimes(0.25, v2.JPEG((20, 80))),
-            v2.RandomErasing(0.1 * strength, (0.02, 0.1)),
-        ]
-    )
-
-
-def shade(chips: Tensor) -> Tensor:
-    """Light from one side: brightness that falls off linearly across the face, by up to half."""
-    line = torch.linspace(-1, 1, chips.shape[-1])
-    dx, dy = torch.empty(2).uniform_(-0.5, 0.5)
-    return (chips * (1 + dx * line + dy * line[:, None])).clamp(0, 255).to(chips.dtype)
-
-
-def sharpen(chips: Tensor) -> Tensor:
-    return v2.functional.adjust_sharpness(chips, 1 + 3 * torch.rand(()).item())
-
-
-def colour_cast(chips: Tensor) -> Tensor:
-    """Every channel with a contrast and a black of its own, as dyes fade."""
-    gains = torch.empty(chips.shape[-3], 1, 1).uniform_(0.5, 1.2)
-    blacks = torch.empty(chips.shape[-3], 1, 1).uniform_(-30, 60)
-    return (chips * gains + blacks).clamp(0, 255).to(chips.dtype)
-
-
-def noise(chips: Tensor) -> Tensor:
-    """Grain of up to 25 levels of 255, one to four pixels wide, grey or of each channel its own."""
-    side = int(chips.shape[-1] / torch.empty(()).uniform_(1, 4).item())
-    channels = 1 if torch.rand(()) < 0.5 else chips.shape[-3]
-    grain = torch.randn(*chips.shape[:-3], channels, side, side)
-    grain = torch.nn.functional.interpolate(grain, chips.shape[-1], mode="bilinear")
-    return (chips + grain * torch.rand(()) * 25).clamp(0, 255).to(chips.dtype)
 
 
 @torch.inference_mode()

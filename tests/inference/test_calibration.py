@@ -170,8 +170,8 @@ def test_what_a_recipe_starts_from(tmp_path):
     pytest.importorskip("accelerate")
     from PIL import Image
 
-    from ssrnet_hub.training.loop import Recipe
     from ssrnet_hub.training.loop import train as run
+    from ssrnet_hub.training.recipe import Recipe
 
     rows = ["file,age,split", *(f"{i}.png,{20 + i},{'val' if i > 7 else 'train'}" for i in range(10))]
     for i in range(10):

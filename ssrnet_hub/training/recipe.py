@@ -1,0 +1,115 @@
+"""What a training is told: its settings, from a YAML file or Python."""
+
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Union
+
+from ..errors import ArchitectureError, ConfigError
+from ..models.config import check_model_args
+from ..models.pretrained import list_architectures
+from ..utils.untrusted import checked, choice, mapping, number, read_yaml, record, text, whole
+
+__all__ = ["Recipe", "read_recipe"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    Attributes:
+        architecture: One of `zoo.list_architectures`.
+        model_args: Arguments of its constructor that are to differ from its defaults.
+        start: Weights to start from, a name of the zoo or a folder; random ones without.
+        epochs: Passes over the train split.
+        batch_size: Chips a step, of all processes together.
+        lr: Peak of the one-cycle learning rate.
+        weight_decay: AdamW's.
+        drop_rate: Dropout before the prediction stages.
+        ema_decay: Of the moving average of the weights, which is what is kept.
+        balance: How far ages that are rare weigh more: 0 not at all, 1 as much as all others together. A chip weighs
+            ``density(age) ** -balance``.
+        keep_alive: Weight of the penalty on units of the stages whose ReLU is silent for nearly every face.
+        augment: How strongly pictures are worn like those of the world, 0 to 1; see `make_augment`.
+        set_aside: Chips of the train split that are kept for calibration, and never trained on; see `data.set_aside`.
+        mixed_precision: ``"no"``, ``"bf16"`` or ``"fp16"``, of convolutions and linear layers.
+        seed: Of the weights, the order and the augmentation.
+
+    Raises:
+        ConfigError: No such architecture, something that is no argument of it, or a value of another type or out of
+            bounds.
+    """
+
+    architecture: str = "ssrnet"
+    model_args: dict[str, Any] = field(default_factory=dict)
+    start: str = ""
+    epochs: int = 60
+    batch_size: int = 128
+    lr: float = 5e-3
+    weight_decay: float = 1e-2
+    drop_rate: float = 0.2
+    ema_decay: float = 0.998
+    balance: float = 0.0
+    keep_alive: float = 0.0
+    augment: float = 1.0
+    set_aside: int = 0
+    mixed_precision: str = "bf16"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.architecture not in list_architectures():
+            raise ArchitectureError(f"{self.architecture!r:.100} is none of {', '.join(list_architectures())}.")
+        checked("", _FIELDS, {field.name: getattr(self, field.name) for field in fields(self)})
+        check_model_args(self.architecture, self.model_args, "the recipe")
+
+
+_FIELDS = record(
+    {
+        "architecture": text(),
+        "model_args": mapping,
+        "start": text(),
+        "epochs": whole(1, 100_000),
+        "batch_size": whole(1, 1_000_000),
+        "lr": number(0, 3e38),
+        "weight_decay": number(0, 3e38),
+        "drop_rate": number(0, 1),
+        "ema_decay": number(0, 1),
+        "balance": number(0, 10),
+        "keep_alive": number(0, 1e6),
+        "augment": number(0, 1),
+        "set_aside": whole(0, 10**9),
+        "mixed_precision": choice("no", "bf16", "fp16"),
+        "seed": whole(-(2**31), 2**31 - 1),
+    }
+)
+
+
+def read_recipe(path: Union[str, os.PathLike], **changes: Any) -> Recipe:
+    """A recipe from a YAML file of its fields.
+
+    Args:
+        path: The file; fields that it does not name have their defaults.
+        changes: Fields that are to differ from the file's.
+
+    Raises:
+        ConfigError: The file cannot be read, or names or values in it are not a recipe's.
+    """
+    try:
+        values = read_yaml(path)
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"{path} cannot be read as a recipe: {e}.") from e
+    types = {name: type(value) for name, value in asdict(Recipe()).items()}
+    if not isinstance(values, dict) or not values.keys() <= types.keys():
+        raise ConfigError(f"{path} is no recipe. A recipe has {', '.join(types)}.")
+    try:
+        return Recipe(**{name: _as_type(types[name], value) for name, value in {**values, **changes}.items()})
+    except ValueError as e:
+        raise ConfigError(f"{path}: {e}") from e
+
+
+def _as_type(wanted: type, value: Any) -> Any:
+    """What YAML has as text, as 1e-4, or as a whole number, as the number that it stands for."""
+    if wanted in (int, float) and isinstance(value, str):
+        with suppress(ValueError):
+            return wanted(value)
+    return float(value) if wanted is float and type(value) is int else value
