@@ -2,7 +2,8 @@
 
 python3 scripts/dev.py predict [PHOTO ...]   the age of every face in a photo (scikit-image's astronaut by default)
 python3 scripts/dev.py demo                  the web page, on http://127.0.0.1:7860 (--host, --port: elsewhere)
-python3 scripts/dev.py test [ARGUMENT ...]   the tests and the linter; arguments go to pytest
+python3 scripts/dev.py check [REVISION]      ruff, mypy and the tests of the files changed since then (default: HEAD)
+python3 scripts/dev.py test [ARGUMENT ...]   ruff, mypy and all tests; arguments go to pytest
 
 Each makes the virtual environment .venv and, the first time, installs into it what it needs.
 """
@@ -39,8 +40,8 @@ def install(extra: str) -> None:
             sys.exit("Python could not make a virtual environment. On Debian and Ubuntu: apt install python3-venv")
     print("Installing what is needed; PyTorch is large, this takes some minutes the first time", file=sys.stderr)
     command = [PYTHON, "-m", "pip", "install", "--quiet", "--editable", f".[{extra}]"]
-    # the tests run on the very versions that the Space runs, from its Python on
-    if extra == "dev" and sys.version_info >= (3, 11):
+    # the tests run on the very versions that the Space runs
+    if extra == "dev":
         command += ["--constraint", SPACE]
     run(command)
     stamp.write_text(wanted)
@@ -69,19 +70,48 @@ def demo(arguments: list) -> None:
     sys.exit(subprocess.run([str(BIN / "ssrnet-hub"), "demo", *arguments]).returncode)
 
 
-def test(arguments: list) -> None:
-    install("dev")
+def lint() -> None:
     run([PYTHON, "-m", "ruff", "check", "."])
     run([PYTHON, "-m", "ruff", "format", "--check", "."])
-    run([PYTHON, "-m", "pytest", "-n", "auto", *arguments])
+    run([PYTHON, "-m", "mypy"])
+
+
+def check(arguments: list) -> None:
+    install("dev")
+    lint()
+    tests = find_tests(*arguments[:1])
+    run([PYTHON, "-m", "pytest", "-q", *(["-n", "auto"] if len(tests) > 1 else []), "-m", "not slow", *tests])
+
+
+def find_tests(revision: str = "HEAD") -> list:
+    """Files of the tests of what changed since a revision: tests/ROOM/test_NAME.py tests ssrnet_hub/ROOM/NAME.py."""
+    names = []
+    for command in (["diff", "--name-only", revision, "--"], ["ls-files", "--others", "--exclude-standard"]):
+        answer = subprocess.run(["git", *command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        if answer.returncode:
+            sys.exit(answer.returncode)
+        names += answer.stdout.splitlines()
+    tests = {Path("tests", "test_rooms.py")}
+    for path in map(Path, names):
+        if path.parts[0] == "ssrnet_hub":
+            path = Path("tests", *path.parts[1:-1], f"test_{path.name}")
+        if path.parts[0] == "tests" and path.name.startswith("test_") and (ROOT / path).exists():
+            tests.add(path)
+    return sorted(map(str, tests))
+
+
+def test(arguments: list) -> None:
+    install("dev")
+    lint()
+    run([PYTHON, "-m", "pytest", "-n", "auto", "--durations", "20", *arguments])
 
 
 def main() -> None:
-    commands = {"predict": predict, "demo": demo, "test": test}
+    commands = {"predict": predict, "demo": demo, "check": check, "test": test}
     if len(sys.argv) < 2 or sys.argv[1] not in commands:
         sys.exit(__doc__)
-    if sys.version_info < (3, 10):  # noqa: UP036  run by whatever Python the machine has
-        sys.exit(f"Python 3.10 or later is needed, this is {sys.version.split()[0]}.")
+    if sys.version_info < (3, 11):  # noqa: UP036  run by whatever Python the machine has
+        sys.exit(f"Python 3.11 or later is needed, this is {sys.version.split()[0]}.")
     commands[sys.argv[1]](sys.argv[2:])
 
 

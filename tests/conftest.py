@@ -22,6 +22,27 @@ from PIL import Image
 
 import ssrnet_hub
 
+SLOW = (
+    "batch/test_local.py",
+    "batch/test_ray_data.py",
+    "cli/",
+    "hub/test_convert.py",
+    "hub/test_hub_server.py",
+    "hub/test_push.py",
+    "test_fuzz.py",
+    "test_wheel.py",
+    "training/test_loop.py",
+    "training/test_train_script.py",
+    "webapp/",
+)
+"""Tests that drive a browser, start or kill processes, or train."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

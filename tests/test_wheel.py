@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,21 @@ def test_wheel_carries_licences_and_types(installed):
     names = {path.relative_to(licences).as_posix() for path in licences.rglob("*") if path.is_file()}
     assert {"LICENSE", "NOTICE", "ssrnet_hub/models/weights/ssrnet.utkface/LICENSE"} <= names
     assert (installed / "ssrnet_hub" / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("mistake", ["", "AgeEstimator()(Path('photo.jpg'))[0].years"])
+def test_type_checkers_see_the_types(installed, tmp_path, mistake):
+    venv.create(tmp_path / "venv")
+    (site,) = tmp_path.glob("venv/lib/*/site-packages")
+    (site / "ssrnet_hub").symlink_to(installed / "ssrnet_hub")
+    (site / "others.pth").write_text(sysconfig.get_path("purelib"))
+    uses = tmp_path / "uses.py"
+    uses.write_text((ROOT / "tests" / "typed_uses.py").read_text(encoding="utf-8") + mistake)
+    # the settings and the cache of the project, since the types of torch take a minute to read
+    options = ["--config-file", ROOT / "pyproject.toml", "--cache-dir", ROOT / ".mypy_cache"]
+    python = ["--python-executable", tmp_path / "venv" / "bin" / "python"]
+    said = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, *python, uses], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert ('"Face" has no attribute "years"' in said.stdout) == bool(mistake), said.stdout + said.stderr
+    assert said.returncode == bool(mistake), said.stdout + said.stderr

@@ -50,7 +50,7 @@ def fetch(url: str, *, allow_private: bool = False, max_size: int = 100_000_000,
         why = str(e)
     except httpx.TimeoutException:
         why = f"the server does not answer within {_STEP_SECONDS:g} seconds"
-    except (asyncio.TimeoutError, TimeoutError):
+    except TimeoutError:
         why = f"it takes longer than {max_seconds:g} seconds"
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as e:
         why = f"{getattr(e, 'strerror', None) or e!s:.200}"

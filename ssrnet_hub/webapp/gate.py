@@ -137,7 +137,7 @@ async def download(url: str, folder: Path, max_size: int) -> Upload:
     """
     try:
         return await asyncio.wait_for(_download(url, folder, max_size), _SECONDS)
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, asyncio.TimeoutError) as e:
+    except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as e:
         # one message, or it would say what there is in the server's network
         raise PhotoError("This address is not on the internet, or does not answer with a file.") from e
 
