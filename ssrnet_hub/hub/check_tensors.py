@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import CheckError
+from ..models.preprocessing import Normalize
 from ..models.pretrained import AgeModel, assert_age_model
 from ..utils.inference_mode import inference
 from ..utils.io import replace_file
@@ -65,12 +66,9 @@ def verify_model(model: nn.Module, path: Union[str, os.PathLike]) -> None:
 
 
 def _answer(model: AgeModel, pixels: Tensor) -> dict[str, Tensor]:
-    data = timm.data.resolve_input_data_config(model)
-    mean, std = (torch.tensor(data[key], dtype=torch.float32, device="cpu").view(-1, 1, 1) for key in ("mean", "std"))
     like = next(model.parameters())
     with inference():
-        x = (pixels.float() / 255 - mean) / std
-        age, stages = model.forward_stages(x.to(like.device, like.dtype))
+        age, stages = model.forward_stages(Normalize(model)(pixels).to(like.device, like.dtype))
     answers = {"age": age}
     for k, stage in enumerate(stages, start=1):
         answers |= {f"stage{k}.{key}": getattr(stage, key) for key in ("p", "eta", "delta")}

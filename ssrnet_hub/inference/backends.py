@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..errors import RuntimeUnavailableError
 from ..hub.loading import unwrap
 from ..models.fused import ANSWER, Answer, FusedSSRNet, fuse, has_fused_form, split_answer
+from ..models.preprocessing import Normalize
 from ..models.ssrnet import StagewiseOutput
 from ..utils.inference_mode import inference
 
@@ -107,10 +108,7 @@ class _Eager:
         if self._given is not self._model:
             # what torch.compile wraps is forward, which answers the age alone
             self._forward_stages = self._given.dynamo_ctx(self._forward_stages)
-        data = timm.data.resolve_input_data_config(self._model)
-        self._mean, self._std = (
-            torch.tensor(data[key], dtype=torch.float32, device="cpu")[:, None, None] for key in ("mean", "std")
-        )
+        self._normalize = Normalize(self._model)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Eager, (self._given,)
@@ -118,7 +116,7 @@ class _Eager:
     @inference()
     def __call__(self, pixels: Tensor, after_torch: bool = False) -> StagewiseOutput:
         like = next(self._model.parameters())
-        x = pixels.permute(0, 3, 1, 2).contiguous().float().div(255).sub(self._mean).div(self._std)
+        x = self._normalize(pixels.permute(0, 3, 1, 2).contiguous())
         return self._forward_stages(x.to(like.device, like.dtype))
 
 

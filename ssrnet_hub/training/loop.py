@@ -24,6 +24,7 @@ from ..errors import ConfigError, DivergenceError, LabelsError
 from ..hub.loading import from_pretrained, get_extras, save_pretrained
 from ..images.alignment import Framing
 from ..models.config import read_training
+from ..models.preprocessing import Normalize
 from ..models.pretrained import AgeModel, new_model
 from ..models.ssrnet import StageHead
 from ..utils.io import replace_file
@@ -244,13 +245,9 @@ def silent_units(model: nn.Module) -> Iterator[Callable[[], Tensor]]:
 def make_prepare(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """From uint8 chips to the model's input, like timm's transform of one picture."""
     data = timm.data.resolve_input_data_config(model)
-    return v2.Compose(
-        [
-            v2.Resize(data["input_size"][1:], v2.InterpolationMode(data["interpolation"]), antialias=True),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(data["mean"], data["std"]),
-        ]
-    )
+    resize = v2.Resize(data["input_size"][1:], v2.InterpolationMode(data["interpolation"]), antialias=True)
+    normalize = Normalize(model)
+    return lambda chips: normalize(resize(chips))
 
 
 @torch.inference_mode()

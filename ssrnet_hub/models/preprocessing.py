@@ -1,0 +1,25 @@
+"""From the pixels of face crops to the input of a network."""
+
+import timm
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Normalize"]
+
+
+class Normalize:
+    """``(pixels / 255 - mean) / std``, by the ``mean`` and ``std`` of a model's timm config.
+
+    Takes ``(N, C, H, W)`` uint8 or float, in 0 .. 255, on any device, and answers float32 there.
+    """
+
+    def __init__(self, model: nn.Module):
+        data = timm.data.resolve_input_data_config(model)
+        # whatever the defaults of PyTorch are
+        self._mean, self._std = (
+            torch.tensor(data[key], dtype=torch.float32, device="cpu")[:, None, None] for key in ("mean", "std")
+        )
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        mean, std = self._mean.to(pixels.device), self._std.to(pixels.device)
+        return pixels.float().div(255).sub(mean).div(std)
