@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from ..errors import RuntimeUnavailableError
 from ..hub.loading import unwrap
 from ..models.fused import ANSWER, Answer, FusedSSRNet, fuse, has_fused_form, split_answer
+from ..models.layers import StagewiseOutput
 from ..models.preprocessing import Normalize
-from ..models.ssrnet import StagewiseOutput
 from ..utils.inference_mode import inference
 
 __all__ = ["RUNTIMES", "Pixels", "Runtime", "make_runtime"]

@@ -19,8 +19,8 @@ from ..hub.loading import DIGEST_KEY, from_pretrained, get_extras, move_model, u
 from ..images.alignment import Box, Framing, Landmarks
 from ..images.loading import MAX_PIXELS, Photo, by_pixels, load_photo
 from ..models.cost import faces_at_once
+from ..models.layers import StagewiseOutput
 from ..models.pretrained import FEMALE_MALE
-from ..models.ssrnet import StagewiseOutput
 from ..utils.forks import reset_threads_after_fork
 from .backends import Pixels, make_runtime
 from .detector import Detection, Detector, MTCNNDetector

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from ..models.ssrnet import StageOutput
+from ..models.layers import StageOutput
 
 __all__ = ["Stage", "explain", "rounded_contributions", "split_stages"]
 

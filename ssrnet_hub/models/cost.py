@@ -9,7 +9,8 @@ from timm.layers import to_2tuple
 from torch import nn
 
 from .dex import DEXVGG, VGG16_LAYERS, SSRNetDEX
-from .ssrnet import VARIANTS, SSRNet, check_layout
+from .layers import check_layout
+from .ssrnet import VARIANTS, SSRNet
 
 __all__ = ["LIMITS", "MOST_FACES", "Cost", "count_cost", "faces_at_once"]
 

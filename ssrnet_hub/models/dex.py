@@ -13,16 +13,8 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import VGG, build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from .ssrnet import (
-    SSRNet,
-    StageOutput,
-    StagewiseOutput,
-    check_regression,
-    create_two_stream,
-    regress_stages,
-    sum_contributions,
-    two_stream_cfg,
-)
+from .layers import StageOutput, StagewiseOutput, check_regression, regress_stages, sum_contributions
+from .ssrnet import SSRNet, create_two_stream, two_stream_cfg
 
 __all__ = ["DEXVGG", "SSRNetDEX"]
 

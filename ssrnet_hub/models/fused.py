@@ -19,7 +19,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..errors import ExportError
 from .dex import SoftmaxStage, SSRNetDEX
-from .ssrnet import ConvNormAct, Fusion, Residual, SSRNet, StageHead, StageOutput, StagewiseOutput
+from .layers import ConvNormAct, Fusion, Residual, StageHead, StageOutput, StagewiseOutput
+from .ssrnet import SSRNet
 
 __all__ = ["ANSWER", "FusedSSRNet", "fuse", "has_fused_form", "split_answer"]
 

@@ -24,9 +24,9 @@ from ..errors import ConfigError, DivergenceError, LabelsError
 from ..hub.loading import from_pretrained, get_extras, save_pretrained
 from ..images.alignment import Framing
 from ..models.config import read_training
+from ..models.layers import StageHead
 from ..models.preprocessing import Normalize
 from ..models.pretrained import AgeModel, new_model
-from ..models.ssrnet import StageHead
 from ..utils.io import replace_file
 from ..utils.metrics import describe_device
 from .augment import make_augment

@@ -34,8 +34,8 @@ from ssrnet_hub.images.alignment import AUTHORS_FRAMING
 from ssrnet_hub.images.loading import load_photo
 from ssrnet_hub.inference.detector import Detection, MTCNNDetector
 from ssrnet_hub.inference.stages import explain
+from ssrnet_hub.models.layers import StageOutput, StagewiseOutput
 from ssrnet_hub.models.pretrained import new_model
-from ssrnet_hub.models.ssrnet import StageOutput, StagewiseOutput
 
 from ..pictures import UNDO, encode, iou, turned
 

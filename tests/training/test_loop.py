@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ssrnet_hub import AgeEstimator, Framing, from_pretrained
 from ssrnet_hub.errors import ConfigError, DivergenceError, LabelsError, PhotoError, SSRNetHubError
 from ssrnet_hub.hub.loading import get_extras
-from ssrnet_hub.models.ssrnet import StageHead
+from ssrnet_hub.models.layers import StageHead
 from ssrnet_hub.training import loop as training
 from ssrnet_hub.training.dataset import Chips
 from ssrnet_hub.training.loop import make_prepare, measure, silent_units, train

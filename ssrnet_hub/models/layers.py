@@ -1,0 +1,279 @@
+"""Layers of SSR-Net: streams, the fusion of their taps, prediction stages, and soft stagewise regression."""
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Optional
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "ConvNormAct",
+    "Fusion",
+    "Residual",
+    "StageHead",
+    "StageOutput",
+    "StagewiseOutput",
+    "check_layout",
+    "check_regression",
+    "make_stream",
+    "regress_stages",
+    "sum_contributions",
+    "tap_sizes",
+]
+
+
+class StageOutput(NamedTuple):
+    """What one stage answers for a batch of B faces.
+
+    With ``num_classes=n`` > 1 the shapes are ``(B, n, s_k)`` and ``(B, n)``.
+
+    Attributes:
+        p: Weight of each bin, ``(B, s_k)``, >= 0; need not sum to 1.
+        eta: Shift of each bin's index, ``(B, s_k)``, in (-1, 1).
+        delta: Change of the number of bins, ``(B, 1)``, in (-1, 1).
+        width: Width of a bin, ``(B, 1)``, years.
+        contribution: What the stage adds to the age, ``(B, 1)``, years.
+    """
+
+    p: Tensor
+    eta: Tensor
+    delta: Tensor
+    width: Tensor
+    contribution: Tensor
+
+
+class StagewiseOutput(NamedTuple):
+    """An age and the stages that led to it.
+
+    Attributes:
+        age: Sum of the stages' contributions, ``(B, num_classes)``, years, not clamped.
+        stages: One `StageOutput` a stage, coarse to fine.
+    """
+
+    age: Tensor
+    stages: list[StageOutput]
+
+
+def regress_stages(
+    p: list[Tensor],
+    eta: list[Tensor],
+    delta: list[Tensor],
+    index: list[Tensor],
+    V: float,
+    lambda_local: float,
+    lambda_d: float,
+) -> list[StageOutput]:
+    """Soft stagewise regression (equations 3 to 7 of the paper), all lists coarse to fine.
+
+        i_bar = i + lambda_local * eta_i        s_bar_k = s_k * (1 + lambda_d * delta_k)
+        width_k = V / prod_{j<=k} s_bar_j       contribution_k = sum_i p_i * i_bar * width_k
+
+    As a delta nears -1 the widths from its stage on grow without bound, and the age with them.
+
+    Args:
+        p: Bin weights, ``(B, n, s_k)``.
+        eta: Index shifts, ``(B, n, s_k)``.
+        delta: Bin count changes, ``(B, n)``.
+        index: Bin indices 0 .. s_k - 1, ``(s_k,)``.
+        V: Range of the answer, years.
+        lambda_local: Reach of the index shift.
+        lambda_d: Reach of the bin count change.
+    """
+    outputs: list[StageOutput] = []
+    width = torch.full_like(delta[0], V)
+    for k in range(len(p)):
+        width = width / (index[k].shape[0] * (1 + lambda_d * delta[k]))
+        # the two views first: the last step of the last stage is then the answer, which tracers take it for
+        p_k, eta_k = p[k].squeeze(1), eta[k].squeeze(1)
+        contribution = (p[k] * (index[k] + lambda_local * eta[k])).sum(-1) * width
+        outputs.append(StageOutput(p_k, eta_k, delta[k], width, contribution))
+    return outputs
+
+
+def check_regression(stage_bins: tuple[int, ...], most_stages: int, V: float) -> None:
+    """Raise ValueError unless there are 1 to so many stages, of at least one bin each, and V is a positive number."""
+    if not 1 <= len(stage_bins) <= most_stages or min(stage_bins) < 1:
+        raise ValueError(
+            f"stage_bins must name the bins of at most {most_stages} stage(s), at least one each, not {stage_bins}"
+        )
+    if not 0 < V < math.inf:
+        raise ValueError(f"V must be a positive number, not {V}")
+
+
+class ConvNormAct(nn.Sequential):
+    """Unpadded 3x3 convolution, batch normalisation, activation."""
+
+    def __init__(self, in_chs: int, out_chs: int, act_layer: type[nn.Module], norm_eps: float, **dd: Any):
+        super().__init__()
+        self.conv = nn.Conv2d(in_chs, out_chs, 3, **dd)
+        # Keras' momentum of 0.99, which the released weights were trained with
+        self.bn = nn.BatchNorm2d(out_chs, eps=norm_eps, momentum=0.01, **dd)
+        self.act = act_layer()
+
+
+class Residual(nn.Module):
+    """A block that keeps the size of what it is given, and adds to it."""
+
+    def __init__(self, chs: int, act_layer: type[nn.Module], norm_eps: float, **dd: Any):
+        super().__init__()
+        self.conv = nn.Conv2d(chs, chs, 3, padding=1, **dd)
+        self.bn = nn.BatchNorm2d(chs, eps=norm_eps, momentum=0.01, **dd)
+        self.act = act_layer()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.act(self.bn(self.conv(x)))
+
+
+def check_layout(layout: tuple[str, ...], chs: tuple[int, ...]) -> None:
+    """Raise ValueError unless these are the levels of a stream, and an even number of channels for each convolution."""
+    if len(layout) != 3 or not all(layout) or set("".join(layout)) - set("CPR") or layout[0][0] != "C":
+        raise ValueError(f"layout must be three levels of C, P and R, the first beginning with C, not {layout}")
+    if len(chs) != "".join(layout).count("C") or any(ch < 2 or ch % 2 for ch in chs):
+        raise ValueError(f"chs must name an even number of channels for each C of the layout {layout}, not {chs}")
+
+
+def make_stream(
+    layout: tuple[str, ...],
+    in_chs: int,
+    chs: Iterable[int],
+    act_layer: type[nn.Module],
+    pool_layer: type[nn.Module],
+    norm_eps: float,
+    **dd: Any,
+) -> nn.Sequential:
+    """One stream, as three levels: the output of each level is a tap."""
+    chs = iter(chs)
+    levels: list[nn.Module] = []
+    for kinds in layout:
+        layers: list[nn.Module] = []
+        for kind in kinds:
+            if kind == "C":
+                out_chs = next(chs)
+                layers.append(ConvNormAct(in_chs, out_chs, act_layer, norm_eps, **dd))
+                in_chs = out_chs
+            elif kind == "R":
+                layers.append(Residual(in_chs, act_layer, norm_eps, **dd))
+            else:
+                layers.append(pool_layer(2))
+        levels.append(nn.Sequential(*layers))
+    return nn.Sequential(*levels)
+
+
+def tap_sizes(layout: tuple[str, ...], size: int) -> list[int]:
+    """Side of the three taps, in cells, for an input of ``size`` pixels: 64 -> [31, 14, 4] of the authors' layout."""
+    sizes = []
+    for kinds in layout:
+        for kind in kinds:
+            size = size - 2 if kind == "C" else size // 2 if kind == "P" else size
+        sizes.append(size)
+    return sizes
+
+
+class Fusion(nn.Module):
+    """Compact the taps of both streams at one depth into one flat vector (the paper's fusion block, up to its product).
+
+    Args:
+        chs: Channels of the tap in stream 1 and in stream 2.
+        out_chs: Channels of each after the 1x1 convolution.
+        pool_size: Window of the pooling that follows, average for stream 1 and max for stream 2. None pools the whole
+            tap, the other way round: max for stream 1 and average for stream 2.
+    """
+
+    def __init__(self, chs: tuple[int, int], out_chs: int, pool_size: Optional[int], **dd: Any):
+        super().__init__()
+        self.conv1 = nn.Conv2d(chs[0], out_chs, 1, **dd)
+        self.conv2 = nn.Conv2d(chs[1], out_chs, 1, **dd)
+        pools: tuple[nn.Module, nn.Module] = (nn.Identity(), nn.Identity())
+        if pool_size is None:
+            pools = (nn.AdaptiveMaxPool2d(1), nn.AdaptiveAvgPool2d(1))
+        elif pool_size > 1:
+            pools = (nn.AvgPool2d(pool_size), nn.MaxPool2d(pool_size))
+        self.pool1, self.pool2 = pools
+
+    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
+        x1 = self.pool1(self.conv1(x1).relu()).flatten(1)
+        x2 = self.pool2(self.conv2(x2).relu()).flatten(1)
+        return torch.cat([x1, x2], 1)
+
+
+class StageHead(nn.Module):
+    """Prediction block of one stage: the two streams' features to p, eta and delta.
+
+    Args:
+        num_features: Features of each stream.
+        num_bins: Bins of the stage, s_k.
+        num_classes: Outputs; each has its own p, eta and delta.
+        drop_rate: Dropout on the features that p and eta read.
+        dynamic_range: Whether the bins move at all; without, eta and delta are 0.
+        hidden: Width of the product of the streams, which p and eta then read directly, under dropout masks of their
+            own. None: s_k wide, with one more layer to 2 s_k.
+    """
+
+    index: Tensor
+
+    def __init__(
+        self,
+        num_features: int,
+        num_bins: int,
+        num_classes: int,
+        drop_rate: float,
+        dynamic_range: bool,
+        hidden: Optional[int],
+        **dd: Any,
+    ):
+        super().__init__()
+        self.num_bins = num_bins
+        self.num_classes = num_classes
+        self.drop = nn.Dropout(drop_rate)
+        self.fc1 = nn.Linear(num_features, hidden or num_bins, **dd)
+        self.fc2 = nn.Linear(num_features, hidden or num_bins, **dd)
+        self.fc = None if hidden else nn.Linear(num_bins, 2 * num_bins, **dd)
+        hidden = hidden or 2 * num_bins
+        self.p = nn.Linear(hidden, num_classes * num_bins, **dd)
+        self.eta = nn.Linear(hidden, num_classes * num_bins, **dd) if dynamic_range else None
+        self.delta = nn.Linear(num_features, num_classes, **dd) if dynamic_range else None
+        self.register_buffer("index", torch.empty(num_bins, **dd), persistent=False)
+        self.init_weights()
+
+    @torch.jit.ignore
+    def init_weights(self) -> None:
+        """Start on the fixed grid (eta = delta = 0) with every ReLU alive and p uniform over the bins."""
+        nn.init.constant_(self.fc1.bias, 0.5)
+        nn.init.constant_(self.fc2.bias, 0.5)
+        if self.fc is not None:
+            nn.init.constant_(self.fc.bias, 0.1)
+        nn.init.constant_(self.p.bias, 1 / self.num_bins)
+        if self.eta is not None and self.delta is not None:
+            for layer in (self.eta, self.delta):
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            self.index.copy_(torch.arange(self.num_bins, device=self.index.device))
+
+    def mix(self, x1: Tensor, x2: Tensor) -> Tensor:
+        """The two streams' features as the one vector that p and eta read."""
+        h = self.fc1(self.drop(x1)).relu() * self.fc2(self.drop(x2)).relu()
+        return h if self.fc is None else self.fc(h).relu()
+
+    def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        h = self.mix(x1, x2)
+        # under autocast the layers answer in half precision; the regression runs in that of the weights, the tanh too,
+        # which half precision rounds to -1 at what is not far from 0: a delta of -1 leaves no bins
+        p = self.p(h).relu().to(self.p.weight.dtype).view(-1, self.num_classes, self.num_bins)
+        if self.eta is not None and self.delta is not None:
+            if self.fc is None:
+                h = self.mix(x1, x2)
+            eta = self.eta(h).to(p.dtype).tanh().view(-1, self.num_classes, self.num_bins)
+            delta = self.delta(x1 * x2).to(p.dtype).tanh()
+        else:
+            eta, delta = torch.zeros_like(p), torch.zeros_like(p[:, :, 0])
+        return p, eta, delta
+
+
+def sum_contributions(stages: list[StageOutput]) -> Tensor:
+    """The age, ``(B, num_classes)``: equation 3 of the paper."""
+    age = stages[0].contribution
+    for stage in stages[1:]:
+        age = age + stage.contribution
+    return age
