@@ -638,6 +638,7 @@ def test_compile_without_graph_breaks(name):
 
 
 def test_autocast_answers_in_the_precision_of_the_weights(model, x):
+    x = x[:1]  # bfloat16 is slow on many CPUs
     expected = model(x)
     with torch.autocast("cpu", torch.bfloat16):
         age = model(x)
