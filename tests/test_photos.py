@@ -17,7 +17,8 @@ from starlette.datastructures import UploadFile
 from werkzeug.datastructures import FileStorage
 
 from ssrnet_hub.errors import PhotoError, PhotoTooLargeError
-from ssrnet_hub.photos import FORMATS, load_photo, picture_suffixes
+from ssrnet_hub.formats import FORMATS, picture_suffixes
+from ssrnet_hub.photos import load_photo
 
 from .pictures import UNDO, encode, exif, grey16, icon, orientation_entry, png_header, turned
 

@@ -23,7 +23,8 @@ import ssrnet_hub
 from ssrnet_hub.decoding import Decoder
 from ssrnet_hub.errors import OutputError, PhotoError, PhotoTooLargeError, VideoError
 from ssrnet_hub.films import SUFFIXES, read_film
-from ssrnet_hub.photos import FORMATS, load_photo
+from ssrnet_hub.formats import FORMATS
+from ssrnet_hub.photos import load_photo
 from ssrnet_hub.video import annotate_frames, annotate_video
 
 from . import hostile

@@ -16,7 +16,7 @@ from gradio.utils import get_upload_folder
 from ..cards import render_card
 from ..errors import SSRNetHubError, UnknownModelError
 from ..estimator import Face
-from ..photos import picture_suffixes
+from ..formats import picture_suffixes
 from ..tables import to_cell
 from ..tracking import AgeTracker
 from ..video import Moment

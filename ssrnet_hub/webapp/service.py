@@ -16,6 +16,7 @@ from ..archives import read_zip
 from ..decoding import Decoder
 from ..errors import ArchiveError, PhotoError, VideoError
 from ..estimator import AgeEstimator, Face
+from ..formats import Sieve
 from ..plots import annotate
 from ..tables import write_csv
 from ..tracking import AgeTracker, Sighting
@@ -214,12 +215,14 @@ class Service:
         if not isinstance(sent, Upload) or Path(sent).suffix.lower() != ".zip":
             yield Path(sent).name if isinstance(sent, Upload) else f"picture {number}", sent
             return
-        name = Path(sent).name
+        name, sieve = Path(sent).name, Sieve()
         try:
             for inner, content in read_zip(
-                sent, max_files=self._limits.max_photos, max_file_size=self._limits.max_file_size
+                sent, sieve, max_files=self._limits.max_photos, max_file_size=self._limits.max_file_size
             ):
                 yield f"{name}/{inner}", content
+            if sieve.left_out:
+                yield name, ArchiveError(f"{sieve}.")
         except ArchiveError as e:
             yield name, e
 
