@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from ssrnet_hub import SSRNetHubError
-from ssrnet_hub.soup import average_weights
+from ssrnet_hub.training.average import average_weights
 
 
 def main() -> int:

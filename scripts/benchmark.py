@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
@@ -25,12 +26,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssrnet_hub import AgeEstimator, from_pretrained
 from ssrnet_hub.errors import SSRNetHubError
-from ssrnet_hub.files import replace_file
-from ssrnet_hub.fused import fuse
-from ssrnet_hub.metrics import describe_device
-from ssrnet_hub.photos import load_photo
-from ssrnet_hub.runtime import make_runtime
-from ssrnet_hub.tracking import AgeTracker
+from ssrnet_hub.images.loading import load_photo
+from ssrnet_hub.inference.backends import make_runtime
+from ssrnet_hub.inference.tracking import AgeTracker
+from ssrnet_hub.models.fused import fuse
+from ssrnet_hub.utils.io import replace_file
+from ssrnet_hub.utils.metrics import describe_device
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "ssrnet_hub" / "webapp" / "examples"
@@ -153,7 +154,7 @@ def measure_model(gflops: float, keras: Optional[Path]) -> dict[str, Any]:
     """The model on a CPU: from pixels, or what each takes in their place, to age and stages."""
     model, blog = from_pretrained(), timm.create_model("ssrnet_blog").eval()
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        model(torch.zeros(1, 3, *model.img_size))
+        model(torch.zeros(1, 3, *size_of(model)))
     flops = counter.get_total_flops()
     runtimes = {kind: make_runtime(model, kind) for kind in ("torch", "onnx")}
     compiled, face = compile_model(model), Image.fromarray(np.zeros((64, 64, 3), np.uint8))
@@ -164,15 +165,15 @@ def measure_model(gflops: float, keras: Optional[Path]) -> dict[str, Any]:
     authors = load_keras(keras) if keras else None
     rows: dict[str, Any] = {}
     for batch, rounds in ((1, 100), (16, 25), (64, 15), (256, 5)):
-        pixels = torch.randint(0, 256, (batch, *model.img_size, 3), dtype=torch.uint8)
-        x, crops = torch.rand(batch, 3, *model.img_size), [face] * batch
+        pixels = torch.randint(0, 256, (batch, *size_of(model), 3), dtype=torch.uint8)
+        x, crops = torch.rand(batch, 3, *size_of(model)), [face] * batch
         contestants: Contestants = {
-            "ssrnet_blog, eager": lambda x=x: blog(x),
-            "ssrnet, eager": lambda x=x: model(x),
-            **({"ssrnet, torch.compile": lambda x=x: compiled(x)} if compiled is not None else {}),
-            **{f"ssrnet, runtime {kind}": lambda run=run, pixels=pixels: run(pixels) for kind, run in runtimes.items()},
-            **{name: lambda est=est, crops=crops: est.crops(crops) for name, est in estimators.items()},
-            **({"the authors' Keras": lambda x=x: authors(x.movedim(1, 3).numpy())} if authors is not None else {}),
+            "ssrnet_blog, eager": partial(blog, x),
+            "ssrnet, eager": partial(model, x),
+            **({"ssrnet, torch.compile": partial(compiled, x)} if compiled is not None else {}),
+            **{f"ssrnet, runtime {kind}": partial(run, pixels) for kind, run in runtimes.items()},
+            **{name: partial(est.crops, crops) for name, est in estimators.items()},
+            **({"the authors' Keras": partial(run_keras, authors, x)} if authors is not None else {}),
         }
         with torch.inference_mode():
             row = take_turns(contestants, rounds)
@@ -183,16 +184,25 @@ def measure_model(gflops: float, keras: Optional[Path]) -> dict[str, Any]:
     return {"mflop_a_face": round(flops / 1e6, 1), **rows}
 
 
+def size_of(model: torch.nn.Module) -> tuple[int, int]:
+    """Height and width of a model's input."""
+    return timm.data.resolve_model_data_config(model)["input_size"][1:]
+
+
 def compile_model(model: torch.nn.Module) -> Optional[Callable]:
     """The model by torch.compile, where there is the compiler that it needs."""
     compiled = torch.compile(model, dynamic=True)
     try:
         with torch.inference_mode():
-            compiled(torch.rand(2, 3, *model.img_size))
+            compiled(torch.rand(2, 3, *size_of(model)))
     except Exception as e:  # whatever is missing on this machine
         print(f"torch.compile is left out: {str(e).splitlines()[0]}", file=sys.stderr)
         return None
     return compiled
+
+
+def run_keras(network: Callable, x: torch.Tensor) -> Any:
+    return network(x.movedim(1, 3).numpy())
 
 
 def load_keras(path: Path) -> Optional[Callable]:
@@ -235,7 +245,7 @@ def measure_model_on_gpu() -> dict[str, Any]:
     model, blog = from_pretrained(device="cuda"), timm.create_model("ssrnet_blog").eval().cuda()
     fused = fuse(model).to(memory_format=torch.channels_last)
     half = fuse(model).half_streams().to(memory_format=torch.channels_last)
-    networks = {
+    networks: dict[str, Callable] = {
         "ssrnet_blog, eager": blog,
         "ssrnet, eager": model,
         "ssrnet, runtime torch": fused,
@@ -244,16 +254,15 @@ def measure_model_on_gpu() -> dict[str, Any]:
     }
     rows = {}
     for batch in (1, 64, 4096):
-        pixels = torch.randint(0, 256, (batch, *model.img_size, 3), dtype=torch.uint8, device="cuda")
-        x = torch.rand(batch, 3, *model.img_size, device="cuda")
+        pixels = torch.randint(0, 256, (batch, *size_of(model), 3), dtype=torch.uint8, device="cuda")
+        x = torch.rand(batch, 3, *size_of(model), device="cuda")
 
         def wait_for(network: Callable, x: torch.Tensor) -> None:
             network(x)
             torch.cuda.synchronize()
 
         contestants: Contestants = {
-            name: lambda run=run, x=x if run in (blog, model) else pixels: wait_for(run, x)
-            for name, run in networks.items()
+            name: partial(wait_for, run, x if run in (blog, model) else pixels) for name, run in networks.items()
         }
         with torch.inference_mode():
             row = take_turns(contestants, 30, warm_up=5)
@@ -276,9 +285,7 @@ def measure_photos(paths: list[Path]) -> dict[str, Any]:
     total: dict[str, Any] = {name: {"ms": 0.0, "faces": 0} for name in ways}
     sure = lost = 0
     for path in paths:
-        row = take_turns(
-            {name: lambda way=way, path=path: way(path) for name, way in ways.items()}, 5, warm_up=1, settle=False
-        )
+        row = take_turns({name: partial(way, path) for name, way in ways.items()}, 5, warm_up=1, settle=False)
         found = {name: way(path) for name, way in ways.items()}
         for name, figures in row.items():
             total[name]["ms"] += figures["ms"]
@@ -301,7 +308,8 @@ def run_plain(path: Path, stock: MTCNN, blog: torch.nn.Module) -> list[tuple[np.
     boxes, scores = stock.detect(image)
     found = []
     for box, score in [] if boxes is None else zip(boxes, scores, strict=True):
-        crop = np.array(image.crop(tuple(map(int, box))).resize((64, 64)))
+        x1, y1, x2, y2 = map(int, box)
+        crop = np.array(image.crop((x1, y1, x2, y2)).resize((64, 64)))
         x = torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():
             found.append((box.astype(float), float(score), blog(x).item()))
@@ -361,14 +369,14 @@ def measure_start(rounds: int = 7) -> dict[str, Any]:
         answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
         peaks[name].append(int(answer.stdout.partition("VmHWM:")[2].split()[0]) / 1024)
 
-    row = take_turns({name: lambda name=name: run(name) for name in _START}, rounds, warm_up=1, settle=False)
+    row = take_turns({name: partial(run, name) for name in _START}, rounds, warm_up=1, settle=False)
     return {name: {**figures, "peak_mb": round(float(np.median(peaks[name])))} for name, figures in row.items()}
 
 
 def measure_sizes() -> dict[str, int]:
     """Bytes of the weights in their forms."""
-    from ssrnet_hub.export import to_onnx
-    from ssrnet_hub.zoo import DEFAULT, ZOO
+    from ssrnet_hub.inference.onnx_export import to_onnx
+    from ssrnet_hub.models.pretrained import DEFAULT, ZOO
 
     return {
         "model.safetensors": (ZOO[DEFAULT].folder / "model.safetensors").stat().st_size,

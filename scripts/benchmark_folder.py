@@ -1,4 +1,4 @@
-"""What the folder job and Ray make of many photos, for scripts/benchmark.py --folder and scripts/scaling.py."""
+"""The folder job and Ray on many photos, for scripts/benchmark.py --folder and scripts/maintain/scaling.py."""
 
 import json
 import statistics
@@ -12,8 +12,8 @@ import numpy as np
 import psutil
 from tqdm import tqdm
 
-from ssrnet_hub.jobs import Task, annotate, count_cores
-from ssrnet_hub.photos import load_photo
+from ssrnet_hub.batch.local import Task, count_cores, predict_files
+from ssrnet_hub.images.loading import load_photo
 
 MARKS = (100, 500)
 """Photos after which the memory is looked at."""
@@ -66,7 +66,7 @@ def measure_folder(paths: list[Path], plain: Callable[[Path], Found], sure: floa
 
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        annotate([Task(path.name, path) for path in paths], Path(folder) / "out.jsonl", report=look)
+        predict_files([Task(path.name, path) for path in paths], Path(folder) / "out.jsonl", report=look)
         job_seconds = time.perf_counter() - start
         found = [json.loads(line) for line in (Path(folder) / "out.jsonl").read_text().splitlines()]
     start = time.perf_counter()

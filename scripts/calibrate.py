@@ -17,18 +17,18 @@ from PIL import Image, ImageFilter
 from tqdm import tqdm
 
 from ssrnet_hub import AgeEstimator, Face, SSRNetHubError, from_pretrained, save_pretrained
-from ssrnet_hub.cards import name_weights, record_calibration
-from ssrnet_hub.config import read_training
-from ssrnet_hub.data import read_labels, set_aside
-from ssrnet_hub.evaluation import LEVELS, rounded
-from ssrnet_hub.faces import MTCNNDetector
-from ssrnet_hub.framing import Box
-from ssrnet_hub.hub import get_extras
-from ssrnet_hub.intervals import fit_intervals, measure_resplits
-from ssrnet_hub.metrics import auroc, describe_device
-from ssrnet_hub.photos import load_photo
-from ssrnet_hub.reliability import describe_answer, fit_reliability
-from ssrnet_hub.zoo import DEFAULT
+from ssrnet_hub.hub.cards import name_weights, record_calibration
+from ssrnet_hub.hub.loading import get_extras
+from ssrnet_hub.images.alignment import Box
+from ssrnet_hub.images.loading import load_photo
+from ssrnet_hub.inference.detector import MTCNNDetector
+from ssrnet_hub.inference.intervals import fit_intervals, measure_resplits
+from ssrnet_hub.inference.reliability import describe_answer, fit_reliability
+from ssrnet_hub.models.config import read_training
+from ssrnet_hub.models.pretrained import DEFAULT
+from ssrnet_hub.training.evaluation import LEVELS, rounded
+from ssrnet_hub.training.labels import read_labels, set_aside
+from ssrnet_hub.utils.metrics import auroc, describe_device
 
 BLUR = 1 / 12
 """Sigma of the blur, as a share of a chip's side."""
@@ -40,7 +40,9 @@ def main() -> int:
     parser.add_argument("--labels", required=True, help="labels.csv of aligned chips with the splits train and val")
     parser.add_argument("--photos", type=Path, help="folder of JPEGs, whose parts without faces are cut out")
     parser.add_argument("--output", type=Path, required=True, help="folder for the calibrated weights")
-    parser.add_argument("--record", action="store_true", help="keep the figures in ssrnet_hub/figures, for the cards")
+    parser.add_argument(
+        "--record", action="store_true", help="keep the figures in ssrnet_hub/models/eval_results, for the cards"
+    )
     args = parser.parse_args()
     try:
         # only weights of the zoo can be recorded; said before the measuring

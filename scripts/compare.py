@@ -6,9 +6,9 @@ import sys
 from typing import Any
 
 from ssrnet_hub import AgeEstimator, SSRNetHubError
-from ssrnet_hub.data import read_labels
-from ssrnet_hub.evaluation import find_faces, predicted_ages, rounded
-from ssrnet_hub.metrics import compare_errors
+from ssrnet_hub.training.evaluation import find_faces, predicted_ages, rounded
+from ssrnet_hub.training.labels import read_labels
+from ssrnet_hub.utils.metrics import compare_errors
 
 
 def main() -> int:

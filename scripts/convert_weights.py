@@ -4,9 +4,9 @@ import argparse
 import sys
 
 from ssrnet_hub import SSRNetHubError
-from ssrnet_hub.convert import convert_blog, convert_keras, convert_torch
-from ssrnet_hub.files import file_digest
-from ssrnet_hub.hub import WEIGHTS_FILE
+from ssrnet_hub.hub.convert import convert_blog, convert_keras, convert_torch
+from ssrnet_hub.hub.loading import WEIGHTS_FILE
+from ssrnet_hub.utils.io import file_digest
 
 CONVERTERS = {"keras": convert_keras, "blog": convert_blog, "torch": convert_torch}
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ssrnet_hub import AgeEstimator, SSRNetHubError, from_pretrained
-from ssrnet_hub.cards import name_weights, record_figures
-from ssrnet_hub.data import read_labels
-from ssrnet_hub.evaluation import (
+from ssrnet_hub.hub.cards import name_weights, record_figures
+from ssrnet_hub.inference.visualization import plot_errors
+from ssrnet_hub.models.pretrained import DEFAULT
+from ssrnet_hub.training.evaluation import (
     find_faces,
     measure_ages,
     measure_genders,
@@ -20,9 +21,8 @@ from ssrnet_hub.evaluation import (
     rounded,
     try_boxes,
 )
-from ssrnet_hub.metrics import SMALLEST_GROUP, age_metrics, describe_device
-from ssrnet_hub.plots import plot_errors
-from ssrnet_hub.zoo import DEFAULT
+from ssrnet_hub.training.labels import read_labels
+from ssrnet_hub.utils.metrics import SMALLEST_GROUP, age_metrics, describe_device
 
 OF_PHOTOS = ("boxes", "robustness")
 OF_AGE = ("flip", "boxes", "robustness", "plots")
@@ -62,7 +62,9 @@ def main() -> int:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
-        "--record", action="store_true", help="keep the figures in ssrnet_hub/figures, from which the cards are made"
+        "--record",
+        action="store_true",
+        help="keep the figures in ssrnet_hub/models/eval_results, from which the cards are made",
     )
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()

@@ -12,15 +12,15 @@ from pathlib import Path
 from torch import Tensor
 
 from ssrnet_hub import AgeEstimator, SSRNetHubError, from_pretrained
-from ssrnet_hub.cards import name_weights, record_exports
-from ssrnet_hub.data import Label, read_labels, set_aside
 from ssrnet_hub.errors import ExportError
-from ssrnet_hub.evaluation import rounded
-from ssrnet_hub.export import ONNX_FILES, export_onnx, export_program, open_session
-from ssrnet_hub.metrics import age_metrics, describe_device
-from ssrnet_hub.photos import load_photo
-from ssrnet_hub.runtime import Pixels
-from ssrnet_hub.zoo import DEFAULT
+from ssrnet_hub.hub.cards import name_weights, record_exports
+from ssrnet_hub.images.loading import load_photo
+from ssrnet_hub.inference.backends import Pixels
+from ssrnet_hub.inference.onnx_export import ONNX_FILES, export_onnx, export_program, open_session
+from ssrnet_hub.models.pretrained import DEFAULT
+from ssrnet_hub.training.evaluation import rounded
+from ssrnet_hub.training.labels import Label, read_labels, set_aside
+from ssrnet_hub.utils.metrics import age_metrics, describe_device
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "ssrnet_hub" / "webapp" / "examples"
 
@@ -36,7 +36,9 @@ def main() -> int:
     parser.add_argument("--precision", nargs="+", choices=ONNX_FILES, help="default: all, or float32 without --labels")
     parser.add_argument("--program", action="store_true", help="write a program of torch.export as well")
     parser.add_argument(
-        "--record", action="store_true", help="keep the figures in ssrnet_hub/figures, from which the cards are made"
+        "--record",
+        action="store_true",
+        help="keep the figures in ssrnet_hub/models/eval_results, from which the cards are made",
     )
     args = parser.parse_args()
     precisions = args.precision or (list(ONNX_FILES) if args.labels else ["float32"])

@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 
 from ssrnet_hub import SSRNetHubError
-from ssrnet_hub.files import make_empty_folder
-from ssrnet_hub.publish import push_repository, read_token
+from ssrnet_hub.hub.push import push_repository, read_token
+from ssrnet_hub.utils.io import make_empty_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 

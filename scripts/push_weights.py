@@ -11,10 +11,10 @@ import tempfile
 from pathlib import Path
 
 from ssrnet_hub import SSRNetHubError, from_pretrained
-from ssrnet_hub.convert import convert_torch
 from ssrnet_hub.errors import UnknownModelError
-from ssrnet_hub.hub import WEIGHTS_FILE
-from ssrnet_hub.publish import prepare_repository, push_repository, read_token
+from ssrnet_hub.hub.convert import convert_torch
+from ssrnet_hub.hub.loading import WEIGHTS_FILE
+from ssrnet_hub.hub.push import prepare_repository, push_repository, read_token
 
 
 def find_folder(source: Path, temporary: str) -> Path:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ssrnet_hub import SSRNetHubError
-from ssrnet_hub.training import Recipe, read_recipe, train
+from ssrnet_hub.training.loop import Recipe, read_recipe, train
 
 RECIPES = Path(__file__).parent / "recipes"
 

@@ -1,18 +1,19 @@
 """SSR-Net, the age of a face in 40,531 parameters: models for timm, their weights, and photo to age."""
 
-__version__ = "0.1.0"
+from .utils import telemetry  # noqa: F401  before the libraries that it is about
 
-from . import telemetry  # noqa: F401  before the libraries that it is about
-from .dex import DEXVGG, SSRNetDEX
+# isort: split
 from .errors import SSRNetHubError
-from .estimator import AgeEstimator, Face
-from .framing import Framing
-from .hub import from_pretrained, save_pretrained
-from .plots import plot_breakdown
-from .publish import push_to_hub
-from .ssrnet import SSRNet
-from .stages import Stage
-from .zoo import list_models
+from .hub.loading import from_pretrained, save_pretrained
+from .hub.push import push_to_hub
+from .images.alignment import Framing
+from .inference.estimator import AgeEstimator, Face
+from .inference.stages import Stage
+from .inference.visualization import plot_breakdown
+from .models.dex import DEXVGG, SSRNetDEX
+from .models.pretrained import list_models
+from .models.ssrnet import SSRNet
+from .utils.version import __version__
 
 __all__ = [
     "DEXVGG",
@@ -23,6 +24,7 @@ __all__ = [
     "SSRNetDEX",
     "SSRNetHubError",
     "Stage",
+    "__version__",
     "from_pretrained",
     "list_models",
     "plot_breakdown",

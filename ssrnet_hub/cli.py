@@ -18,21 +18,20 @@ from PIL import Image
 from tqdm import tqdm
 
 from . import __version__
-from .data import read_boxes
+from .batch.local import Counts, Task, predict_files
+from .batch.records import FILM_COLUMNS, columns_of, describe_photo, to_film_rows, write_csv
 from .errors import BoxError, LabelsError, OutputError, PhotoError, SSRNetHubError
-from .estimator import AgeEstimator, Face
-from .files import assert_free, full_name, is_file, on_one_line, printable, replace_file
-from .folders import find_photos
-from .formats import Sieve
-from .hub import get_extras
-from .jobs import Counts, Task
-from .jobs import annotate as annotate_photos
-from .photos import MAX_PIXELS
-from .plots import annotate, plot_breakdown
-from .runtime import RUNTIMES
-from .sources import Found, copy_name, find_packed, find_source, open_source, unpack
-from .tables import FILM_COLUMNS, columns_of, describe_photo, to_film_rows, write_csv
-from .zoo import DEFAULT, OWNER_VARIABLE, ZOO, count_parameters, list_models
+from .hub.loading import get_extras
+from .images.folders import find_photos
+from .images.formats import Sieve
+from .images.loading import MAX_PIXELS
+from .images.sources import Found, copy_name, find_packed, find_source, open_source, unpack
+from .inference.backends import RUNTIMES
+from .inference.estimator import AgeEstimator, Face
+from .inference.visualization import draw_faces, plot_breakdown
+from .models.pretrained import DEFAULT, OWNER_VARIABLE, ZOO, count_parameters, list_models
+from .training.labels import read_boxes
+from .utils.io import assert_free, full_name, is_file, on_one_line, printable, replace_file
 
 __all__ = ["main"]
 
@@ -382,7 +381,7 @@ class Look:
             sys.stdout.flush()
 
     def _write_copy(self, image: Image.Image, faces: list[Face], path: Path) -> None:
-        save_picture(annotate(image, faces), path)
+        save_picture(draw_faces(image, faces), path)
         if self._args.explain:
             for number, face in enumerate(faces, start=1):
                 save_breakdown(face, path.with_name(f"{path.name}.face{number}.png"))
@@ -401,7 +400,7 @@ def tell_error(error: str) -> None:
 
 
 def run_film(args: argparse.Namespace) -> int:
-    from .video import annotate_frames
+    from .inference.video import annotate_frames
 
     if args.output and Path(args.output).suffix.lower() != ".mp4":
         raise OutputError(f"A copy is an MP4, and has to be called so: {args.output} is not.")
@@ -473,7 +472,7 @@ def run_job(args: argparse.Namespace, tasks: list[Task], options: dict[str, Any]
                 tell_error(with_name(photo["file"], photo["error"]))
 
     with bar:
-        return annotate_photos(
+        return predict_files(
             [task._replace(file=printable(task.file)) for task in tasks],
             args.output,
             workers=args.workers,
@@ -492,14 +491,14 @@ def run_on_ray(args: argparse.Namespace, tasks: list[Task], options: dict[str, A
     try:
         import ray
 
-        from .distributed import annotate
+        from .batch.ray_data import predict_ray
     except ImportError as e:
         raise SSRNetHubError(f"Ray needs the extra ray: pip install 'ssrnet_hub[ray]' ({e}).") from e
     try:
         ray.init(args.address, logging_level="warning")
     except (ConnectionError, ValueError, RuntimeError) as e:
         raise SSRNetHubError(f"There is no cluster of Ray at {args.address}: {e}.") from e
-    return annotate(paths, args.output, concurrency=args.workers, explain=args.explain, **options)
+    return predict_ray(paths, args.output, concurrency=args.workers, explain=args.explain, **options)
 
 
 def with_name(file: str, error: str) -> str:

@@ -20,16 +20,17 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ssrnet_hub import AgeEstimator, Framing, SSRNetHubError, from_pretrained, zoo
-from ssrnet_hub.archives import read_zip
-from ssrnet_hub.cards import render_card
-from ssrnet_hub.convert import convert_torch
-from ssrnet_hub.data import read_boxes, read_labels
+from ssrnet_hub import AgeEstimator, Framing, SSRNetHubError, from_pretrained
 from ssrnet_hub.errors import ArchiveError, ConfigError, LabelsError
-from ssrnet_hub.faces import MTCNNDetector
-from ssrnet_hub.intervals import Intervals
-from ssrnet_hub.reliability import Reliability
-from ssrnet_hub.training import read_recipe
+from ssrnet_hub.hub.cards import render_card
+from ssrnet_hub.hub.convert import convert_torch
+from ssrnet_hub.images.archives import read_zip
+from ssrnet_hub.inference.detector import MTCNNDetector
+from ssrnet_hub.inference.intervals import Intervals
+from ssrnet_hub.inference.reliability import Reliability
+from ssrnet_hub.models import pretrained as zoo
+from ssrnet_hub.training.labels import read_boxes, read_labels
+from ssrnet_hub.training.loop import read_recipe
 
 from .demo_server import Demo, serve
 

@@ -20,12 +20,12 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 import ssrnet_hub
-from ssrnet_hub.decoding import Decoder
 from ssrnet_hub.errors import OutputError, PhotoError, PhotoTooLargeError, VideoError
-from ssrnet_hub.films import SUFFIXES, read_film
-from ssrnet_hub.formats import FORMATS
-from ssrnet_hub.photos import load_photo
-from ssrnet_hub.video import annotate_frames, annotate_video
+from ssrnet_hub.images.decoding import Decoder
+from ssrnet_hub.images.formats import FORMATS
+from ssrnet_hub.images.loading import load_photo
+from ssrnet_hub.images.videos import SUFFIXES, read_film
+from ssrnet_hub.inference.video import annotate_frames, annotate_video
 
 from . import hostile
 from .demo_server import Demo, serve
@@ -142,7 +142,7 @@ def decoder():
 
 
 def children() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children() if any("ssrnet_hub.decoding" in part for part in p.cmdline())]
+    return [p for p in psutil.Process().children() if any("ssrnet_hub.images.decoding" in part for part in p.cmdline())]
 
 
 def slow() -> bytes:
@@ -266,7 +266,7 @@ import sys, threading, time, types
 folder, photo, slow = sys.argv[1:]
 sys.modules["ssrnet_hub"] = types.ModuleType("ssrnet_hub")
 sys.modules["ssrnet_hub"].__path__ = [folder]
-from ssrnet_hub.decoding import Decoder
+from ssrnet_hub.images.decoding import Decoder
 busy, idle = Decoder(max_seconds=5), Decoder(max_seconds=5)
 busy.load_photo(photo)
 idle.load_photo(photo)
@@ -530,7 +530,7 @@ def decoders_of(demo: Demo) -> set[psutil.Process]:
     return {
         child
         for child in psutil.Process(demo.process.pid).children(recursive=True)
-        if any("ssrnet_hub.decoding" in part for part in child.cmdline())
+        if any("ssrnet_hub.images.decoding" in part for part in child.cmdline())
     }
 
 

@@ -77,5 +77,5 @@ def test_wheel_predicts_without_network(installed, astronaut, tmp_path):
 def test_wheel_carries_licences_and_types(installed):
     (licences,) = installed.glob("ssrnet_hub-*.dist-info/licenses")
     names = {path.relative_to(licences).as_posix() for path in licences.rglob("*") if path.is_file()}
-    assert {"LICENSE", "NOTICE", "ssrnet_hub/weights/ssrnet.utkface/LICENSE"} <= names
+    assert {"LICENSE", "NOTICE", "ssrnet_hub/models/weights/ssrnet.utkface/LICENSE"} <= names
     assert (installed / "ssrnet_hub" / "py.typed").is_file()

@@ -172,8 +172,8 @@ async def _download(url: str, folder: Path, max_size: int) -> Upload:
 
 async def _resolve(host: str) -> str:
     """An address of a host that is on the internet."""
-    for *_, (ip, *_) in await asyncio.get_running_loop().getaddrinfo(host, None):
-        address = ipaddress.ip_address(ip)
+    for *_, place in await asyncio.get_running_loop().getaddrinfo(host, None):
+        address = ipaddress.ip_address(ip := str(place[0]))
         if address.is_global and not address.is_multicast and not any(address in network for network in _TRANSLATED):
             return ip
     raise ValueError(host)

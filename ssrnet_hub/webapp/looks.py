@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from threading import Lock
 from typing import Optional
 
-from ..estimator import Face
+from ..inference.estimator import Face
 from .uploads import Upload
 
 __all__ = ["Looks"]

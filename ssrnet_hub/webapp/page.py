@@ -14,21 +14,21 @@ from typing import Any, NamedTuple, Optional
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from ..cards import render_card
+from ..batch.records import to_cell
 from ..errors import SSRNetHubError, UnknownModelError
-from ..estimator import Face
-from ..formats import picture_suffixes
-from ..tables import to_cell
-from ..tracking import AgeTracker
-from ..video import Moment
-from ..zoo import DEFAULT
+from ..hub.cards import render_card
+from ..images.formats import picture_suffixes
+from ..inference.estimator import Face
+from ..inference.tracking import AgeTracker
+from ..inference.video import Moment
+from ..models.pretrained import DEFAULT
 from .gate import GatedBlocks, is_heard
 from .limits import Limits
 from .looks import Looks
+from .model_cache import ModelCache
+from .rendering import UNLIKE_A_FACE, offer_files, show_ages, show_breakdowns, show_faces, show_frame
 from .service import Sent, Service, tell_error
-from .shelf import Shelf
 from .uploads import Upload, find_upload
-from .views import UNLIKE_A_FACE, offer_files, show_ages, show_breakdowns, show_faces, show_frame
 
 __all__ = ["THEME", "Built", "build", "make_page"]
 
@@ -103,8 +103,8 @@ def _plainly() -> Iterator[None]:
 class _Answers:
     """What the parts of the page ask for."""
 
-    def __init__(self, service: Service, shelf: Shelf, limits: Limits, looks: Looks, work: Optional[Path]):
-        self._service, self._shelf, self._limits, self._looks, self._work = service, shelf, limits, looks, work
+    def __init__(self, service: Service, models: ModelCache, limits: Limits, looks: Looks, work: Optional[Path]):
+        self._service, self._models, self._limits, self._looks, self._work = service, models, limits, looks, work
         self._uploads = Path(get_upload_folder()).resolve()
 
     def look(self, photo: Optional[Sent], weights: Optional[str], others: Optional[list[str]]) -> tuple[Any, ...]:
@@ -112,7 +112,7 @@ class _Answers:
         if not photo:
             return Visit(), None, "", ""
         with _plainly():
-            visit = Visit(photo if isinstance(photo, Upload) else None, self._shelf.tidy(weights))
+            visit = Visit(photo if isinstance(photo, Upload) else None, self._models.tidy(weights))
             visit.others = self._compared(visit.weights, others)
             faces, drawn, visit.scale = self._service.look(photo, visit.weights)
             if visit.photo:
@@ -145,7 +145,7 @@ class _Answers:
                 return None
             hit = [
                 ((x2 - x1) * (y2 - y1), index)
-                for index, (x1, y1, x2, y2) in enumerate(face.box for face in faces)
+                for index, (x1, y1, x2, y2) in enumerate(face.box for face in faces if face.box)
                 if x1 <= x <= x2 and y1 <= y <= y2
             ]
             return min(hit)[1] if hit else None
@@ -164,7 +164,7 @@ class _Answers:
         """The names to compare with, each once."""
         if not isinstance(others or [], list):
             raise UnknownModelError("The weights to compare with are a list of names.")
-        names = dict.fromkeys(self._shelf.tidy(name) for name in others or ())
+        names = dict.fromkeys(self._models.tidy(name) for name in others or ())
         names.pop(weights, None)
         if len(names) > self._limits.max_compared:
             raise UnknownModelError(f"Compare with {self._limits.max_compared} weights at a time, at most.")
@@ -212,7 +212,7 @@ class _Answers:
         if picture is None:
             return "", None
         with _plainly():
-            weights, now = self._shelf.tidy(weights), monotonic()
+            weights, now = self._models.tidy(weights), monotonic()
             if watch is None or watch.weights != weights or now - watch.started > self._limits.max_live_seconds:
                 watch = Watch(weights, self._service.watch(weights))
             frame, people = self._service.follow(watch.tracker, picture, monotonic() - watch.started)
@@ -273,21 +273,21 @@ def build(limits: Limits, work: Optional[Path] = None) -> Built:
         work: Where files lie that are worked on; the system's folder for temporary files without.
     """
     looks = Looks(limits.max_kept_size, 2 * limits.sweep)
-    shelf = Shelf(limits, work)
-    service = Service(shelf, limits, is_heard)
-    answers = _Answers(service, shelf, limits, looks, work)
+    models = ModelCache(limits, work)
+    service = Service(models, limits, is_heard)
+    answers = _Answers(service, models, limits, looks, work)
     with GatedBlocks(limits, title="How old does a face look?", analytics_enabled=False) as page:
         gr.Markdown(_INTRO)
         with gr.Tab("Photo"):
-            _add_photo(answers, shelf, limits)
+            _add_photo(answers, models, limits)
         with gr.Tab("Live"):
-            _add_live(answers, shelf, limits)
+            _add_live(answers, models, limits)
         with gr.Tab("Film"):
-            _add_film(answers, shelf, limits)
+            _add_film(answers, models, limits)
         with gr.Tab("Many photos"):
-            _add_many(answers, shelf, limits)
+            _add_many(answers, models, limits)
         with gr.Tab("About"):
-            gr.Markdown(_about(shelf, limits))
+            gr.Markdown(_about(models, limits))
             with gr.Accordion(f"The card of {DEFAULT}: figures, training, licences", open=False):
                 gr.Markdown(_card(DEFAULT))
         _add_endpoints(service)
@@ -297,7 +297,7 @@ def build(limits: Limits, work: Optional[Path] = None) -> Built:
     return Built(page, service, looks)
 
 
-def _add_photo(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
+def _add_photo(answers: _Answers, models: ModelCache, limits: Limits) -> None:
     visit = gr.State(time_to_live=3600)
     with gr.Row(equal_height=False):
         with gr.Column():
@@ -310,9 +310,9 @@ def _add_photo(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
                 elem_id="photo",
             )
             with gr.Row():
-                weights = _choose_weights(shelf)
+                weights = _choose_weights(models)
                 others = gr.Dropdown(
-                    shelf.names,
+                    models.names,
                     label="compare with",
                     multiselect=True,
                     max_choices=limits.max_compared,
@@ -333,14 +333,14 @@ def _add_photo(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
             faces = gr.HTML(js_on_load=_PICK, elem_id="faces")
     breakdown = gr.HTML(elem_id="breakdown")
     shown = [visit, drawn, faces, breakdown]
-    quietly = {"api_visibility": "private", "show_progress": "minimal"}
+    quietly: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
     gr.on([photo.change, weights.change], answers.look, [photo, weights, others], shown, **quietly)
     others.change(answers.compare, [visit, others], [visit, breakdown], **quietly)
     drawn.select(answers.pick_box, visit, [visit, faces, breakdown], **quietly)
     faces.click(answers.pick_row, visit, [visit, faces, breakdown], **quietly)
 
 
-def _add_live(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
+def _add_live(answers: _Answers, models: ModelCache, limits: Limits) -> None:
     watch = gr.State(time_to_live=3600)
     with gr.Row(equal_height=False):
         with gr.Column():
@@ -351,7 +351,7 @@ def _add_live(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
                 webcam_options=gr.WebcamOptions(constraints={"video": {"width": 640, "height": 480}}),
                 elem_id="camera",
             )
-            weights = _choose_weights(shelf)
+            weights = _choose_weights(models)
         with gr.Column():
             seen = gr.HTML("Start your camera: your face appears here, with its age.", elem_id="seen")
             gr.Markdown("An age is a mean of the last seconds: it settles while you hold still. No picture is kept.")
@@ -367,7 +367,7 @@ def _add_live(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
     )
 
 
-def _add_film(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
+def _add_film(answers: _Answers, models: ModelCache, limits: Limits) -> None:
     with gr.Row(equal_height=False):
         with gr.Column():
             film = gr.Video(
@@ -376,7 +376,7 @@ def _add_film(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
                 height=360,
                 elem_id="film",
             )
-            weights = _choose_weights(shelf)
+            weights = _choose_weights(models)
             with gr.Row():
                 start = gr.Button("Follow the faces", variant="primary")
                 stop = gr.Button("Stop", elem_id="film-stop")
@@ -389,7 +389,7 @@ def _add_film(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
     stop.click(None, cancels=running, api_visibility="private")
 
 
-def _add_many(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
+def _add_many(answers: _Answers, models: ModelCache, limits: Limits) -> None:
     with gr.Row():
         photos = gr.File(
             label=f"up to {limits.max_photos} photos, or zips of photos",
@@ -398,7 +398,7 @@ def _add_many(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
             elem_id="photos",
         )
         with gr.Column():
-            weights = _choose_weights(shelf)
+            weights = _choose_weights(models)
             start = gr.Button("Tell the ages", variant="primary")
             stop = gr.Button("Stop")
     table = gr.Dataframe(
@@ -412,10 +412,10 @@ def _add_many(answers: _Answers, shelf: Shelf, limits: Limits) -> None:
     stop.click(None, cancels=running, api_visibility="private")
 
 
-def _choose_weights(shelf: Shelf) -> gr.Dropdown:
+def _choose_weights(models: ModelCache) -> gr.Dropdown:
     return gr.Dropdown(
-        shelf.names,
-        value=shelf.names[0],
+        models.names,
+        value=models.names[0],
         label="weights",
         info="a name, or owner/repo on the Hugging Face Hub",
         allow_custom_value=True,
@@ -443,14 +443,14 @@ def _add_endpoints(service: Service) -> None:
             gr.Button().click(answer(ask), [given, weights], answered, api_name=ask.__name__)
 
 
-def _about(shelf: Shelf, limits: Limits) -> str:
+def _about(models: ModelCache, limits: Limits) -> str:
     return f"""
 **What it is.** [SSR-Net](https://www.ijcai.org/proceedings/2018/0150.pdf) (IJCAI 2018), *soft stagewise regression*:
 stage 1 sorts the face into three bins of about 34 years each, stage 2 into three within those, stage 3 into three
 more; each stage weighs its bins (the height **p**), shifts them (**eta**) and stretches them (**delta**). The age is
 the sum of the three.
 
-**Weights.** {", ".join(shelf.names)}. The default is part of the package; its card, below, says for whom the error is
+**Weights.** {", ".join(models.names)}. The default is part of the package; its card, below, says for whom the error is
 largest and under which licence it may be used (research, not commerce). Others come from public repositories on the
 Hugging Face Hub, as safetensors of at most {limits.max_weights_size / 1e6:.0f} MB.
 

@@ -16,8 +16,8 @@ import gradio.routes
 from .doors import Doors, answered_hosts, is_loopback
 from .limits import Limits
 from .page import THEME, build
+from .rendering import CSS
 from .uploads import Folder
-from .views import CSS
 
 __all__ = ["launch"]
 
@@ -67,7 +67,7 @@ def launch(
         @asynccontextmanager
         async def guarded(app: gradio.routes.App) -> AsyncIterator[None]:
             # around everything that Gradio has put around its routes, of which the one for CORS answers by itself
-            app.middleware_stack = doors = Doors(app.middleware_stack, limits, hosts)
+            app.middleware_stack = doors = Doors(app.middleware_stack or app.build_middleware_stack(), limits, hosts)
             unheard = asyncio.create_task(doors.end_unheard(page))
             yield
             unheard.cancel()

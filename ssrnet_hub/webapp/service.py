@@ -12,17 +12,17 @@ from typing import Any, NamedTuple, Optional, TypeVar, Union
 
 from PIL import Image
 
-from ..archives import read_zip
-from ..decoding import Decoder
+from ..batch.records import write_csv
 from ..errors import ArchiveError, PhotoError, VideoError
-from ..estimator import AgeEstimator, Face
-from ..formats import Sieve
-from ..plots import annotate
-from ..tables import write_csv
-from ..tracking import AgeTracker, Sighting
-from ..video import Moment, annotate_frames
+from ..images.archives import read_zip
+from ..images.decoding import Decoder
+from ..images.formats import Sieve
+from ..inference.estimator import AgeEstimator, Face
+from ..inference.tracking import AgeTracker, Sighting
+from ..inference.video import Moment, annotate_frames
+from ..inference.visualization import draw_faces
 from .limits import Limits
-from .shelf import Shelf
+from .model_cache import ModelCache
 from .uploads import Upload
 
 __all__ = ["Look", "Sent", "Service", "tell", "tell_error"]
@@ -81,13 +81,13 @@ class Service:
     Errors are `SSRNetHubError`; they name an upload by its own name, not by where it lies.
 
     Args:
-        shelf: The weights.
+        models: The weights.
         limits: What may be asked for.
         is_heard: Tells whether somebody still waits for the answer that is being worked on; work ends otherwise.
     """
 
-    def __init__(self, shelf: Shelf, limits: Limits, is_heard: Callable[[], bool] = lambda: True):
-        self._shelf, self._limits, self._is_heard = shelf, limits, is_heard
+    def __init__(self, models: ModelCache, limits: Limits, is_heard: Callable[[], bool] = lambda: True):
+        self._models, self._limits, self._is_heard = models, limits, is_heard
         self._turns = ThreadPoolExecutor(limits.workers, "photos")
         # pictures of cameras do not wait for photos
         self._quick_turns = ThreadPoolExecutor(limits.workers, "cameras")
@@ -96,13 +96,13 @@ class Service:
 
     def look(self, photo: Sent, weights: Optional[str] = None) -> Look:
         """The faces in a photo, and a picture of them."""
-        return self._turns.submit(self._draw, self._shelf[weights], photo).result()
+        return self._turns.submit(self._draw, self._models[weights], photo).result()
 
     def faces(self, photo: Optional[Sent], weights: Optional[str] = None) -> list[Face]:
         """The faces in a photo, the largest first."""
         if not photo:
             raise PhotoError("There is no photo yet: upload one first.")
-        return self._turns.submit(self._search, self._shelf[weights], photo).result()
+        return self._turns.submit(self._search, self._models[weights], photo).result()
 
     def predict(self, image: Sent, weights: Optional[str] = None) -> dict[str, Any]:
         """Find the faces in a photo and tell their ages.
@@ -150,9 +150,9 @@ class Service:
         """What `predict_batch` answers, photo by photo, as long as somebody waits for it."""
         if not images:
             raise PhotoError("There are no photos yet: upload some first.")
-        if isinstance(images, (str, bytes)):
+        if isinstance(images, (Upload, bytes)):
             images = [images]
-        estimator = self._shelf[weights]
+        estimator = self._models[weights]
         count = 0
         for number, sent in enumerate(images, start=1):
             for name, photo in self._unpack(sent, number):
@@ -173,7 +173,7 @@ class Service:
         moments = annotate_frames(
             video,
             target,
-            self._shelf[weights],
+            self._models[weights],
             max_seconds=limits.max_film_seconds,
             max_pixels=limits.max_film_pixels,
             max_frames=limits.max_film_frames,
@@ -189,7 +189,7 @@ class Service:
 
     def watch(self, weights: Optional[str] = None) -> AgeTracker:
         """What follows the faces before a camera, for `follow`."""
-        return AgeTracker(self._shelf.quick(weights))
+        return AgeTracker(self._models.quick(weights))
 
     def follow(self, tracker: AgeTracker, picture: Sent, seconds: float) -> tuple[Image.Image, list[Sighting]]:
         """The next picture of a camera, upright, and the people in it.
@@ -234,7 +234,7 @@ class Service:
             ratio = (_DRAWN_PIXELS / (image.width * image.height)) ** 0.5
             image.thumbnail((max(image.width * ratio, 1), max(image.height * ratio, 1)))
         scale = image.width / width
-        return Look(faces, annotate(image, [_scaled(face, scale) for face in faces]), scale)
+        return Look(faces, draw_faces(image, [_scaled(face, scale) for face in faces]), scale)
 
     def _search(self, estimator: AgeEstimator, photo: Sent) -> list[Face]:
         return estimator(self._read(photo))
@@ -260,7 +260,9 @@ class Service:
 
 
 def _scaled(face: Face, scale: float) -> Face:
-    return replace(face, box=tuple(scale * v for v in face.box))
+    assert face.box
+    x1, y1, x2, y2 = (scale * v for v in face.box)
+    return replace(face, box=(x1, y1, x2, y2))
 
 
 _NOTHING = Image.new("RGB", (1, 1))

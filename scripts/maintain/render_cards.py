@@ -1,0 +1,64 @@
+"""Write cards, README's tables and docs from what was measured.
+
+It lies in ssrnet_hub/models/eval_results/*.json and benchmarks/*.json.
+
+python scripts/maintain/render_cards.py           write what differs
+python scripts/maintain/render_cards.py --check   only say what differs; exit code 1 if anything does
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from pages import render_ablations, render_folder, render_scaling, render_speed
+
+from ssrnet_hub.hub.cards import render_card, render_table
+from ssrnet_hub.models.pretrained import ZOO
+from ssrnet_hub.utils.io import replace_file
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def render() -> dict[Path, str]:
+    """Every rendered file with the text it should have."""
+    texts = {ROOT / "cards" / f"{w.name}.md": render_card(w.name) for w in ZOO.values()}
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    blocks = {
+        "zoo": render_table(),
+        "speed": render_speed(read("cpu")),
+        "folder": render_folder(read("folder")),
+    }
+    for name, table in blocks.items():
+        block = f"<!-- {name} -->\n{table}\n<!-- /{name} -->"
+        text = re.sub(f"<!-- {name} -->.*<!-- /{name} -->", block.replace("\\", r"\\"), text, flags=re.DOTALL)
+    texts[readme] = text
+    # training the variants takes hours: the page is there once somebody has
+    if (ROOT / "benchmarks" / "ablations.json").exists():
+        texts[ROOT / "docs" / "ablations.md"] = render_ablations(read("ablations"))
+    texts[ROOT / "docs" / "scaling.md"] = render_scaling(read("scaling"))
+    return texts
+
+
+def read(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    stale = [(p, t) for p, t in render().items() if not p.exists() or p.read_text(encoding="utf-8") != t]
+    for path, text in stale:
+        print(f"{'differs' if check else 'written'}: {path.relative_to(ROOT)}")
+        if not check:
+            with replace_file(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,283 @@
+"""Model cards: a template, what is known of the weights, and figures that were measured."""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import timm
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from ..errors import UnknownModelError
+from ..images.alignment import Framing
+from ..models.config import read_training
+from ..models.pretrained import DEFAULT, ZOO, AgeModel, Weights, assert_age_model, count_parameters
+from ..utils.io import file_digest, is_file, replace_file
+from ..utils.metrics import SMALLEST_GROUP
+from .loading import WEIGHTS_FILE, read_model_config
+
+__all__ = ["name_weights", "record_calibration", "record_exports", "record_figures", "render_card", "render_table"]
+
+_TEMPLATE = Path(__file__).with_name("card.md.jinja")
+
+
+@dataclass(frozen=True)
+class _Data:
+    """A data set that weights were trained on.
+
+    Attributes:
+        id: For the front matter.
+        name: As its makers call it.
+        terms: Under which they hand it out.
+        url: Where, if it has a page.
+    """
+
+    id: str
+    name: str
+    terms: str
+    url: str = ""
+
+
+_IMDB_WIKI = "https://data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki/"
+_DATA = {
+    "utkface": _Data(
+        "utkface", "UTKFace", "for non-commercial research purposes only", "https://susanqq.github.io/UTKFace/"
+    ),
+    "imdb": _Data("imdb-wiki", "the IMDB part of IMDB-WIKI", "for academic research only", _IMDB_WIKI),
+    "wiki": _Data("imdb-wiki", "the WIKI part of IMDB-WIKI", "for academic research only", _IMDB_WIKI),
+    "morph2": _Data("morph2", "MORPH Album 2", "by a licence of its owner, to be applied for"),
+    "megaage_asian": _Data(
+        "megaage-asian",
+        "MegaAge-Asian",
+        "for non-commercial research only",
+        "http://mmlab.ie.cuhk.edu.hk/projects/MegaAge/",
+    ),
+}
+"""By the tag of the weights."""
+
+_AUTHORS_FIGURES = {
+    "ssrnet.morph2": "MAE 3.16 years on MORPH Album 2",
+    "ssrnet.megaage_asian": "CA(3) 0.549 and CA(5) 0.741, the shares of errors below 3 and 5 years, on MegaAge-Asian",
+}
+"""What the paper says of networks trained as these."""
+
+
+def name_weights(weights: Union[str, os.PathLike]) -> str:
+    """The zoo's name of some weights, a name of the zoo itself or a folder.
+
+    Raises:
+        UnknownModelError: They are none of the zoo's.
+    """
+    if isinstance(weights, str) and weights in ZOO:
+        return weights
+    file = Path(weights, WEIGHTS_FILE)
+    digest = file_digest(file) if is_file(file) else None
+    for entry in ZOO.values():
+        if entry.sha256 == digest:
+            return entry.name
+    raise UnknownModelError(f"{weights} is not of the zoo, whose figures alone are kept: {', '.join(ZOO)}.")
+
+
+def record_figures(name: str, figures: dict[str, Any]) -> Path:
+    """Keep figures of weights of the zoo, in place of those on the same data; those of other bytes are dropped."""
+    kept = [measured for measured in ZOO[name].figures if _data(measured) != _data(figures)]
+    return _record(name, measured=[*kept, figures])
+
+
+def record_exports(name: str, exports: dict[str, Any]) -> Path:
+    """Keep what was measured of the ONNX files of weights of the zoo, in place of what was before."""
+    return _record(name, exports=exports)
+
+
+def record_calibration(name: str, calibration: dict[str, Any]) -> Path:
+    """Keep what was measured of the calibration of weights of the zoo, in place of what was before."""
+    return _record(name, calibration=calibration)
+
+
+def _record(name: str, **parts: Any) -> Path:
+    weights = ZOO[name]
+    record = {"measured": [], **weights.record, "weights": name, "sha256": weights.sha256, **parts}
+    order = ("weights", "sha256", "measured", "calibration", "exports")
+    with replace_file(weights.figures_file) as temporary:
+        text = json.dumps({key: record[key] for key in order if key in record}, indent=2)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return weights.figures_file
+
+
+def _data(figures: dict[str, Any]) -> tuple[Any, ...]:
+    return figures["dataset"], figures["split"], figures["detect"]
+
+
+def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None) -> str:
+    """A model card, with front matter for the Hub.
+
+    Args:
+        weights: A name of the zoo, or a folder as `save_pretrained` writes it.
+        repo_id: ``owner/name`` on the Hub, for the lines that load the weights; of the zoo's a placeholder without.
+
+    Raises:
+        SSRNetHubError: There is no such folder, its config is not of this package, or what it says of the training has
+            other types than training writes.
+    """
+    entry, model, extras = _look_up(weights)
+    name = entry.name if entry else (repo_id or str(Path(weights).resolve())).rpartition("/")[2]
+    cfg, training = model.pretrained_cfg, _tell_training(read_training(extras))
+    data = _DATA.get(name.partition(".")[2]) if entry else None
+    measured = entry.figures if entry else []
+    of_gender = model.V == 1
+    license = _line(cfg.get("license") or "") or "unknown"
+    by_group = {what for figures in measured for what in figures.get("groups", {})}
+    context = {
+        "weights": name,
+        "repo": repo_id or f"OWNER/{name}",
+        "embedded": bool(entry and entry.embedded),
+        "default": name == DEFAULT,
+        "architecture": cfg["architecture"],
+        "of_gender": of_gender,
+        "turned": bool(entry and entry.ends and entry.ends[0] == "male"),
+        "parameters": count_parameters(cfg["architecture"]),
+        "megabytes": sum(v.numel() * v.element_size() for v in model.state_dict().values()) / 1e6,
+        "V": model.V,
+        "measured": measured,
+        "calibration": entry and entry.record.get("calibration"),
+        "exports": entry and entry.record.get("exports"),
+        "by_group": by_group,
+        "not_by_group": [what for what in ("age", "gender", "ethnicity") if what not in by_group],
+        "smallest_group": SMALLEST_GROUP,
+        "authors_figures": _AUTHORS_FIGURES.get(name),
+        "framing": _describe(Framing.from_dict(extras["framing"])) if "framing" in extras else None,
+        "input_size": "x".join(map(str, cfg["input_size"][1:])),
+        "normalisation": _describe_normalisation(cfg["mean"], cfg["std"]),
+        "source": entry and entry.source,
+        "conversion": entry and entry.source and entry.conversion,
+        "data": data,
+        "training": training,
+        "license": _prose(license),
+    }
+    front = ModelCardData(
+        library_name="timm",
+        pipeline_tag="image-classification",
+        tags=["gender-estimation" if of_gender else "age-estimation", "face", "ssr-net", "timm", "ssrnet_hub"],
+        datasets=[data.id] if data else None,
+        metrics=["accuracy" if of_gender else "mae"],
+        eval_results=[_eval_result(m) for m in measured] or None,
+        model_name=name if measured else None,
+        **_front_license(license),
+    )
+    return f"{ModelCard.from_template(front, template_path=str(_TEMPLATE), **context)}\n"
+
+
+def _look_up(weights: Union[str, os.PathLike]) -> tuple[Optional[Weights], AgeModel, dict[str, Any]]:
+    """What the zoo knows of some weights, their model on the meta device, and the extras of their config."""
+    entry = ZOO.get(weights) if isinstance(weights, str) else None
+    if entry and not entry.embedded:
+        return entry, assert_age_model(timm.create_model(entry.name, device="meta")), entry.extras
+    folder = entry.folder if entry else Path(weights)
+    model, extras = read_model_config(folder)
+    digest = file_digest(folder / WEIGHTS_FILE)
+    return next((w for w in ZOO.values() if w.sha256 == digest), None), assert_age_model(model), extras
+
+
+def _tell_training(training: dict[str, Any]) -> dict[str, Any]:
+    """What a card says of a training, as Markdown."""
+    told = {key: training[key] for key in ("set_aside", "minutes") if training.get(key) is not None}
+    told |= {key: _prose(training[key]) for key in ("data", "device") if training.get(key)}
+    if training.get("command"):
+        told["command"] = _code(training["command"])
+    if training.get("start"):
+        told["start"] = _tell_training(training["start"])
+    if training.get("average_of"):
+        told["average_of"] = [_tell_training(part) for part in training["average_of"]]
+    return told
+
+
+def _prose(text: str) -> str:
+    """Text of others as it is, whatever it would mean as Markdown or HTML."""
+    return re.sub(r"([\\`*_\[\]<>&|~])", r"\\\1", _line(text))
+
+
+def _code(text: str) -> str:
+    """Text of others for between two backticks."""
+    return _line(text).replace("`", "'")
+
+
+def _line(text: str) -> str:
+    """The printable characters of a text, in one line."""
+    return "".join(filter(str.isprintable, " ".join(text.split())))
+
+
+def _front_license(license: str) -> dict[str, Any]:
+    # the Hub wants the terms named that have no name there
+    terms = {"license_name": "research-use-only", "license_link": "LICENSE"} if license == "other" else {}
+    return {"license": license, **terms}
+
+
+def _eval_result(figures: dict[str, Any]) -> EvalResult:
+    of_age = "mae" in figures
+    return EvalResult(
+        task_type="image-classification",
+        task_name="Age estimation" if of_age else "Gender estimation",
+        dataset_type=figures["dataset"],
+        dataset_name=f"{figures['dataset']} ({'photos' if figures['detect'] else 'aligned chips'})",
+        dataset_split=figures["split"] or "all",
+        metric_type="mae" if of_age else "accuracy",
+        metric_name="MAE, years" if of_age else "accuracy",
+        metric_value=round(figures["mae"], 2) if of_age else figures["accuracy"],
+    )
+
+
+def _describe_normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
+    if not any(mean) and {round(1 / v) for v in std} == {255}:
+        return "RGB from 0 to 255"
+    # the channels' values, or the one they share
+    less, by = (
+        ", ".join(f"{v:.4g}" for v in (values[:1] if len(set(values)) == 1 else values)) for values in (mean, std)
+    )
+    return f"RGB from 0 to 1, less {less}, divided by {by}"
+
+
+def _describe(framing: Framing) -> str:
+    if framing.template is None:
+        return (
+            f"The detector's box, widened by {framing.margin:.0%} of its size on each side and cut at the edge, "
+            f"stretched to {framing.size}x{framing.size} pixels."
+        )
+    points = ", ".join(f"({x:g}, {y:g})" for x, y in framing.template)
+    return (
+        f"The face aligned by a similarity transform of its five landmarks (eyes, nose, corners of the mouth) to "
+        f"{points}, in fractions of the side of a crop of {framing.size}x{framing.size} pixels."
+    )
+
+
+def render_table() -> str:
+    """The zoo as a Markdown table."""
+    lines = [
+        "| name | parameters | where | UTKFace val | FG-NET, photo to age | weights' licence |",
+        "|---|---|---|---|---|---|",
+    ]
+    for weights in ZOO.values():
+        measured = {(m["dataset"], m["split"], m["detect"]): m for m in weights.figures}
+        name = f"[`{weights.name}`](cards/{weights.name}.md)"
+        cells = [
+            name,
+            f"{count_parameters(weights.name):,}",
+            "in the package" if weights.embedded else f"converted from the authors' `{weights.source}`",
+            _headline(measured.get(("utkface", "val", False))),
+            _headline(measured.get(("fgnet", None, True))),
+            _LICENSES.get(weights.license, weights.license),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+_LICENSES = {"other": "research use", "apache-2.0": "Apache-2.0"}
+
+
+def _headline(figures: Optional[dict[str, Any]]) -> str:
+    if figures is None:
+        return ""
+    if "mae" in figures:
+        return f"MAE {figures['mae']:.2f}, CS@5 {figures['cs5']:.1%}"
+    return f"{figures['accuracy']:.1%} right"

@@ -1,0 +1,86 @@
+"""Check tensors: a few inputs and what a model answers to them, kept beside its weights."""
+
+import os
+from pathlib import Path
+from typing import Union
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..errors import CheckError
+from ..models.pretrained import AgeModel, assert_age_model
+from ..utils.inference_mode import inference
+from ..utils.io import replace_file
+
+__all__ = ["CHECK_FILE", "verify_model", "write_check"]
+
+CHECK_FILE = "check.safetensors"
+
+_MAX_SIZE = 20_000_000
+"""Largest file of check tensors, bytes."""
+
+_TOLERANCE = 1e-4
+"""Of an answer, as a share of the range V; of p, eta and delta as it is."""
+
+
+def write_check(model: nn.Module, path: Union[str, os.PathLike]) -> Path:
+    """Write check tensors of a model: ``pixels``, 8 bit pictures that every machine makes alike, and the answers."""
+    model = assert_age_model(model)
+    _, height, width = timm.data.resolve_input_data_config(model)["input_size"]
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randint(256, (4, model.in_chans, 5, 5), generator=generator, device="cpu").float()
+    pixels = nn.functional.interpolate(coarse, (height, width), mode="bilinear").round().to(torch.uint8)
+    with replace_file(path) as temporary:
+        save_file({"pixels": pixels, **_answer(model, pixels)}, temporary)
+    return Path(path)
+
+
+def verify_model(model: nn.Module, path: Union[str, os.PathLike]) -> None:
+    """Check that a model answers as the check tensors say.
+
+    Raises:
+        CheckError: It does not, or there are no such tensors.
+    """
+    model = assert_age_model(model)
+    size = timm.data.resolve_input_data_config(model)["input_size"]
+    try:
+        if Path(path).stat().st_size > _MAX_SIZE:
+            raise ValueError(f"it has more than {_MAX_SIZE:,} bytes")
+        expected = load_file(path)
+        pixels = expected.pop("pixels")
+        if pixels.dtype != torch.uint8 or pixels.shape[1:] != size or not 1 <= len(pixels) <= 16:
+            raise ValueError(f"its pixels are {tuple(pixels.shape)} of {pixels.dtype}, not up to 16 of {size}")
+        actual = _answer(model, pixels)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, AssertionError) as e:
+        raise CheckError(f"{path} holds no check tensors for this model: {e!r:.300}") from e
+    wrong = [key for key in sorted(actual.keys() | expected.keys()) if not _agree(key, actual, expected, model.V)]
+    if wrong:
+        raise CheckError(
+            f"The model does not answer as {path} says: {', '.join(wrong)} differ. The weights or their config were "
+            "changed after the check was written, or this machine computes wrongly."
+        )
+
+
+def _answer(model: AgeModel, pixels: Tensor) -> dict[str, Tensor]:
+    data = timm.data.resolve_input_data_config(model)
+    mean, std = (torch.tensor(data[key], dtype=torch.float32, device="cpu").view(-1, 1, 1) for key in ("mean", "std"))
+    like = next(model.parameters())
+    with inference():
+        x = (pixels.float() / 255 - mean) / std
+        age, stages = model.forward_stages(x.to(like.device, like.dtype))
+    answers = {"age": age}
+    for k, stage in enumerate(stages, start=1):
+        answers |= {f"stage{k}.{key}": getattr(stage, key) for key in ("p", "eta", "delta")}
+    return {key: value.float().cpu().contiguous() for key, value in answers.items()}
+
+
+def _agree(key: str, actual: dict[str, Tensor], expected: dict[str, Tensor], V: float) -> bool:
+    if key not in actual or key not in expected:
+        return False
+    if actual[key].shape != expected[key].shape or actual[key].dtype != expected[key].dtype:
+        return False
+    tolerance = _TOLERANCE * (V if key == "age" else 1)
+    return torch.allclose(actual[key], expected[key], rtol=_TOLERANCE, atol=tolerance, equal_nan=True)

@@ -1,0 +1,1 @@
+"""Photos and videos of strangers, to upright RGB pictures and face crops. No networks."""

@@ -1,0 +1,147 @@
+"""How a face is cut out for the weights that look at it. The framing belongs to the weights and travels with them."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Optional, Union
+
+import numpy as np
+from PIL import Image
+
+from ..errors import ConfigError
+from ..utils.untrusted import checked, listing, number, optional, record, whole
+
+__all__ = ["AUTHORS_FRAMING", "Box", "Framing", "Landmarks", "align"]
+
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels of the upright picture."""
+
+Landmarks = tuple[tuple[float, float], ...]
+"""Left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them; x, y in pixels."""
+
+# where MTCNN finds them in the square around its box, in fractions of its side: the median over UTKFace's train chips
+# with a border around them, left and right made alike
+_BOX_LANDMARKS = ((0.310, 0.351), (0.690, 0.351), (0.500, 0.574), (0.333, 0.743), (0.667, 0.743))
+
+# where MTCNN finds the five landmarks on UTKFace's aligned chips, in fractions of the side
+_UTKFACE_TEMPLATE = ((0.299, 0.292), (0.693, 0.292), (0.494, 0.527), (0.319, 0.690), (0.673, 0.693))
+
+_FIELDS = record(
+    {
+        "size": whole(16, 512),
+        "template": optional(listing(listing(number(-2, 2), 2, 2), 5, 5)),
+        "margin": number(0, 2),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Framing:
+    """The frame that weights expect a face in.
+
+    With a ``template`` the face is aligned: a similarity transform (turn, scale, shift) brings its five landmarks to
+    the template; where there are no landmarks, they are taken to lie in its box as they usually do. Without a template
+    the box is widened by ``margin``, cut at the picture's edge and stretched to a square.
+
+    Attributes:
+        size: Side of the crop, pixels.
+        template: Five landmarks (x, y) in fractions of the side, or None.
+        margin: Share of the box's size to add on each side, used without a template.
+    """
+
+    size: int = 128
+    template: Optional[Landmarks] = _UTKFACE_TEMPLATE
+    margin: float = 0.0
+
+    @classmethod
+    def from_dict(cls, config: Any) -> "Framing":
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ConfigError: Something is missing, unknown or out of bounds.
+        """
+        framing = cls(**checked("In config.json, framing", _FIELDS, config))
+        points = np.array(framing.template if framing.template is not None else _UTKFACE_TEMPLATE)
+        if np.ptp(points, axis=0).max() < 0.05:
+            raise ConfigError(f"The framing in config.json has a template that is next to a point: {config!r:.200}.")
+        return framing
+
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes as JSON has them."""
+        return {**asdict(self), "template": self.template and [list(point) for point in self.template]}
+
+    def crop(self, image: Image.Image, box: Box, landmarks: Optional[Landmarks]) -> Image.Image:
+        """Cut a face out of an RGB picture.
+
+        Args:
+            image: The upright picture.
+            box: The detector's box.
+            landmarks: Its five landmarks, if they were found.
+
+        Returns:
+            A picture of ``size`` x ``size``; black where the frame reaches over the edge.
+        """
+        if self.template is None:
+            return _crop_box(image, box, self.margin, self.size)
+        points = _usual_landmarks(box) if landmarks is None else np.array(landmarks)
+        return align(image, points, np.array(self.template) * self.size, self.size)
+
+
+AUTHORS_FRAMING = Framing(size=64, template=None, margin=0.4)
+"""What the weights of the paper's authors want, as their demo cuts faces out."""
+
+
+def _usual_landmarks(box: Box) -> np.ndarray:
+    x1, y1, x2, y2 = box
+    side = max(x2 - x1, y2 - y1)
+    centre = (x1 + x2) / 2, (y1 + y2) / 2
+    return centre + side * (np.array(_BOX_LANDMARKS) - 0.5)
+
+
+def _crop_box(image: Image.Image, box: Box, margin: float, size: int) -> Image.Image:
+    x1, y1, x2, y2 = box
+    dx, dy = margin * (x2 - x1), margin * (y2 - y1)
+    x1, y1 = max(x1 - dx, 0), max(y1 - dy, 0)
+    x2, y2 = min(x2 + dx, image.width), min(y2 + dy, image.height)
+    return _resize(image, (size, size), (x1, y1, x2, y2))
+
+
+def _resize(image: Image.Image, size: tuple[int, int], box: Union[Box, tuple[int, ...]]) -> Image.Image:
+    return image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+
+
+def align(image: Image.Image, landmarks: np.ndarray, template: np.ndarray, size: int) -> Image.Image:
+    """Turn, scale and shift a picture so that points of it come to lie, as well as they can, where a template has them.
+
+    Args:
+        image: The picture.
+        landmarks: Points in it, ``(N, 2)``, pixels.
+        template: Where they should be in the result, ``(N, 2)``, pixels.
+        size: Side of the result, pixels.
+
+    Returns:
+        A picture of ``size`` x ``size``; black where it reaches over the edge.
+    """
+    # the least squares similarity, as complex numbers: landmark = turn * template + shift
+    source, target = landmarks @ (1, 1j), template @ (1, 1j)
+    centred = target - target.mean()
+    turn = np.vdot(centred, source - source.mean()) / np.vdot(centred, centred).real
+    scale = max(abs(turn), 1e-3)
+    shift = source.mean() - turn * target.mean()
+
+    # the warp reads single pixels: to shrink without aliasing, first resize the part that it reads
+    corners = turn * np.array([0, size, size * 1j, size * (1 + 1j)]) + shift
+    reach = 3 * scale
+    x1, y1 = (max(math.floor(v.min() - reach), 0) for v in (corners.real, corners.imag))
+    x2 = min(math.ceil(corners.real.max() + reach), image.width)
+    y2 = min(math.ceil(corners.imag.max() + reach), image.height)
+    if x2 <= x1 or y2 <= y1:
+        return Image.new(image.mode, (size, size))
+    shrink = max(scale, 1.0)
+    part_size = max(round((x2 - x1) / shrink), 1), max(round((y2 - y1) / shrink), 1)
+    part = _resize(image, part_size, (x1, y1, x2, y2))
+    fx, fy = part_size[0] / (x2 - x1), part_size[1] / (y2 - y1)
+    matrix = (
+        *(turn.real * fx, -turn.imag * fx, (shift.real - x1) * fx),
+        *(turn.imag * fy, turn.real * fy, (shift.imag - y1) * fy),
+    )
+    return part.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)

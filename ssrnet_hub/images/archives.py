@@ -1,0 +1,157 @@
+"""Photos in a zip. Archives are untrusted: names, number and size of what is in them, and that it can be unpacked."""
+
+import os
+import zipfile
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from pathlib import Path, PurePath, PurePosixPath
+from typing import BinaryIO, Optional, Union
+
+from ..errors import ArchiveError
+from .formats import Sieve, is_of_system
+
+__all__ = ["list_zip", "read_zip", "unzip"]
+
+_MOST_ENTRIES = 20_000
+"""Entries of any kind, unless more pictures are allowed: each takes memory before it is known what it is."""
+
+_SIGNATURE = b"PK\x01\x02"
+"""How an entry of the directory begins."""
+
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""What zipfile unpacks in pieces; of the others it unpacks all at once, whatever size they state."""
+
+
+def read_zip(
+    path: Union[str, os.PathLike],
+    sieve: Optional[Sieve] = None,
+    *,
+    max_files: int = 1000,
+    max_file_size: int = 100_000_000,
+    max_total_size: int = 1_000_000_000,
+) -> Iterator[tuple[str, Union[bytes, ArchiveError]]]:
+    """The pictures in a zip, one after the other; nothing is written to disk.
+
+    Folders, files of other kinds and what operating systems leave in archives are passed over.
+
+    Args:
+        path: The archive.
+        sieve: Tells its pictures from other files, and keeps count of those that cannot be read.
+        max_files: Pictures in it, at most.
+        max_file_size: Size of a picture unpacked, at most, bytes.
+        max_total_size: Size of all pictures unpacked, at most, bytes.
+
+    Yields:
+        The name in the archive and the content of each picture, in the order of their names. In place of the content of
+        a picture that is too large, damaged, encrypted or packed by a method other than deflate, the error that says
+        so.
+
+    Raises:
+        ArchiveError: No zip, a damaged one, names that climb out of it, or too much in it. The names and sizes that the
+            archive states are checked before anything is yielded.
+    """
+    with _open(path, max_files) as archive:
+        entries = _find_pictures(archive, max_files, sieve or Sieve())
+        total = sum(entry.file_size for entry in entries if entry.file_size <= max_file_size)
+        if total > max_total_size:
+            raise ArchiveError(
+                f"The pictures in the zip have {total:,} bytes, more than the limit of {max_total_size:,}."
+            )
+        for entry in sorted(entries, key=lambda entry: entry.filename):
+            try:
+                content: Union[bytes, ArchiveError] = _unpack(archive, entry, max_file_size)
+            except ArchiveError as e:
+                content = e
+            yield entry.filename, content
+
+
+def list_zip(path: Union[str, os.PathLike], sieve: Optional[Sieve] = None, *, max_files: int = 100_000) -> list[str]:
+    """The names of the pictures in a zip, in order, for `unzip`; as `read_zip` finds them.
+
+    Raises:
+        ArchiveError: As for `read_zip`.
+    """
+    with _open(path, max_files) as archive:
+        return sorted({entry.filename for entry in _find_pictures(archive, max_files, sieve or Sieve())})
+
+
+def unzip(path: Union[str, os.PathLike], name: str, *, max_file_size: int = 500_000_000) -> bytes:
+    """The content of a picture in a zip. The zip stays open for the next one.
+
+    Raises:
+        ArchiveError: As for `read_zip`, or there is no such picture, or it cannot be unpacked.
+    """
+    archive = _keep_open(os.fspath(path))
+    try:
+        entry = archive.getinfo(name)
+    except KeyError as e:
+        raise ArchiveError(f"The zip has no {name!r:.200}.") from e
+    return _unpack(archive, entry, max_file_size)
+
+
+@lru_cache(maxsize=1)
+def _keep_open(path: str) -> zipfile.ZipFile:
+    return _open(path)
+
+
+def _open(path: Union[str, os.PathLike], max_files: int = 100_000) -> zipfile.ZipFile:
+    try:
+        with Path(path).open("rb") as file:
+            _check_count(file, max(max_files, _MOST_ENTRIES))
+        return zipfile.ZipFile(path)
+    except ArchiveError:
+        raise
+    except Exception as e:  # whatever a damaged archive makes zipfile raise
+        # the system's errors end with where the file lies
+        raise ArchiveError(f"The zip cannot be read: {getattr(e, 'strerror', None) or e!s:.200}.") from e
+
+
+def _check_count(file: BinaryIO, most: int) -> None:
+    count, tail = 0, b""
+    while chunk := file.read(1 << 20):
+        count += (tail + chunk).count(_SIGNATURE)
+        if count > most:
+            raise ArchiveError(f"The zip has more than {most:,} entries.")
+        tail = chunk[1 - len(_SIGNATURE) :]
+
+
+def _find_pictures(archive: zipfile.ZipFile, most: int, sieve: Sieve) -> list[zipfile.ZipInfo]:
+    entries = []
+    for entry in archive.infolist():
+        name = PurePosixPath(entry.filename.replace("\\", "/"))
+        if name.is_absolute() or ".." in name.parts or ":" in str(name)[:2]:
+            raise ArchiveError(f"The zip has a name that climbs out of it: {entry.filename!r:.200}.")
+        # is_dir() fails for a file without a name
+        if not name.suffix or entry.is_dir() or any(map(is_of_system, name.parts)):
+            continue
+        if sieve.takes(PurePath(archive.filename or "", name), partial(_unpack_start, archive, entry)):
+            entries.append(entry)
+    if len(entries) > most:
+        raise ArchiveError(f"The zip has {len(entries)} pictures, more than the limit of {most}.")
+    return entries
+
+
+def _unpack_start(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, size: int) -> bytes:
+    try:
+        return _read(archive, entry, size)
+    except ArchiveError:
+        return b""
+
+
+def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int) -> bytes:
+    if entry.file_size > most:
+        raise ArchiveError(f"It has {entry.file_size:,} bytes, more than the limit of {most:,}.")
+    # not all there is, which may be more than the archive states
+    return _read(archive, entry, entry.file_size + 1)
+
+
+def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, size: int) -> bytes:
+    if entry.flag_bits & 1:
+        raise ArchiveError("It is encrypted.")
+    if entry.compress_type not in _METHODS:
+        raise ArchiveError("It is packed by another method than deflate: pack it again with an ordinary zip program.")
+    try:
+        with archive.open(entry) as file:
+            return file.read(size)
+    except Exception as e:  # whatever a damaged or encrypted entry makes zipfile and zlib raise
+        raise ArchiveError(f"It cannot be unpacked: {e!s:.200}.") from e

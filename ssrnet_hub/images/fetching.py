@@ -1,0 +1,143 @@
+"""Photos from the web, for the command alone. Servers are untrusted: size, time, redirects and where they lead."""
+
+import asyncio
+import ipaddress
+import re
+import socket
+from typing import Optional
+
+try:
+    import httpx2 as httpx  # what huggingface_hub asks the Hub with
+except ImportError:  # before its version 2
+    import httpx  # type: ignore[no-redef]
+
+from ..errors import PhotoError
+from ..utils.version import __version__
+
+__all__ = ["fetch", "without_login"]
+
+_MAX_REDIRECTS = 5
+_STEP_SECONDS = 10.0
+"""To connect, or until the next bytes come."""
+
+_UNICAST = ipaddress.ip_network("2000::/3")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+"""Where addresses of version 4 are in networks that have only version 6."""
+
+
+def without_login(url: str) -> str:
+    """An address without the name and password that it may carry."""
+    return re.sub("^([a-z]+://)[^/?#]*@", r"\1", url, flags=re.IGNORECASE)
+
+
+def fetch(url: str, *, allow_private: bool = False, max_size: int = 100_000_000, max_seconds: float = 60.0) -> bytes:
+    """What is at an ``http`` or ``https`` address. The proxies, cookies and logins of this machine are not used.
+
+    Args:
+        url: The address.
+        allow_private: Whether hosts of this machine and the local network may be asked too, also by redirects.
+        max_size: Most bytes that are taken.
+        max_seconds: Longest that it may take in all.
+
+    Raises:
+        PhotoError: The host cannot be reached or is not public, or it answers no file within the limits.
+    """
+    try:
+        return asyncio.run(asyncio.wait_for(_fetch(url, allow_private, max_size), max_seconds))
+    except PhotoError:
+        raise
+    except _Refused as e:
+        why = str(e)
+    except httpx.TimeoutException:
+        why = f"the server does not answer within {_STEP_SECONDS:g} seconds"
+    except (asyncio.TimeoutError, TimeoutError):
+        why = f"it takes longer than {max_seconds:g} seconds"
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as e:
+        why = f"{getattr(e, 'strerror', None) or e!s:.200}"
+    raise PhotoError(f"{without_login(url):.300} cannot be fetched: {why}.")
+
+
+class _Refused(Exception):
+    """Why an answer, or what leads to it, is not taken."""
+
+
+async def _fetch(url: str, allow_private: bool, max_size: int) -> bytes:
+    # not packed, since what a server packs may be a bomb
+    headers = {"User-Agent": f"ssrnet_hub/{__version__}", "Accept": "image/*", "Accept-Encoding": "identity"}
+    # nothing from the environment: proxies would look up hosts themselves, and logins are nobody's business
+    async with httpx.AsyncClient(
+        transport=_Transport(allow_private), headers=headers, timeout=_STEP_SECONDS, trust_env=False
+    ) as client:
+        request = client.build_request("GET", url)
+        for _ in range(_MAX_REDIRECTS + 1):
+            response = await client.send(request, stream=True)
+            try:
+                if response.next_request is None:
+                    return await _take(response, max_size)
+                # what comes with a redirect is not read
+                request = response.next_request
+            finally:
+                await response.aclose()
+    raise _Refused(f"it leads on more than {_MAX_REDIRECTS} times")
+
+
+async def _take(response: httpx.Response, max_size: int) -> bytes:
+    if response.status_code != 200:
+        raise _Refused(f"the server answers {response.status_code} {response.reason_phrase}".rstrip())
+    content = bytearray()
+    async for chunk in response.aiter_raw():
+        content += chunk
+        if len(content) > max_size:
+            raise _Refused(f"it has more than {max_size:,} bytes")
+    return bytes(content)
+
+
+class _Transport(httpx.AsyncBaseTransport):
+    """Looks up each host once, and connects to the very addresses that were checked: a name server that is asked again
+    may answer others.
+    """
+
+    def __init__(self, allow_private: bool):
+        self._allow_private = allow_private
+        # no connection is used again: hosts may share an address, and have certificates of their own
+        self._transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.scheme not in ("http", "https"):
+            raise _Refused(f"it leads to {request.url.scheme}:")
+        host = request.url.raw_host.decode("ascii")
+        error: Optional[Exception] = None
+        for address in await self._look_up(host, request.url.port):
+            pinned = httpx.Request(
+                request.method,
+                request.url.copy_with(host=address),
+                headers=request.headers,
+                extensions={**request.extensions, "sni_hostname": host},
+            )
+            try:
+                return await self._transport.handle_async_request(pinned)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as e:
+                error = e
+        raise error or _Refused(f"{host} has no address")
+
+    async def _look_up(self, host: str, port: Optional[int]) -> list[str]:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = list(dict.fromkeys(str(place[0]) for *_, place in found))
+        if not self._allow_private and not all(map(_is_public, addresses)):
+            raise _Refused(
+                f"{host} is not a public host; --allow-private-urls allows those of this machine and the local network"
+            )
+        return addresses
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+def _is_public(text: str) -> bool:
+    address = ipaddress.ip_address(text)
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else address.ipv4_mapped
+        if inner is None:
+            return address in _UNICAST and address.is_global and address.sixtofour is None
+        address = inner
+    return address.is_global and not address.is_multicast

@@ -1,0 +1,161 @@
+"""Films to frames. Films are untrusted: kind, length, size and work are bounded, and no other file is opened."""
+
+import re
+from collections.abc import Generator
+from fractions import Fraction
+from pathlib import Path
+from time import monotonic
+from typing import Any, NamedTuple, Optional
+
+from PIL import Image
+
+from ..errors import SSRNetHubError, VideoError
+from .bombs import MAX_SCANS, count_scans
+
+__all__ = ["SUFFIXES", "Frame", "read_film"]
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".3gp", ".webm", ".mkv", ".avi", ".mjpeg", ".mjpg")
+"""File name endings, in lower case with the dot, of the films that are opened."""
+
+# how a file begins, by FFmpeg's name of what reads it. Playlists, which name other files, and formats of subtitles,
+# devices and networks are not among them.
+_CONTAINERS = {
+    "mov": rb".{4}(?:ftyp|moov|mdat|wide|free|skip|pnot)",
+    "matroska": rb"\x1a\x45\xdf\xa3",
+    "avi": rb"RIFF.{4}AVI ",
+    "mjpeg": rb"\xff\xd8\xff",
+}
+_CODECS = {
+    *("h264", "hevc", "vp8", "vp9", "libdav1d", "mpeg4", "mjpeg", "prores", "dnxhd", "dvvideo", "rawvideo"),
+    *("msmpeg4", "msmpeg4v2", "h263", "mpeg1video", "mpeg2video"),
+}
+_TAKEN = "Films are read from MP4, MOV, WebM, MKV, AVI and MJPEG files"
+
+_BEAT = 0.5
+"""Seconds after which whoever waits for a frame is told that there is none yet, about."""
+
+
+class Frame(NamedTuple):
+    """A picture of a film.
+
+    Attributes:
+        seconds: When it is shown.
+        image: An RGB picture.
+        progress: How much of the film is read by now, in [0, 1]; 0 where the film does not say its length.
+        rate: Frames a second of the film, on average; 0 where it does not say.
+    """
+
+    seconds: float
+    image: Image.Image
+    progress: float
+    rate: float
+
+
+class _Source:
+    """A film's bytes and nothing else of it: without a name, from which FFmpeg would find its neighbors."""
+
+    def __init__(self, file: Any):
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+
+
+def read_film(
+    path: str, *, rate: float, max_seconds: float, max_pixels: int, max_frames: int, max_total_pixels: int
+) -> Generator[Optional[Frame], None, None]:
+    """Some frames of a film, in the order of their time; None about every half second that there is none.
+
+    What is inside of a call of FFmpeg cannot be interrupted: `Decoder.read_film` bounds that as well.
+
+    Args:
+        path: The film.
+        rate: Frames a second, at most.
+        max_seconds: Longest film.
+        max_pixels: Largest frame, width x height.
+        max_frames: Most frames that are decoded, those included that are left out.
+        max_total_pixels: Most pixels that are decoded in all.
+
+    Raises:
+        VideoError: No film, one of another kind, a damaged one, or one that is over a limit.
+        SSRNetHubError: PyAV (extra ``video``) is not installed.
+    """
+    try:
+        import av
+    except ImportError as e:
+        raise SSRNetHubError("Films are read by the extra video: pip install 'ssrnet_hub[video]'.") from e
+    name = Path(path).name
+    if Path(path).suffix.lower() not in SUFFIXES:
+        raise VideoError(f"{name} is not called like a film. {_TAKEN}: {', '.join(SUFFIXES)}.")
+
+    def refuse(url: str, flags: int, options: dict[str, str]) -> None:
+        raise VideoError(f"{name} refers to other files, which are not opened.")
+
+    options = {
+        "protocol_whitelist": "none",
+        "format_whitelist": ",".join([*_CONTAINERS, "mp4", "webm"]),
+        "codec_whitelist": ",".join(_CODECS),
+        "max_pixels": str(max_pixels),
+    }
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  as FFmpeg is to read it
+            start = file.read(12)
+            file.seek(0)
+            demuxer = next((kind for kind, magic in _CONTAINERS.items() if re.match(magic, start, re.DOTALL)), None)
+            if demuxer is None:
+                raise VideoError(f"{name} is not a film. {_TAKEN}.")
+            with av.open(_Source(file), "r", format=demuxer, options=options, io_open=refuse) as film:
+                if not film.streams.video:
+                    raise VideoError(f"{name} has no pictures in it.")
+                stream = film.streams.video[0]
+                context = stream.codec_context
+                codec = context.codec.name if context else "something unknown"
+                if codec not in _CODECS:
+                    raise VideoError(f"{name} is encoded as {codec}. Films are read in {', '.join(sorted(_CODECS))}.")
+                context.options = {"max_pixels": str(max_pixels)}
+                length = _seconds(stream.duration, stream.time_base) or _seconds(film.duration, Fraction(1, 10**6))
+                _check(name, length, stream.width * stream.height, max_seconds, max_pixels)
+                beat, last = monotonic(), None
+                packets = frames = pixels = 0
+                for packet in film.demux():
+                    if monotonic() > beat + _BEAT:
+                        beat = monotonic()
+                        yield None
+                    if packet.stream.index != stream.index:
+                        continue
+                    if codec == "mjpeg" and count_scans(bytes(packet)) > MAX_SCANS:
+                        raise VideoError(f"{name} would take too much work to decode: too many scans in a frame.")
+                    decoded = stream.decode(packet)
+                    packets, frames = packets + (packet.size > 0), frames + len(decoded)
+                    pixels += sum(frame.width * frame.height for frame in decoded)
+                    # packets whose frames are not shown are work all the same
+                    hidden = max(0, packets - frames) * context.width * context.height
+                    if max(packets, frames) > max_frames:
+                        raise VideoError(f"{name} has more than {max_frames:,} frames.")
+                    if pixels + hidden > max_total_pixels:
+                        raise VideoError(f"The frames of {name} have more than {max_total_pixels:,} pixels in all.")
+                    for frame in decoded:
+                        seconds = frame.time or 0.0
+                        _check(name, seconds, frame.width * frame.height, max_seconds, max_pixels)
+                        if last is not None and seconds < last + 0.999 / rate:
+                            continue
+                        last = seconds
+                        progress = max(0.0, min(seconds / length, 1.0)) if length else 0.0
+                        yield Frame(seconds, frame.to_image(), progress, float(stream.average_rate or 0))
+                        beat = monotonic()
+                if last is None:
+                    raise VideoError(f"{name} has no frame that can be read.")
+    except SSRNetHubError:
+        raise
+    except MemoryError as e:
+        raise VideoError(f"{name} takes more memory to decode than there is.") from e
+    except (av.error.FFmpegError, OSError, ValueError, OverflowError) as e:
+        raise VideoError(f"{name} cannot be read as a film: {getattr(e, 'strerror', None) or e}.") from e
+
+
+def _seconds(duration: Optional[int], unit: Optional[Fraction]) -> float:
+    return max(0.0, float(duration * unit)) if duration and unit else 0.0
+
+
+def _check(name: str, seconds: float, pixels: int, max_seconds: float, max_pixels: int) -> None:
+    if seconds > max_seconds:
+        raise VideoError(f"{name} is longer than {max_seconds:g} seconds.")
+    if pixels > max_pixels:
+        raise VideoError(f"The frames of {name} have {pixels:,} pixels, more than the limit of {max_pixels:,}.")

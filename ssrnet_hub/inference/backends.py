@@ -1,0 +1,208 @@
+"""What computes a model's answers: PyTorch as it is, its fused form, or ONNX Runtime. The ages are the same."""
+
+import ctypes
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
+from typing import Any
+from weakref import WeakSet
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ..errors import RuntimeUnavailableError
+from ..hub.loading import unwrap
+from ..models.fused import ANSWER, Answer, FusedSSRNet, fuse, has_fused_form, split_answer
+from ..models.ssrnet import StagewiseOutput
+from ..utils.inference_mode import inference
+
+__all__ = ["RUNTIMES", "Pixels", "Runtime", "make_runtime"]
+
+RUNTIMES = ("auto", "onnx", "torch", "eager")
+"""What `make_runtime` takes."""
+
+Runtime = Callable[..., StagewiseOutput]
+"""From pixels ``(B, H, W, in_chans)``, uint8 on the CPU, to what `SSRNet.forward_stages` answers. With
+``after_torch=True`` it is told that PyTorch found the faces just before."""
+
+_CHUNK = 16
+"""Faces at a time in PyTorch on a CPU: more of them push each other's features out of its caches."""
+
+
+class Pixels:
+    """From pictures to what a `Runtime` takes: sized and cut as the model's config says.
+
+    Args:
+        model: Made by timm or `from_pretrained`.
+    """
+
+    def __init__(self, model: nn.Module):
+        data = timm.data.resolve_input_data_config(model)
+        self._mode = "L" if data["input_size"][0] == 1 else "RGB"
+        # all of timm's transform but its end, the normalisation of a tensor
+        self._steps = timm.data.create_transform(**data, use_prefetcher=True).transforms[:-1]
+
+    def __call__(self, pictures: Iterable[Image.Image]) -> Tensor:
+        """Pixels ``(B, H, W, in_chans)``, uint8."""
+        return torch.from_numpy(np.stack([self._prepare(picture) for picture in pictures]))
+
+    def _prepare(self, picture: Image.Image) -> np.ndarray:
+        if picture.mode != self._mode:
+            picture = picture.convert(self._mode)
+        for step in self._steps:
+            picture = step(picture)
+        pixels = np.asarray(picture)
+        return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def make_runtime(model: nn.Module, kind: str = "auto") -> Runtime:
+    """Choose what computes a model's answers. It can be copied and pickled.
+
+    Args:
+        model: With ``forward_stages`` and one output, in eval mode, made by timm or `from_pretrained`. But for
+            ``"eager"`` its weights are copied: what is done to it afterwards changes nothing.
+        kind: ``"eager"``, the model as it is, compiled where `torch.compile` made it; ``"torch"``, its fused form;
+            ``"onnx"``, that in ONNX Runtime, on the CPU and in float32; ``"auto"``, the fastest of them that the model
+            and the machine have.
+
+    Raises:
+        RuntimeUnavailableError: There is no such runtime for this model here.
+    """
+    if kind not in RUNTIMES:
+        raise RuntimeUnavailableError(f"A runtime is one of {', '.join(RUNTIMES)}, not {kind!r}.")
+    given, model = model, unwrap(model)
+    like = next(model.parameters())
+    portable = like.device.type == "cpu" and like.dtype == torch.float32
+    # in less than float32 the fused form rounds otherwise than the model
+    exact = has_fused_form(model) and like.dtype in (torch.float32, torch.float64)
+    installed = all(map(find_spec, ("onnxruntime", "onnx")))
+    if kind == "auto":
+        kind = "eager" if not exact else "onnx" if portable and installed else "torch"
+    if kind == "eager":
+        return _Eager(given)
+    if not has_fused_form(model):
+        raise RuntimeUnavailableError(f"A {type(model).__name__} has no fused form: take the runtime 'eager'.")
+    if kind == "torch":
+        return _Torch(fuse(model))
+    if not installed:
+        raise RuntimeUnavailableError("ONNX Runtime is not installed: pip install 'ssrnet_hub[onnx]'.")
+    if not portable:
+        raise RuntimeUnavailableError(
+            f"ONNX Runtime is for float32 on the CPU here, not {like.dtype} on {like.device}."
+        )
+    return _Onnx(fuse(model))
+
+
+class _Eager:
+    """The model as it is, or as it was compiled."""
+
+    def __init__(self, model: Any):  # of any architecture with forward_stages
+        self._given, self._model = model, unwrap(model)
+        self._forward_stages: Callable[[Tensor], StagewiseOutput] = self._model.forward_stages
+        if self._given is not self._model:
+            # what torch.compile wraps is forward, which answers the age alone
+            self._forward_stages = self._given.dynamo_ctx(self._forward_stages)
+        data = timm.data.resolve_input_data_config(self._model)
+        self._mean, self._std = (
+            torch.tensor(data[key], dtype=torch.float32, device="cpu")[:, None, None] for key in ("mean", "std")
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Eager, (self._given,)
+
+    @inference()
+    def __call__(self, pixels: Tensor, after_torch: bool = False) -> StagewiseOutput:
+        like = next(self._model.parameters())
+        x = pixels.permute(0, 3, 1, 2).contiguous().float().div(255).sub(self._mean).div(self._std)
+        return self._forward_stages(x.to(like.device, like.dtype))
+
+
+class _Torch:
+    """The fused form in PyTorch; on a CPU traced and frozen, and for a few faces at a time."""
+
+    def __init__(self, fused: FusedSSRNet):
+        self._stage_bins, self._device = fused.stage_bins, fused.bins.device
+        self._fused = fused = fused.to(memory_format=torch.channels_last)
+        on_cpu = self._device.type == "cpu"
+        self._network: Callable[[Tensor], Answer] = _freeze(fused) if on_cpu else fused
+        self._chunk = _CHUNK if on_cpu else sys.maxsize
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Torch, (self._fused,)
+
+    @inference()
+    def __call__(self, pixels: Tensor, after_torch: bool = False) -> StagewiseOutput:
+        answers = [self._network(part.to(self._device)) for part in pixels.split(min(self._chunk, len(pixels)))]
+        whole = answers[0] if len(answers) == 1 else [torch.cat(parts) for parts in zip(*answers, strict=True)]
+        return split_answer(whole, self._stage_bins)
+
+
+def _freeze(fused: FusedSSRNet) -> Callable[[Tensor], Answer]:
+    example = torch.zeros(2, *fused.img_size, fused.in_chans, dtype=torch.uint8, device="cpu")
+    try:
+        with warnings.catch_warnings(), inference():
+            # TorchScript is on its way out of PyTorch, where nothing that needs no compiler follows it yet
+            warnings.simplefilter("ignore")
+            frozen = torch.jit.freeze(torch.jit.trace(fused, example, check_trace=False))
+            frozen(example)
+    except Exception:  # whatever a PyTorch or a Python without TorchScript raises
+        return fused
+    return frozen
+
+
+class _Onnx:
+    """The fused form in ONNX Runtime.
+
+    ``after_torch`` says that PyTorch was at work just before, whose threads wait at full speed for a while: a few faces
+    are then computed on one thread, which is done before another one gets a core.
+    """
+
+    def __init__(self, fused: FusedSSRNet):
+        from .onnx_graph import to_onnx
+
+        self._stage_bins = fused.stage_bins
+        self._model = to_onnx(fused).SerializeToString()
+        self._open()
+
+    def _open(self) -> None:
+        from .onnx_graph import open_session
+
+        self._alone, self._all = open_session(self._model, threads=1), open_session(self._model)
+        _with_threads.add(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_stage_bins": self._stage_bins, "_model": self._model}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+    def abandon(self) -> None:
+        """In a forked process, leave the sessions as they are, for good, and open others when they are needed."""
+        for session in (self._alone, self._all):
+            # one that is deleted, at the end of the process at the latest, waits forever for its threads to end
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+        self._alone = self._all = None
+
+    def __call__(self, pixels: Tensor, after_torch: bool = False) -> StagewiseOutput:
+        if self._all is None:
+            self._open()
+        session = self._alone if after_torch and len(pixels) <= 8 else self._all
+        return split_answer(session.run(ANSWER, {"pixels": pixels.numpy()}), self._stage_bins)
+
+
+_with_threads: "WeakSet[_Onnx]" = WeakSet()
+
+
+def _abandon_threads() -> None:
+    for runtime in list(_with_threads):
+        runtime.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_threads)

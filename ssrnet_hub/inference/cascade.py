@@ -1,0 +1,247 @@
+"""The cascade of MTCNN around the three networks of facenet-pytorch. The only module that knows facenet-pytorch.
+
+The first network scans the picture at several scales for candidates, the second and the third look at each candidate
+closer. The networks, scales, thresholds and rules are facenet-pytorch's; what is ours is how pixels reach the networks:
+the candidates of a stage are cut out of pictures at such scales, all of a scale at once, where facenet-pytorch resizes
+them one by one from the full picture; and a pixel's channels lie beside each other in memory.
+"""
+
+import inspect
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Optional, Union
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import nms
+
+from ..utils.inference_mode import inference
+
+__all__ = ["Cascade"]
+
+_FACTOR = 0.709
+"""From one scale to the next."""
+
+_STOCK_FACE = 20
+"""Smallest face that facenet-pytorch looks for by default, pixels. Scales are always some of the ladder that begins
+there: faces that are hard to find are found at some scales and not between them."""
+
+_THRESHOLDS = (0.6, 0.7, 0.7)
+"""Least score of a candidate after each network."""
+
+_CELL = 12
+"""Side of what the first network sees at once, pixels."""
+
+_DETAIL = 1.4
+"""Candidates are cut out of a scale at which they are at least so much larger than the network wants them: from the
+smallest scale that need not be enlarged, some hard faces are lost."""
+
+
+_CROPS_AT_ONCE = 256
+"""Candidates in one forward pass of the second and third network, at most."""
+
+_CANDIDATES_A_FACE, _LEAST_FACES = (20, 4), 50
+"""Where the number of faces is bounded, so many candidates for each go to the second and third network, the surest; as
+for so many faces at least, for a picture has candidates without any face as well. A real face brings about 6 and 3."""
+
+
+class Cascade:
+    """The three networks of MTCNN, and the way of the candidates through them.
+
+    Args:
+        device: Where they run.
+        max_faces: Faces in a picture that time is taken for; without, as many as there are.
+    """
+
+    def __init__(self, device: Union[str, torch.device] = "cpu", max_faces: Optional[int] = None):
+        self._most = [max_faces and count * max(max_faces, _LEAST_FACES) for count in _CANDIDATES_A_FACE]
+        from facenet_pytorch.models import mtcnn
+
+        self.device = torch.device(device)
+        self._pnet, self._rnet, self._onet = (
+            _load(net).eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+            for net in (mtcnn.PNet, mtcnn.RNet, mtcnn.ONet)
+        )
+
+    @property
+    def _rules(self) -> ModuleType:
+        # no attribute of the object, which could not be pickled then
+        from facenet_pytorch.models.utils import detect_face
+
+        return detect_face
+
+    @inference()
+    def search(self, pixels: Tensor, min_face: float) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """The faces in pictures of one size.
+
+        Args:
+            pixels: ``(B, 3, H, W)`` uint8, RGB.
+            min_face: Side of the smallest face that has to be found, pixels, 12 or more.
+
+        Returns:
+            For each picture boxes ``(N, 4)``, x1, y1, x2, y2 in pixels, which may reach over the edge; scores ``(N,)``;
+            landmarks ``(N, 5, 2)``.
+        """
+        levels = _Levels(pixels.to(self.device), min_face)
+        return self._confirm(levels, self._refine(levels, self._propose(levels)))
+
+    @inference()
+    def look(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the last network says of crops that are known to be about a face.
+
+        Args:
+            crops: ``(N, 3, 48, 48)`` uint8, RGB.
+
+        Returns:
+            Scores ``(N,)``; moves of the crop's corners to the face's box ``(N, 4)`` and landmarks ``(N, 5, 2)``, in
+            shares of the crop's side.
+        """
+        crops = crops.to(self.device).contiguous(memory_format=torch.channels_last)
+        moves, points, probs = self._onet(_normalise(crops))
+        return probs[:, 1], moves, _pairs(points)
+
+    def _propose(self, levels: "_Levels") -> list[Tensor]:
+        """Candidates of the first network, for each picture squares ``(N, 4)``."""
+        found = [[torch.zeros(0, 9, dtype=torch.float32, device=self.device)] for _ in range(levels.count)]
+        for scale, level in levels.scanned():
+            moves, probs = self._pnet(level)
+            boxes, pictures = self._rules.generateBoundingBox(moves, probs[:, 1], scale, _THRESHOLDS[0])
+            for number, own in enumerate(found):
+                part = boxes[pictures == number]
+                own.append(part[nms(part[:, :4], part[:, 4], 0.5)])
+        return [self._join(torch.cat(own))[: self._most[0]] for own in found]
+
+    def _join(self, boxes: Tensor) -> Tensor:
+        """The candidates of all scales, as squares, the surest first."""
+        boxes = boxes[nms(boxes[:, :4], boxes[:, 4], 0.7)]
+        sides = (boxes[:, 2:4] - boxes[:, :2]).repeat(1, 2)
+        return self._rules.rerec(boxes[:, :4] + boxes[:, 5:] * sides)
+
+    def _refine(self, levels: "_Levels", boxes: list[Tensor]) -> list[Tensor]:
+        """What the second network keeps of candidates, better placed: for each picture squares ``(N, 4)``."""
+        refined = []
+        for own, moves, probs in _ask(self._rnet, levels, boxes, 24):
+            own, moves, scores = _above(_THRESHOLDS[1], probs[:, 1], own, moves)
+            kept = nms(own, scores, 0.7)[: self._most[1]]
+            refined.append(self._rules.rerec(self._rules.bbreg(own[kept], moves[kept])))
+        return refined
+
+    def _confirm(self, levels: "_Levels", boxes: list[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """What the last network keeps of them, as `search` answers it."""
+        confirmed = []
+        for own, moves, points, probs in _ask(self._onet, levels, boxes, 48):
+            own, moves, points, scores = _above(_THRESHOLDS[2], probs[:, 1], own, moves, _pairs(points))
+            points = points * (own[:, None, 2:] - own[:, None, :2] + 1) + own[:, None, :2] - 1
+            own = self._rules.bbreg(own, moves)
+            # the one rule that torchvision lacks: overlap as a share of the smaller box
+            kept = self._rules.batched_nms_numpy(own, scores, torch.zeros_like(scores), 0.7, "Min")
+            confirmed.append((own[kept], scores[kept], points[kept]))
+        return confirmed
+
+
+class _Levels:
+    """Pictures of one size at the scales that they are looked at, each made once and when it is needed."""
+
+    def __init__(self, pixels: Tensor, min_face: float):
+        self._full = pixels.contiguous(memory_format=torch.channels_last)
+        self.count, _, self._height, self._width = pixels.shape
+        self._made: dict[float, Tensor] = {}
+        # a picture is not enlarged for what is smaller still
+        first, last = (_step(face) for face in (max(min_face, _CELL), min(self._height, self._width)))
+        ladder = [_CELL / _STOCK_FACE * _FACTOR**step for step in range(min(first, 0), last + 1)]
+        self._scanned = ladder[max(first, 0) :]
+        self._scales = [1.0, *(scale for scale in ladder if scale < 1)]
+
+    def __getitem__(self, scale: float) -> Tensor:
+        """The pictures at a scale, ``(B, 3, h, w)``, normalised."""
+        if scale not in self._made:
+            size = (int(self._height * scale + 1), int(self._width * scale + 1))
+            seen = self._full if scale == 1 else F.interpolate(self._full, size, mode="bilinear", antialias=True)
+            self._made[scale] = _normalise(seen)
+        return self._made[scale]
+
+    def scanned(self) -> Iterator[tuple[float, Tensor]]:
+        """The scales that the first network looks at, from the one where the smallest faces fill it, down."""
+        return ((scale, self[scale]) for scale in self._scanned)
+
+    def cut(self, picture: int, boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """Cut boxes out of a picture; what its edge leaves of one is stretched to a square.
+
+        Args:
+            picture: Its number.
+            boxes: ``(N, 4)``, pixels.
+            side: Of the crops.
+
+        Returns:
+            The boxes that are not outside of the picture, ``(M, 4)``, and their crops ``(M, 3, side, side)``.
+        """
+        size = boxes.new_tensor([self._width, self._height])
+        # as facenet-pytorch has it, the first pixel is number 1, and the last is part of the box
+        corners = torch.cat([boxes[:, :2].trunc().clamp(min=1) - 1, boxes[:, 2:].trunc().minimum(size)], 1)
+        inside = (corners[:, 2:] > corners[:, :2]).all(1)
+        boxes, corners = boxes[inside], corners[inside]
+        sides = (corners[:, 2:] - corners[:, :2]).amax(1, keepdim=True)
+        enough = sides * boxes.new_tensor(self._scales) >= _DETAIL * side
+        numbers = enough.sum(1).clamp(min=1) - 1
+        crops = boxes.new_empty(len(boxes), side, side, 3).permute(0, 3, 1, 2)
+        for number in numbers.unique().tolist():
+            members = numbers == number
+            level = self[self._scales[number]][picture : picture + 1]
+            crops[members] = _sample(level, corners[members] / size.repeat(2), side)
+        return boxes, crops
+
+
+def _load(net: type[nn.Module]) -> nn.Module:
+    """One of facenet-pytorch's networks with its weights, in their precision, which need not be the default dtype."""
+    file = Path(inspect.getfile(net)).parents[1] / "data" / f"{net.__name__.lower()}.pt"
+    weights = torch.load(file, map_location="cpu", weights_only=True)
+    network = net(pretrained=False)
+    network.load_state_dict({name: value.contiguous() for name, value in weights.items()}, assign=True)
+    return network
+
+
+def _step(face: float) -> int:
+    """How far down the ladder a face of this side fills what the first network sees, or a little more than that."""
+    return math.floor(math.log(_STOCK_FACE / face, _FACTOR) + 1e-9)
+
+
+def _sample(level: Tensor, corners: Tensor, side: int) -> Tensor:
+    """Parts of a picture ``(1, 3, h, w)``, their corners in shares of it, resized to ``(N, 3, side, side)``."""
+    # two points a pixel of the crop, either way, so that none of the picture is skipped
+    middles = (torch.arange(2 * side, dtype=corners.dtype, device=corners.device) + 0.5) / (2 * side)
+    x, y = (corners[:, i, None] + (corners[:, i + 2, None] - corners[:, i, None]) * middles for i in (0, 1))
+    shape = (len(corners), 2 * side, 2 * side)
+    grid = torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], -1) * 2 - 1
+    crops = F.grid_sample(level.expand(len(corners), -1, -1, -1), grid, padding_mode="border", align_corners=False)
+    # the mean of each four, in a quarter of the time that a pooling layer takes
+    rows = crops[:, :, ::2] + crops[:, :, 1::2]
+    return (rows[..., ::2] + rows[..., 1::2]) / 4
+
+
+def _normalise(pixels: Tensor) -> Tensor:
+    return (pixels.float() - 127.5) / 128
+
+
+def _pairs(points: Tensor) -> Tensor:
+    """Landmarks as the last network answers them, five x and five y, as ``(N, 5, 2)``."""
+    return points.view(-1, 2, 5).transpose(1, 2)
+
+
+def _above(threshold: float, scores: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    """The rows of tensors whose score is above a threshold, and these scores."""
+    kept = scores > threshold
+    return (*(other[kept] for other in others), scores[kept])
+
+
+def _ask(network: nn.Module, levels: _Levels, boxes: list[Tensor], side: int) -> Iterator[tuple[Tensor, ...]]:
+    """What a network says of the boxes in each picture: those that are not outside of it, and the answers."""
+    cuts = [levels.cut(picture, own, side) for picture, own in enumerate(boxes)]
+    crops = torch.cat([crops for _, crops in cuts])
+    # of none at all the networks can make nothing: they are asked about an empty one, which is left out again
+    asked = crops if len(crops) else crops.new_zeros(1, *crops.shape[1:])
+    parts = zip(*map(network, asked.split(_CROPS_AT_ONCE)), strict=True)
+    answers = [torch.cat(part)[: len(crops)].split([len(own) for own, _ in cuts]) for part in parts]
+    return zip((own for own, _ in cuts), *answers, strict=True)

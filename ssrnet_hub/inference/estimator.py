@@ -1,0 +1,392 @@
+"""From a photo to the age of every face in it."""
+
+import json
+import math
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from itertools import repeat
+from typing import Any, NamedTuple, Optional, Union
+
+import torch
+from PIL import Image
+from torch import nn
+
+from ..errors import ArchitectureError, BoxError, ConfigError, PhotoError
+from ..hub.loading import DIGEST_KEY, from_pretrained, get_extras, move_model, unwrap
+from ..images.alignment import Box, Framing, Landmarks
+from ..images.loading import MAX_PIXELS, Photo, by_pixels, load_photo
+from ..models.cost import faces_at_once
+from ..models.pretrained import FEMALE_MALE
+from ..models.ssrnet import StagewiseOutput
+from ..utils.forks import reset_threads_after_fork
+from .backends import Pixels, make_runtime
+from .detector import Detection, Detector, MTCNNDetector
+from .intervals import Intervals
+from .reliability import Reliability, describe_answer
+from .stages import Stage, explain, split_stages
+
+__all__ = ["AgeEstimator", "Face"]
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face and its age.
+
+    Attributes:
+        age: Years, clamped to the range [0, V] of the weights; NaN where ``raw_age`` is.
+        raw_age: Years, as the network answered.
+        in_range: Whether the network's answer was within [0, V].
+        V: Range of the weights, years.
+        box: x1, y1, x2, y2 in pixels of the upright photo; None for a crop that was not searched.
+        landmarks: Left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them; x, y in
+            pixels; None where they were not found or not looked for.
+        score: How sure the detector is that this is a face, in [0, 1]; None for a crop that was not searched.
+        aligned: Whether the face was brought by its landmarks to the frame that the weights want. False where there
+            are none, for crops taken as they are, and with weights that want the box alone.
+        gender_score: From 0, female, to 1, male, clamped to that, as the gender weights see the face; None without.
+            Weights whose own score runs the other way, as the authors' of MORPH2, are turned round.
+        stages: How the network got to ``raw_age``: the contributions of its stages add up to it.
+        crop: What the network looked at, before it was scaled to its input.
+        intervals: What the weights' calibration knows of errors, for `interval`; None without one.
+        reliability: What it knows of faces, for ``oddness`` and ``reliable``; None without one.
+    """
+
+    age: float
+    raw_age: float
+    in_range: bool
+    V: float
+    box: Optional[Box]
+    landmarks: Optional[Landmarks]
+    score: Optional[float]
+    aligned: bool
+    gender_score: Optional[float]
+    stages: tuple[Stage, ...]
+    crop: Image.Image = field(repr=False, compare=False)
+    intervals: Optional[Intervals] = field(default=None, repr=False, compare=False)
+    reliability: Optional[Reliability] = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def oddness(self) -> Optional[float]:
+        """How unlike a face the crop is, and what the network said of it: about 1 for an ordinary face; see
+        `Reliability`. None with weights that carry no calibration.
+        """
+        return None if self.reliability is None else self.reliability.score(describe_answer(self.stages, self.crop))
+
+    @property
+    def reliable(self) -> Optional[bool]:
+        """False where ``oddness`` is above a threshold that one face in a hundred exceeds: do not trust the age then.
+        None with weights that carry no calibration.
+        """
+        return None if self.oddness is None else self.oddness <= self.reliability.threshold
+
+    def interval(self, level: float = 0.9) -> Optional[tuple[float, float]]:
+        """Between which ages the true one lies in a share ``level`` of the cases, for faces like those of training.
+
+        Returns:
+            Lower and upper end, years, within [0, V]; None with weights that carry no calibration, or where the age is
+            no number.
+
+        Raises:
+            ValueError: ``level`` is not between 0 and 1, or nearer to 1 than the calibration tells.
+        """
+        if self.intervals is None or math.isnan(self.age):
+            return None
+        half = self.intervals.half_width(self.age, level)
+        return max(self.age - half, 0.0), min(self.age + half, self.V)
+
+    def explain(self) -> str:
+        """The stages in words: ``stage 1 says 23.1, stage 2 adds 5.0, stage 3 adds 0.4: 28.5 years``."""
+        said = explain(self.stages)
+        return (
+            said if self.in_range or math.isnan(self.raw_age) else f"{said}, out of range and shown as {self.age:.1f}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the crop, as plain numbers, lists and None; None also for what is not a finite number.
+
+        ``interval`` is that of the level 0.9.
+        """
+        left_out = ("crop", "stages", "intervals", "reliability")
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
+        trust = {"interval": self.interval(), "oddness": self.oddness, "reliable": self.reliable}
+        return _plain({**values, **trust, "stages": [asdict(stage) for stage in self.stages]})
+
+    def to_json(self, **kwargs: Any) -> str:
+        """`to_dict` as JSON; ``kwargs`` as for `json.dumps`."""
+        return json.dumps(self.to_dict(), **kwargs)
+
+
+class AgeEstimator:
+    """Finds the faces in photos and tells their ages.
+
+        est = AgeEstimator()
+        for face in est("photo.jpg"):
+            print(face.age, face.explain())
+
+    It can be copied, pickled and sent to other processes. In a forked one PyTorch works on a single thread.
+
+    Args:
+        model: A name, folder or repository for `from_pretrained`, or a model, such as `torch.compile` made of one; by
+            default the embedded weights.
+        detector: What finds the faces; `MTCNNDetector` by default.
+        device: Where the models and the default detector run; by default where the model is, or the CPU.
+        gender: Weights of gender, as ``model``; without them `Face.gender_score` is None.
+        framing: How faces are cut out for the model; by default as its weights' config says, or, with a warning where
+            nothing does, as for the embedded weights.
+        max_pixels: Largest photo that is decoded, width x height.
+        min_face: Of the default detector, the smallest face that has to be found, see `MTCNNDetector`.
+        runtime: What computes the ages, which are the same: ``"auto"``, the fastest there is; ``"onnx"``, ONNX Runtime
+            (extra ``onnx``); ``"torch"``; or ``"eager"``, the model as it is. But for ``"eager"`` the estimator has a
+            copy of the model's weights.
+
+    Raises:
+        SSRNetHubError: A model could not be loaded, see `from_pretrained`, or there is no such device or runtime.
+        ArchitectureError: A model of gender was given for one of age, or the other way round.
+
+    Attributes:
+        batch_size: Faces in one forward pass, at most; the fewer the more memory the model takes for one.
+    """
+
+    def __init__(
+        self,
+        model: Union[str, os.PathLike, nn.Module, None] = None,
+        detector: Optional[Detector] = None,
+        device: Union[str, torch.device, None] = None,
+        *,
+        gender: Union[str, os.PathLike, nn.Module, None] = None,
+        framing: Optional[Framing] = None,
+        max_pixels: int = MAX_PIXELS,
+        min_face: Optional[float] = None,
+        runtime: str = "auto",
+    ):
+        reset_threads_after_fork()
+        self._age = _Network(model, device, framing, runtime)
+        self.model, self.framing, self.device = self._age.model, self._age.framing, self._age.device
+        self._gender = None if gender is None else _Network(gender, self.device, None, runtime)
+        if self.model.V == 1:
+            raise ArchitectureError(
+                "These weights tell gender, not age: pass them as gender= (--gender of the command)."
+            )
+        if self._gender and self._gender.model.V != 1:
+            raise ArchitectureError(f"gender= takes weights of gender, whose V is 1, not {self._gender.model.V:g}.")
+        self.batch_size = min(faces_at_once(network.model) for network in (self._age, self._gender) if network)
+        self._intervals, self._reliability = _read_calibration(self.model)
+        self._gender_ends = self._gender and _read_ends(self._gender.model)
+        self.detector = MTCNNDetector(min_face=min_face, device=self.device) if detector is None else detector
+        self.max_pixels = max_pixels
+        self._locator: Optional[MTCNNDetector] = None
+
+    def __call__(self, photo: Photo, boxes: Optional[Iterable[Sequence[float]]] = None) -> list[Face]:
+        """The faces in a photo, the largest first, or those in your own boxes, in their order.
+
+        Args:
+            photo: What `load_photo` takes: a path, bytes, a PIL image, an RGB array ``(H, W, 3)`` or a tensor
+                ``(3, H, W)``.
+            boxes: x1, y1, x2, y2 of each face in pixels of the upright photo, ``(N, 4)``; nothing is searched then but
+                the landmarks in each.
+
+        Raises:
+            PhotoError: The photo cannot be read; `PhotoTooLargeError` where it has more than ``max_pixels``.
+            BoxError: A box is not four numbers, has no area or lies outside of the photo.
+        """
+        return self.batch([photo], None if boxes is None else [boxes])[0]
+
+    def batch(
+        self, photos: Iterable[Photo], boxes: Optional[Iterable[Optional[Iterable[Sequence[float]]]]] = None
+    ) -> list[list[Face]]:
+        """The faces in each of several photos; as calling the estimator on each, in fewer forward passes.
+
+        Args:
+            photos: As for a call.
+            boxes: For each photo its boxes, as for a call, or None to search it.
+
+        Raises:
+            PhotoError: One of the photos cannot be read.
+            BoxError: One of the boxes is none.
+            ValueError: There are not as many lists of boxes as photos.
+        """
+        _assert_several(photos)
+        reset_threads_after_fork()
+        found: list[_Cut] = []
+        counts = []
+        images = (load_photo(photo, self.max_pixels) for photo in photos)
+        for part in by_pixels(zip(images, repeat(None) if boxes is None else boxes, strict=boxes is not None)):
+            searched = iter(self._detect([image for image, own in part if own is None]))
+            for image, own in part:
+                detections = next(searched) if own is None else self._locate(image, _to_boxes(own, image.size))
+                found += [self._cut(image, detection) for detection in detections]
+                counts.append(len(detections))
+        faces = iter(self._estimate(found))
+        return [[next(faces) for _ in range(count)] for count in counts]
+
+    def crops(self, crops: Iterable[Photo], align: bool = False) -> list[Face]:
+        """The ages of faces that are already cut out, one each.
+
+        Args:
+            crops: What `load_photo` takes, one face each.
+            align: Look for the face in each crop and bring it to the frame that the weights want; where none is found,
+                the crop is taken as it is. Without, all are: they have to be in that frame (`framing`).
+
+        Raises:
+            PhotoError: One of the crops cannot be read.
+        """
+        _assert_several(crops)
+        reset_threads_after_fork()
+        images = (load_photo(crop, self.max_pixels) for crop in crops)
+        return self._estimate([self._find(image) if align else _Cut(image, image) for image in images])
+
+    def _detect(self, images: list[Image.Image]) -> list[list[Detection]]:
+        batch = getattr(self.detector, "batch", None)
+        return batch(images) if batch else [self.detector(image) for image in images]
+
+    def _locate(self, image: Image.Image, boxes: list[Box]) -> list[Detection]:
+        if not hasattr(self.detector, "locate") and self._locator is None:
+            self._locator = MTCNNDetector(device=self.device)
+        return (self._locator or self.detector).locate(image, boxes)
+
+    def _find(self, crop: Image.Image) -> "_Cut":
+        """The one face of a crop."""
+        found = self.detector(crop)[:1]
+        whole = (0.0, 0.0, float(crop.width), float(crop.height))
+        # where a face fills its picture the search misplaces the landmarks: they are looked for again in its box
+        located = self._locate(crop, [found[0].box if found else whole])
+        best = next((face for face in (*located, *found) if face.landmarks is not None), None)
+        return _Cut(crop, crop) if best is None else self._cut(crop, best)
+
+    def _cut(self, image: Image.Image, detection: Detection) -> "_Cut":
+        crop = self.framing.crop(image, detection.box, detection.landmarks)
+        for_gender = self._gender and self._gender.framing.crop(image, detection.box, detection.landmarks)
+        return _Cut(crop, for_gender, detection)
+
+    def _estimate(self, cuts: Sequence["_Cut"]) -> list[Face]:
+        faces: list[Face] = []
+        for start in range(0, len(cuts), self.batch_size):
+            part = cuts[start : start + self.batch_size]
+            output = self._age([cut.crop for cut in part], part[0].detection is not None)
+            scores = self._gender_scores([cut.for_gender for cut in part]) if self._gender else repeat(None)
+            faces += map(self._face, part, output.age[:, 0].tolist(), split_stages(output.stages), scores)
+        return faces
+
+    def _gender_scores(self, crops: list[Image.Image]) -> list[float]:
+        scores = self._gender(crops, found=True).age[:, 0].clamp(0, 1)
+        return (scores if self._gender_ends == FEMALE_MALE else 1 - scores).tolist()
+
+    def _face(self, cut: "_Cut", raw_age: float, stages: tuple[Stage, ...], gender_score: Optional[float]) -> Face:
+        age = min(max(raw_age, 0.0), self.model.V)
+        found = cut.detection
+        return Face(
+            age=age,
+            raw_age=raw_age,
+            in_range=age == raw_age,
+            V=self.model.V,
+            box=found and found.box,
+            landmarks=found and found.landmarks,
+            score=found and found.score,
+            aligned=found is not None and found.landmarks is not None and self.framing.template is not None,
+            gender_score=gender_score,
+            stages=stages,
+            crop=cut.crop,
+            intervals=self._intervals,
+            reliability=self._reliability,
+        )
+
+
+class _Cut(NamedTuple):
+    """A face cut out for the networks, and where it was found, if it was searched."""
+
+    crop: Image.Image
+    for_gender: Optional[Image.Image]
+    detection: Optional[Detection] = None
+
+
+class _Network:
+    """A model with what its weights want to see."""
+
+    def __init__(
+        self,
+        model: Union[str, os.PathLike, nn.Module, None],
+        device: Union[str, torch.device, None],
+        framing: Optional[Framing],
+        runtime: str,
+    ):
+        given = model.eval() if isinstance(model, nn.Module) else from_pretrained(model)
+        self.model = unwrap(given)
+        if not hasattr(self.model, "forward_stages") or getattr(self.model, "num_classes", 1) != 1:
+            raise ArchitectureError(
+                f"An estimator needs an age model of this package with one output, not this {type(self.model).__name__}"
+                f" with {getattr(self.model, 'num_classes', 'no')} outputs."
+            )
+        if getattr(self.model, "in_chans", 3) not in (1, 3):
+            raise ArchitectureError(f"Pictures have 1 or 3 channels, and this model takes {self.model.in_chans}.")
+        if device is not None:
+            move_model(self.model, device)
+        self.device = next(self.model.parameters()).device
+        if framing is None:
+            config = get_extras(self.model).get("framing")
+            if config is None:
+                warnings.warn(
+                    "Nothing says how faces are cut out for this model: they are aligned as for the embedded weights. "
+                    "Load it by from_pretrained, which reads it from the config, or pass framing=.",
+                    stacklevel=3,
+                )
+            framing = Framing() if config is None else Framing.from_dict(config)
+        self.framing = framing
+        self._pixels, self._runtime = Pixels(self.model), make_runtime(given, runtime)
+
+    def __call__(self, crops: Iterable[Image.Image], found: bool) -> StagewiseOutput:
+        """Ages of crops; ``found`` says that they were just cut out of photos that faces were looked for in."""
+        return self._runtime(self._pixels(crops), after_torch=found)
+
+
+def _read_calibration(model: nn.Module) -> tuple[Optional[Intervals], Optional[Reliability]]:
+    """What the config of a model's weights knows of errors and of faces; None where it says nothing."""
+    calibration = get_extras(model).get("calibration")
+    if calibration is None:
+        return None, None
+    if not isinstance(calibration, dict) or calibration.keys() - {DIGEST_KEY} != {"intervals", "reliability"}:
+        raise ConfigError(f"The calibration in config.json is not understood: {calibration!r:.200}")
+    return Intervals.from_dict(calibration["intervals"]), Reliability.from_dict(calibration["reliability"])
+
+
+def _read_ends(model: nn.Module) -> tuple[str, str]:
+    """Who is at 0 and who at 1 of a model's score of gender."""
+    ends = get_extras(model).get("ends", FEMALE_MALE)
+    if ends not in (list(FEMALE_MALE), list(FEMALE_MALE[::-1]), FEMALE_MALE):
+        raise ConfigError(f"The ends of the score in config.json are not female and male: {ends!r:.200}")
+    return tuple(ends)
+
+
+def _to_boxes(boxes: Iterable[Sequence[float]], size: tuple[int, int]) -> list[Box]:
+    """Check boxes that a person gave."""
+    if isinstance(boxes, str) or not isinstance(boxes, Iterable):
+        raise BoxError(f"Boxes are a list of x1, y1, x2, y2, not {boxes!r:.200}.")
+    checked = []
+    for box in boxes:
+        try:
+            x1, y1, x2, y2 = map(float, box)
+        except (TypeError, ValueError, OverflowError) as e:
+            raise BoxError(f"A box is four numbers x1, y1, x2, y2, not {box!r:.200}.") from e
+        if not all(map(math.isfinite, (x1, y1, x2, y2))):
+            raise BoxError(f"A box is four numbers x1, y1, x2, y2, not {box!r:.200}.")
+        if not (x1 < x2 and y1 < y2):
+            raise BoxError(f"The box {x1:g}, {y1:g}, {x2:g}, {y2:g} has no area: x1, y1, x2, y2 are two corners.")
+        if x2 <= 0 or y2 <= 0 or x1 >= size[0] or y1 >= size[1]:
+            raise BoxError(f"The box {x1:g}, {y1:g}, {x2:g}, {y2:g} lies outside of the photo of {size[0]}x{size[1]}.")
+        checked.append((x1, y1, x2, y2))
+    return checked
+
+
+def _assert_several(photos: Any) -> None:
+    if isinstance(photos, (str, bytes, os.PathLike, Image.Image)) or hasattr(photos, "read"):
+        raise PhotoError(f"Several pictures are taken here, as a list, not one {type(photos).__name__}: put it in [ ].")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,127 @@
+"""Whether an answer can be trusted: how much a crop, and what the network said of it, are like faces."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import CalibrationError, ConfigError
+from ..utils.untrusted import checked, listing, number, record
+from .stages import Stage
+
+__all__ = ["Reliability", "describe_answer", "fit_reliability"]
+
+_SHRINKAGE = 0.1
+"""Share of the covariances that is left out, so that few faces and parts that never move do no harm."""
+
+_FLAGGED = 0.01
+"""Share of faces whose answers are called unreliable."""
+
+_SIDE = 64
+
+_MOST = 1000
+"""Numbers that describe an answer, at most."""
+
+_FIELDS = record(
+    {
+        "mean": listing(number(-1e6, 1e6), 1, _MOST),
+        "precision": listing(listing(number(-1e12, 1e12), 1, _MOST), 1, _MOST),
+        "threshold": number(0, 1e9),
+    },
+    closed=False,
+)
+
+
+def describe_answer(stages: Sequence[Stage], crop: Image.Image) -> np.ndarray:
+    """What tells a face from what is none: p, eta and delta of the stages, and how sharp and rich the crop is.
+
+    Returns:
+        ``(D,)``: of each stage p, eta and delta, then the logarithms of the mean absolute second difference and of the
+        standard deviation of the grey crop at 64x64 pixels.
+    """
+    grey = np.asarray(crop.convert("L").resize((_SIDE, _SIDE)), float)
+    middle = grey[1:-1, 1:-1]
+    edges = 4 * middle - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
+    said = [value for stage in stages for value in (*stage.p, *stage.eta, stage.delta)]
+    return np.array([*said, np.log(np.abs(edges).mean() + 0.5), np.log(grey.std() + 2)])
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """A normal distribution of `describe_answer` over faces.
+
+    The score of a face is its Mahalanobis distance from the mean, as the root of the mean over the D directions: about
+    1 for an ordinary face, and larger for what is unlike one.
+
+    Attributes:
+        mean: ``(D,)``.
+        precision: Inverse of the covariance, ``(D, D)``.
+        threshold: Score above which an answer is called unreliable.
+    """
+
+    mean: tuple[float, ...]
+    precision: tuple[tuple[float, ...], ...]
+    threshold: float
+
+    def score(self, description: np.ndarray) -> float:
+        """How unlike a face, 0 or more; infinite where the network gave no number.
+
+        Raises:
+            ConfigError: This was learned of a model with other stages.
+        """
+        if len(description) != len(self.mean):
+            raise ConfigError(f"The reliability in config.json is of {len(self.mean)} numbers, not {len(description)}.")
+        if not np.isfinite(description).all():
+            return float("inf")
+        away = description - np.array(self.mean)
+        return float(np.sqrt(max(away @ np.array(self.precision) @ away, 0.0) / len(away)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes as JSON has them."""
+        return {
+            "mean": list(self.mean),
+            "precision": [list(row) for row in self.precision],
+            "threshold": self.threshold,
+        }
+
+    @classmethod
+    def from_dict(cls, config: Any) -> "Reliability":
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ConfigError: Something is missing or out of bounds.
+        """
+        fields = checked("In config.json, reliability", _FIELDS, config)
+        mean, precision = fields["mean"], fields["precision"]
+        if {len(mean)} != {len(precision), *map(len, precision)}:
+            raise ConfigError("The reliability in config.json has no square precision of as many rows as the mean.")
+        return cls(mean, precision, fields["threshold"])
+
+
+def fit_reliability(descriptions: Sequence[np.ndarray]) -> Reliability:
+    """Learn what faces are like from faces, of which the threshold flags one in a hundred.
+
+    Args:
+        descriptions: What `describe_answer` says of each; of faces that the weights were not trained on.
+
+    Raises:
+        CalibrationError: There are fewer than 100.
+    """
+    x = np.stack(list(descriptions)) if len(descriptions) else np.zeros((0, 1))
+    if len(x) < 100:
+        raise CalibrationError(f"A calibration takes 100 faces or more, not {len(x)}.")
+    # of faces that it was learned from the distances are too small to tell what is usual for others
+    halves = x[::2], x[1::2]
+    scores = [_learn(learn).score(row) for learn, others in (halves, halves[::-1]) for row in others]
+    learned = _learn(x)
+    return Reliability(learned.mean, learned.precision, round(float(np.quantile(scores, 1 - _FLAGGED)), 4))
+
+
+def _learn(x: np.ndarray) -> Reliability:
+    covariance = np.cov(x.T)
+    variances = np.diag(np.diag(covariance)) + 1e-6 * np.eye(len(covariance))
+    precision = np.linalg.inv((1 - _SHRINKAGE) * covariance + _SHRINKAGE * variances)
+    mean, *rows = (tuple(float(f"{value:.6g}") for value in row) for row in (x.mean(0), *precision))
+    return Reliability(mean, tuple(rows), 0.0)

@@ -1,0 +1,64 @@
+"""The stages that led to the age of one face, as numbers and as a sentence."""
+
+import math
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+from ..models.ssrnet import StageOutput
+
+__all__ = ["Stage", "explain", "rounded_contributions", "split_stages"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the soft stagewise regression for one face; the names are the paper's.
+
+    Attributes:
+        p: Weight of each bin, >= 0; need not sum to 1.
+        eta: Shift of each bin, in bins, in (-1, 1).
+        delta: Change of the number of bins, as a share of it, in (-1, 1).
+        width: Width of a bin, years.
+        contribution: What the stage adds to the age, years.
+    """
+
+    p: tuple[float, ...]
+    eta: tuple[float, ...]
+    delta: float
+    width: float
+    contribution: float
+
+
+def split_stages(stages: list[StageOutput]) -> list[tuple[Stage, ...]]:
+    """What `SSRNet.forward_stages` answers for a batch, as one tuple of stages a face."""
+    columns = [
+        [
+            Stage(tuple(p), tuple(eta), delta, width, contribution)
+            for p, eta, delta, width, contribution in zip(
+                stage.p.tolist(),
+                stage.eta.tolist(),
+                stage.delta[:, 0].tolist(),
+                stage.width[:, 0].tolist(),
+                stage.contribution[:, 0].tolist(),
+                strict=True,
+            )
+        ]
+        for stage in stages
+    ]
+    return list(zip(*columns, strict=True))
+
+
+def rounded_contributions(stages: tuple[Stage, ...]) -> list[float]:
+    """The contributions to a tenth of a year, such that they add up to the rounded age; each is off by 0.1 at most."""
+    totals = [0.0, *(round(total, 1) for total in accumulate(stage.contribution for stage in stages))]
+    # adding 0.0 makes a negative zero an ordinary one
+    return [round(after - before, 1) + 0.0 for before, after in pairwise(totals)]
+
+
+def explain(stages: tuple[Stage, ...]) -> str:
+    """The stages in words: ``stage 1 says 23.1, stage 2 adds 5.0, stage 3 adds 0.4: 28.5 years``."""
+    if math.isnan(sum(stage.contribution for stage in stages)):
+        return "the network gave no number: a stage's bins grew without bound"
+    first, *others = rounded_contributions(stages)
+    parts = [f"stage 1 says {first:.1f}"]
+    parts += [f"stage {k} {'adds' if c >= 0 else 'takes'} {abs(c):.1f}" for k, c in enumerate(others, start=2)]
+    return f"{', '.join(parts)}: {sum((first, *others)):.1f} years"

@@ -1,0 +1,96 @@
+"""Faces through a film: who is who from frame to frame, and how old they look, smoothed over time."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from ..errors import SSRNetHubError
+from .estimator import AgeEstimator, Face
+
+__all__ = ["AgeTracker", "Sighting"]
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A person in a frame.
+
+    Attributes:
+        person: Number of the person, from 1, the same in all frames.
+        face: As `AgeEstimator` answered it for this frame alone.
+        age: The person's age, smoothed over the frames so far, years.
+    """
+
+    person: int
+    face: Face
+    age: float
+
+
+@dataclass
+class _Memory:
+    """A mean of ages in which older ones fade."""
+
+    number: int
+    seconds: float
+    total: float = 0.0
+    weight: float = 0.0
+
+    def add(self, age: float, seconds: float, memory: float) -> float:
+        fade = math.exp(-max(seconds - self.seconds, 0) / memory)
+        self.total, self.weight, self.seconds = fade * self.total + age, fade * self.weight + 1, seconds
+        return self.total / self.weight
+
+
+class AgeTracker:
+    """Follows the faces of one film, by ByteTrack.
+
+    Args:
+        estimator: What finds the faces in each frame and tells their ages.
+        memory: After so many seconds an age counts a third in the mean.
+        patience: A person who is not seen for so many seconds is another one when seen again.
+
+    Raises:
+        SSRNetHubError: The library trackers (extra ``video``) is not installed.
+    """
+
+    def __init__(self, estimator: AgeEstimator, memory: float = 2.0, patience: float = 1.0):
+        try:
+            from trackers import ByteTrackTracker
+        except ImportError as e:
+            raise SSRNetHubError("Faces are followed by the extra video: pip install 'ssrnet_hub[video]'.") from e
+        self._estimator, self._memory = estimator, memory
+        # it counts its patience in frames of the rate that it is told
+        self._tracker = ByteTrackTracker(
+            lost_track_buffer=round(30 * patience), frame_rate=30.0, minimum_consecutive_frames=1
+        )
+        self._people: dict[int, _Memory] = {}
+
+    def __call__(self, frame: Image.Image, seconds: float) -> list[Sighting]:
+        """The people in the next frame, the largest face first; a face is one of a person once it was seen twice.
+
+        Args:
+            frame: An upright RGB picture.
+            seconds: When it is shown, seconds; later than the frame before.
+
+        Raises:
+            PhotoError: The frame is too large for the estimator.
+        """
+        from supervision import Detections
+
+        faces = self._estimator(frame)
+        found = Detections(
+            xyxy=np.array([face.box for face in faces], np.float32).reshape(-1, 4),
+            confidence=np.array([face.score for face in faces], np.float32),
+            class_id=np.zeros(len(faces), int),
+            data={"index": np.arange(len(faces))},
+        )
+        known = self._tracker.update(found, timestamp=seconds)
+        tracks = () if known.tracker_id is None else known.tracker_id
+        sightings = {}
+        for index, track in zip(known.data.get("index", ()), tracks, strict=True):
+            face = faces[int(index)]
+            if track >= 0 and math.isfinite(face.age):
+                person = self._people.setdefault(int(track), _Memory(len(self._people) + 1, seconds))
+                sightings[int(index)] = Sighting(person.number, face, person.add(face.age, seconds, self._memory))
+        return [sightings[index] for index in sorted(sightings)]

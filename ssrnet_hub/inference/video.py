@@ -1,0 +1,157 @@
+"""Films in, films with boxes and ages out."""
+
+import os
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any, NamedTuple, Optional, Union
+
+from ..errors import OutputError, SSRNetHubError, VideoError
+from ..images.decoding import Decoder
+from ..images.loading import MAX_PIXELS
+from ..images.videos import Frame
+from ..utils.io import replace_file
+from .estimator import AgeEstimator
+from .tracking import AgeTracker, Sighting
+from .visualization import draw_people
+
+__all__ = ["Moment", "annotate_frames", "annotate_video"]
+
+
+class Moment(NamedTuple):
+    """A frame that was looked at.
+
+    Attributes:
+        seconds: When it is shown.
+        people: Who is in it, the largest face first.
+        progress: How much of the film is done by now, in [0, 1]; 0 where the film does not say its length.
+    """
+
+    seconds: float
+    people: list[Sighting]
+    progress: float
+
+
+def annotate_video(
+    source: Union[str, os.PathLike],
+    target: Union[str, os.PathLike, None],
+    estimator: AgeEstimator,
+    *,
+    max_seconds: float = 600.0,
+    max_pixels: int = MAX_PIXELS,
+    max_frames: int = 150_000,
+    max_total_pixels: int = 500_000_000_000,
+    timeout: Optional[float] = None,
+    rate: float = 10.0,
+    decoder: Optional[Decoder] = None,
+) -> list[Moment]:
+    """Write a copy of a film with boxes, numbers of people and their smoothed ages, without its sound.
+
+    The film is decoded in another process, which nothing in the film keeps from ending.
+
+    Args:
+        source: An MP4, MOV, WebM, MKV, AVI or MJPEG file.
+        target: The copy, MP4 with H.264; nothing is left there if it cannot be finished. None for no copy.
+        estimator: What finds faces and tells their ages.
+        max_seconds: Longest film.
+        max_pixels: Largest frame, width x height.
+        max_frames: Most frames that are decoded, those included that are left out.
+        max_total_pixels: Most pixels that are decoded in all.
+        timeout: Seconds after which the work is given up; never without.
+        rate: Frames a second that are looked at and written, at most; the others are left out.
+        decoder: What decodes the film, with limits of its own on time and memory.
+
+    Raises:
+        VideoError: No film, one of another kind, a damaged one, one that is over a limit, or ``target`` is the film
+            itself.
+        SSRNetHubError: PyAV or trackers (extra ``video``) is not installed, or the target cannot be written.
+    """
+    moments = annotate_frames(
+        source,
+        target,
+        estimator,
+        max_seconds=max_seconds,
+        max_pixels=max_pixels,
+        max_frames=max_frames,
+        max_total_pixels=max_total_pixels,
+        timeout=timeout,
+        rate=rate,
+        decoder=decoder,
+    )
+    return [moment for moment in moments if moment is not None]
+
+
+def annotate_frames(
+    source: Union[str, os.PathLike],
+    target: Union[str, os.PathLike, None],
+    estimator: AgeEstimator,
+    *,
+    max_seconds: float = 600.0,
+    max_pixels: int = MAX_PIXELS,
+    max_frames: int = 150_000,
+    max_total_pixels: int = 500_000_000_000,
+    timeout: Optional[float] = None,
+    rate: float = 10.0,
+    decoder: Optional[Decoder] = None,
+) -> Generator[Optional[Moment], None, None]:
+    """`annotate_video`, frame by frame: the copy is there once the last was taken, and not if one stops before.
+
+    While there is no frame to look at, None comes about every half second, so that one can stop.
+    """
+    name, start = Path(source).name, monotonic()
+    if target is not None and Path(source).resolve() == Path(target).resolve():
+        raise VideoError(f"The copy would replace {name} itself: name another file.")
+    frames = (decoder or Decoder()).read_film(
+        source,
+        rate=rate,
+        max_seconds=max_seconds,
+        max_pixels=max_pixels,
+        max_frames=max_frames,
+        max_total_pixels=max_total_pixels,
+    )
+    tracker = AgeTracker(estimator)
+    with closing(frames), _write_copy(target, rate) as write:
+        for frame in frames:
+            if timeout is not None and monotonic() > start + timeout:
+                raise VideoError(f"{name} takes longer than {timeout:g} seconds.")
+            if frame is None:
+                yield None
+                continue
+            people = tracker(frame.image, frame.seconds)
+            write(frame, people)
+            yield Moment(frame.seconds, people, frame.progress)
+
+
+@contextmanager
+def _write_copy(
+    target: Union[str, os.PathLike, None], rate: float
+) -> Iterator[Callable[[Frame, list[Sighting]], None]]:
+    """What writes a frame and the people in it to a copy, if there is to be one."""
+    if target is None:
+        yield lambda frame, people: None
+        return
+    try:
+        import av
+    except ImportError as e:
+        raise SSRNetHubError("Films are read by the extra video: pip install 'ssrnet_hub[video]'.") from e
+    out: Any = None
+
+    def write(frame: Frame, people: list[Sighting]) -> None:
+        nonlocal out
+        if out is None:
+            out = copy.add_stream("libx264", rate=max(1, round(min(rate, frame.rate or rate))))
+            # H.264 wants even sides
+            out.width, out.height = (side // 2 * 2 for side in frame.image.size)
+            out.pix_fmt = "yuv420p"
+        drawn = draw_people(frame.image, people)
+        copy.mux(out.encode(av.VideoFrame.from_image(drawn.crop((0, 0, out.width, out.height)))))
+
+    try:
+        with replace_file(Path(target)) as temporary, av.open(str(temporary), "w", format="mp4") as copy:
+            yield write
+            copy.mux(out.encode())
+    except SSRNetHubError:
+        raise
+    except (av.error.FFmpegError, OSError, ValueError) as e:
+        raise OutputError(f"{target} cannot be written: {getattr(e, 'strerror', None) or e}.") from e

@@ -1,0 +1,153 @@
+"""What the config.json of weights may say: types and bounds, checked before timm or a model is given any of it."""
+
+from typing import Any
+
+from ..errors import ConfigError
+from ..utils.untrusted import (
+    Check,
+    checked,
+    choice,
+    flag,
+    listing,
+    mapping,
+    number,
+    one_or_list,
+    optional,
+    record,
+    text,
+    whole,
+)
+from .cost import LIMITS, count_cost
+from .pretrained import model_arguments
+
+__all__ = ["EXTRAS_KEY", "check_config", "check_model_args", "read_training"]
+
+EXTRAS_KEY = "ssrnet_hub"
+"""Top level key of config.json under which everything stands that timm's schema has no place for."""
+
+_CHANNELS, _CLASSES, _BINS = whole(1, 16), whole(0, 1000), whole(1, 1000)
+_SIDE = whole(16, 512)
+_INPUT_SIZE = listing(whole(1, 512), 3, 3)
+_SHARE = number(0.1, 1)
+_NAMES = optional(one_or_list(text(), 0, 100))
+_POOL_SIZE = optional(one_or_list(whole(1, 512), 1, 2))
+
+_PRETRAINED_CFG: dict[str, Check] = {
+    "input_size": _INPUT_SIZE,
+    "test_input_size": optional(_INPUT_SIZE),
+    "min_input_size": optional(_INPUT_SIZE),
+    "fixed_input_size": flag,
+    "interpolation": choice("bicubic", "bilinear", "box", "hamming", "lanczos", "nearest"),
+    "crop_pct": _SHARE,
+    "test_crop_pct": optional(_SHARE),
+    "crop_mode": choice("border", "center", "squash"),
+    "mean": one_or_list(number(-1000, 1000), 1, 16),
+    "std": one_or_list(number(1e-4, 1000), 1, 16),
+    "num_classes": _CLASSES,
+    # timm would cut the first classes off
+    "label_offset": optional(whole(0, 0)),
+    "pool_size": _POOL_SIZE,
+    "test_pool_size": _POOL_SIZE,
+    "first_conv": _NAMES,
+    "classifier": _NAMES,
+    "license": optional(text(100)),
+}
+"""What is used here of timm's schema; timm itself refuses what is not in it."""
+
+_MODEL_ARGS: dict[str, Check] = {
+    "stage_bins": listing(_BINS, 1, 3),
+    "V": number(1e-3, 1000),
+    "lambda_local": number(-100, 100),
+    "lambda_d": number(-100, 100),
+    "dynamic_range": flag,
+    "deep_first": flag,
+    "layout": listing(text(20), 3, 3),
+    "chs": listing(whole(2, 2048), 1, 60),
+    "fused_chs": whole(1, 1024),
+    "pool_sizes": optional(listing(whole(1, 512), 3, 3)),
+    "hidden": optional(whole(1, 4096)),
+    "norm_eps": number(1e-12, 1),
+    "mlp_ratio": number(0.01, 1),
+    "num_classes": _CLASSES,
+    "in_chans": _CHANNELS,
+    "img_size": one_or_list(_SIDE, 2, 2),
+    "drop_rate": number(0, 1),
+}
+
+_CONFIG = record(
+    {"pretrained_cfg": record({}, _PRETRAINED_CFG, closed=False)},
+    {"num_classes": _CLASSES, EXTRAS_KEY: mapping},
+    closed=False,
+)
+
+
+def check_config(config: dict[str, Any], where: str) -> None:
+    """Check that a config has the types that timm and the models expect, and asks for a model of bounded cost.
+
+    Args:
+        config: Of an architecture of this package.
+        where: What the config is called in errors.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    checked(f"{where}: the config", _CONFIG, config)
+    cfg = config["pretrained_cfg"]
+    in_chans, *img_size = cfg.get("input_size", (3, 224, 224))
+    num_classes = config.get("num_classes", cfg.get("num_classes", 1000))
+    args = {"in_chans": in_chans, "img_size": img_size, "num_classes": num_classes}
+    check_model_args(config["architecture"], config.get("model_args", {}), where, **args)
+
+
+def check_model_args(architecture: str, model_args: Any, where: str, **defaults: Any) -> None:
+    """Check the arguments of a model's constructor, and what such a model costs.
+
+    Args:
+        architecture: One of `zoo.list_architectures`.
+        model_args: Arguments by their names.
+        where: What has them, for errors.
+        **defaults: Arguments that hold where ``model_args`` has no others; those of the architecture without.
+
+    Raises:
+        ConfigError: An argument is unknown or out of bounds, or together they ask for more than `LIMITS`.
+    """
+    known = {name: _MODEL_ARGS[name] for name in model_arguments(architecture)}
+    args = checked(f"{where}: model_args", record({}, known), model_args)
+    try:
+        cost = count_cost(architecture, **{**defaults, **args})
+    except ValueError as e:
+        raise ConfigError(f"{where} does not describe a model that can be built: {e}.") from e
+    limits = LIMITS.get(architecture, LIMITS[None])
+    for what, asked, limit in zip(_COSTS, cost, limits, strict=True):
+        if asked > limit:
+            raise ConfigError(f"{where} asks for a model of {asked:,} {what}, more than the limit of {limit:,}.")
+
+
+_COSTS = ("parameters", "multiply-adds a face", "activations a face")
+
+
+def read_training(extras: dict[str, Any]) -> dict[str, Any]:
+    """What the extras of a config say of the training, with the types that it should have; empty where they do not.
+
+    Raises:
+        ConfigError: Something of it has another type.
+    """
+    return checked("In config.json, training", optional(_check_training), extras.get("training")) or {}
+
+
+def _check_training(value: Any) -> dict[str, Any]:
+    before = optional(_check_training)
+    return record(
+        {},
+        {
+            "data": optional(text()),
+            "set_aside": optional(whole(0, 10**9)),
+            "median_age": optional(number(0, 1000)),
+            "command": optional(text(5000)),
+            "device": optional(text()),
+            "minutes": optional(number(0, 1e9)),
+            "start": before,
+            "average_of": optional(listing(_check_training, 0, 100)),
+        },
+        closed=False,
+    )(value)

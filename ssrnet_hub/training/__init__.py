@@ -1,0 +1,1 @@
+"""Learning and measuring: labels, training, averages of weights, evaluation."""

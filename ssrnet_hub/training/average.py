@@ -1,0 +1,61 @@
+"""Weights that are the mean of others: a model soup (Wortsman et al., ICML 2022)."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional, Union
+
+import torch
+
+from ..errors import ConfigError
+from ..hub.loading import from_pretrained, get_extras, save_pretrained
+from ..models.config import read_training
+from ..models.pretrained import assert_age_model
+
+__all__ = ["average_weights"]
+
+
+def average_weights(
+    weights: Sequence[Union[str, os.PathLike]], directory: Union[str, os.PathLike], *, command: Optional[str] = None
+) -> Path:
+    """Write the mean of weights that were trained from the same start.
+
+    Such runs end in one basin; its middle answers better on unlike photos than any of them, at the cost of one.
+
+    Args:
+        weights: Names or folders, as for `from_pretrained`, of one architecture, preprocessing and framing.
+        directory: Where to, as for `save_pretrained`.
+        command: What to run for the same weights, for their card.
+
+    Returns:
+        The directory.
+
+    Raises:
+        ConfigError: They are fewer than two, or not alike.
+        SSRNetHubError: Some do not load.
+    """
+    if len(weights) < 2:
+        raise ConfigError("An average is of two weights or more.")
+    models = [assert_age_model(from_pretrained(name)) for name in weights]
+    extras = [get_extras(model) for model in models]
+    mean = models[0]
+    for name, model, extra in zip(weights, models, extras, strict=True):
+        like = all(model.pretrained_cfg.get(key) == mean.pretrained_cfg.get(key) for key in _ALIKE)
+        shapes = [{key: value.shape for key, value in m.state_dict().items()} for m in (model, mean)]
+        if not like or shapes[0] != shapes[1] or extra.get("framing") != extras[0].get("framing"):
+            raise ConfigError(f"{name} and {weights[0]} are not alike: architecture, preprocessing or framing differ.")
+    states = [model.state_dict() for model in models]
+    mean.load_state_dict(
+        {
+            key: torch.stack([state[key].double() for state in states]).mean(0).to(value.dtype)
+            for key, value in states[0].items()
+        }
+    )
+    training = [read_training(extra) for extra in extras]
+    kept = {key: value for key, value in training[0].items() if key in ("data", "set_aside", "median_age")}
+    said = {**kept, "average_of": training, **({"command": command} if command else {})}
+    # what was learned of the first one's errors does not hold for the mean
+    return save_pretrained(mean, directory, training=said, calibration=None)
+
+
+_ALIKE = ("architecture", "input_size", "mean", "std", "interpolation", "crop_pct")

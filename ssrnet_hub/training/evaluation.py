@@ -1,0 +1,313 @@
+"""Weights on labelled pictures: how far off they are, for whom, and what moves their answers."""
+
+import cmath
+import io
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Optional
+
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from ..errors import LabelsError
+from ..hub.loading import get_extras
+from ..images.alignment import Box, Framing
+from ..images.loading import load_photo
+from ..inference.estimator import AgeEstimator, Face
+from ..models.config import read_training
+from ..utils.metrics import age_band, age_metrics, gender_group_metrics, gender_metrics, group_metrics, worst_group
+from .labels import Label
+
+__all__ = [
+    "LEVELS",
+    "answer_missing",
+    "find_faces",
+    "measure_ages",
+    "measure_genders",
+    "measure_intervals",
+    "measure_robustness",
+    "mirrored_ages",
+    "predicted_ages",
+    "rounded",
+    "try_boxes",
+]
+
+UTKFACE_MEDIAN_AGE = 29.0
+
+LEVELS = (0.8, 0.9, 0.95)
+"""Of the intervals that are measured."""
+
+
+def answer_missing(estimator: AgeEstimator) -> float:
+    """The age that stands for a face that was not found: the median of the training ages, years.
+
+    Weights that do not state theirs get that of UTKFace's train split.
+    """
+    median_age = read_training(get_extras(estimator.model)).get("median_age")
+    return UTKFACE_MEDIAN_AGE if median_age is None else median_age
+
+
+def find_faces(estimator: AgeEstimator, labels: Sequence[Label], detect: bool) -> list[Optional[Face]]:
+    """The face of each picture.
+
+    Args:
+        estimator: What finds them and tells their ages.
+        labels: Whose pictures.
+        detect: The pictures are photos, of which the largest face counts; otherwise chips, taken as they are.
+
+    Returns:
+        As many; None for a photo in which no face was found.
+
+    Raises:
+        PhotoError: One of the pictures cannot be read.
+    """
+    paths = [label.path for label in labels]
+    if not detect:
+        return list(estimator.crops(_progress(paths, "chips")))
+    return [_largest(estimator(path)) for path in _progress(paths, "photos")]
+
+
+def predicted_ages(estimator: AgeEstimator, faces: Sequence[Optional[Face]]) -> list[float]:
+    """The ages of faces, years; that of `answer_missing` for one that was not found."""
+    return [answer_missing(estimator) if face is None else face.age for face in faces]
+
+
+def mirrored_ages(estimator: AgeEstimator, faces: Sequence[Optional[Face]]) -> list[float]:
+    """The mean of the ages of each face and of its mirror image, years, a second forward pass; as `predicted_ages`."""
+    crops = [ImageOps.mirror(face.crop) for face in faces if face]
+    mirrored = iter(predicted_ages(estimator, estimator.crops(_progress(crops, "mirrored"))))
+    return [
+        age if face is None else (age + next(mirrored)) / 2
+        for face, age in zip(faces, predicted_ages(estimator, faces), strict=True)
+    ]
+
+
+def measure_ages(ages: Sequence[float], labels: Sequence[Label]) -> dict[str, Any]:
+    """How far ages are off, in all and by group.
+
+    Args:
+        ages: As predicted, years.
+        labels: As many.
+
+    Returns:
+        What `age_metrics` has; ``groups``, what `group_metrics` has by ``"age"`` (bands), ``"gender"`` and
+        ``"ethnicity"``, each where a label says it; ``worst_group``, the `worst_group` of each of these that has one.
+        Floats are rounded to four digits.
+    """
+    true = [label.age for label in labels]
+    figures = age_metrics(ages, true)
+    return rounded({**figures, **_by_group(labels, lambda members: group_metrics(ages, true, members))})
+
+
+def measure_intervals(faces: Sequence[Optional[Face]], labels: Sequence[Label]) -> Optional[dict[str, Any]]:
+    """How many true ages lie in the intervals of the faces found, in all and by age, and how many answers are flagged.
+
+    Args:
+        faces: As predicted; None for one that was not found.
+        labels: As many.
+
+    Returns:
+        By `LEVELS` ``coverage`` and mean ``width``, years; ``bands``, the coverage of the level 0.9 by true age;
+        ``flagged``, the share of faces called unreliable, and ``mae_reliable``, the MAE of the others, years. None
+        where the weights carry no calibration.
+    """
+    found = [(face, label.age) for face, label in zip(faces, labels, strict=True) if face and face.interval()]
+    if not found:
+        return None
+
+    def cover(members: list[tuple[Face, float]], level: float) -> dict[str, float]:
+        ends = [(*face.interval(level), age) for face, age in members]
+        inside = [low <= age <= high for low, high, age in ends]
+        return {"coverage": float(np.mean(inside)), "width": float(np.mean([high - low for low, high, _ in ends]))}
+
+    bands: dict[str, list[tuple[Face, float]]] = {}
+    for face, age in sorted(found, key=lambda pair: pair[1]):
+        bands.setdefault(age_band(age), []).append((face, age))
+    reliable = [abs(face.age - age) for face, age in found if face.reliable is not False]
+    return rounded(
+        {
+            "levels": {f"{level:g}": cover(found, level) for level in LEVELS},
+            "bands": {band: {**cover(members, 0.9), "n": len(members)} for band, members in bands.items()},
+            "flagged": 1 - len(reliable) / len(found),
+            "mae_reliable": float(np.mean(reliable)) if reliable else None,
+        }
+    )
+
+
+def measure_genders(labels: Sequence[Label], faces: Sequence[Optional[Face]]) -> dict[str, Any]:
+    """How often scores of gender are on the right side, in all and by group.
+
+    Args:
+        labels: Each with a gender.
+        faces: As many, with a score; None, a face that was not found, is right for neither.
+
+    Returns:
+        What `gender_metrics` has, and ``groups`` and ``worst_group`` as in `measure_ages`, of `gender_group_metrics`.
+
+    Raises:
+        LabelsError: A label has no gender.
+    """
+    genders = [label.gender for label in labels]
+    if not {*genders} <= {"female", "male"}:
+        raise LabelsError("These weights tell gender, and the labels have none: a column gender, female or male.")
+    scores = [0.5 if face is None else face.gender_score for face in faces]
+    figures = gender_metrics(scores, genders)
+    return rounded({**figures, **_by_group(labels, lambda members: gender_group_metrics(scores, genders, members))})
+
+
+def _by_group(labels: Sequence[Label], measure: Callable[[list], dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    members = {
+        "age": [age_band(label.age) for label in labels],
+        "gender": [label.gender for label in labels],
+        "ethnicity": [label.ethnicity for label in labels],
+    }
+    groups = {what: measure(names) for what, names in members.items() if any(names)}
+    worst = {what: worst_group(figures) for what, figures in groups.items()}
+    return {"groups": groups, "worst_group": {what: name for what, name in worst.items() if name is not None}}
+
+
+def try_boxes(
+    estimator: AgeEstimator, labels: Sequence[Label], found: Sequence[Optional[Face]]
+) -> Iterator[tuple[str, list[Optional[Face]]]]:
+    """The same faces from the boxes that were found, from boxes that are off, and from crops with a margin.
+
+    Args:
+        estimator: What found the faces.
+        labels: Whose photos.
+        found: What `find_faces` answered of them.
+
+    Yields:
+        Where the faces were taken from, in words, and the faces.
+    """
+    pairs = list(zip(labels, found, strict=True))
+
+    def by_boxes(change: Callable[[Box, int], Box]) -> list[Optional[Face]]:
+        return [
+            face and estimator(label.path, boxes=[change(face.box, number)])[0]
+            for number, (label, face) in enumerate(_progress(pairs, "boxes"))
+        ]
+
+    def crop(label: Label, face: Face) -> Face:
+        image = load_photo(label.path)
+        x1, y1, x2, y2 = face.box
+        margin = 0.3 * (x2 - x1)
+        corners = (
+            max(x1 - margin, 0),
+            max(y1 - margin, 0),
+            min(x2 + margin, image.width),
+            min(y2 + margin, image.height),
+        )
+        return estimator.crops([image.crop(tuple(map(round, corners)))], align=True)[0]
+
+    yield "boxes as found", by_boxes(lambda box, number: box)
+    yield "boxes 20 % larger, shifted by 10 %", by_boxes(_put_off)
+    crops = [face and crop(label, face) for label, face in _progress(pairs, "crops")]
+    yield "crops with a margin of 30 %, aligned", crops
+
+
+def _put_off(box: Box, number: int) -> Box:
+    """A box 20 % larger and shifted by 10 % of its size, to another side for each number."""
+    x1, y1, x2, y2 = box
+    dx, dy = ((0.1, 0), (0, 0.1), (-0.1, 0), (0, -0.1))[number % 4]
+    width, height = x2 - x1, y2 - y1
+    return (
+        x1 + (dx - 0.1) * width,
+        y1 + (dy - 0.1) * height,
+        x2 + (dx + 0.1) * width,
+        y2 + (dy + 0.1) * height,
+    )
+
+
+def measure_robustness(
+    estimator: AgeEstimator, labels: Sequence[Label], found: Sequence[Optional[Face]]
+) -> tuple[dict[str, Optional[float]], dict[str, int]]:
+    """How far ages move when the frame around a face is a little off, or its photo is smaller or compressed.
+
+    The frame is moved about the landmarks that were found, or about the box with weights that look at no landmarks; in
+    the smaller and in the compressed photo faces are looked for anew.
+
+    Args:
+        estimator: What found the faces.
+        labels: Whose photos.
+        found: What `find_faces` answered of them.
+
+    Returns:
+        By what was done, in words: the mean absolute change of age, years, over the faces found both times and over the
+        directions, None where there are no such faces; and of what was looked for anew, how many were missed then.
+    """
+    changes: dict[str, list[float]] = {how: [] for how in (*_MOVES, *_WORSE)}
+    missed = dict.fromkeys(_WORSE, 0)
+    for label, face in _progress(list(zip(labels, found, strict=True)), "robustness"):
+        if face is None:
+            continue
+        image = load_photo(label.path)
+        moves = [(how, move) for how, variants in _MOVES.items() for move in variants]
+        moved = estimator.crops([_cut_moved(estimator.framing, image, face, *move) for _, move in moves])
+        for (how, _), again in zip(moves, moved, strict=True):
+            changes[how].append(abs(again.age - face.age))
+        for how, worsen in _WORSE.items():
+            again = _largest(estimator(worsen(image)))
+            if again is None:
+                missed[how] += 1
+            else:
+                changes[how].append(abs(again.age - face.age))
+    return {how: round(float(np.mean(part)), 4) if part else None for how, part in changes.items()}, missed
+
+
+_FIVE_DEGREES = cmath.rect(1, math.radians(5))
+_MOVES: dict[str, list[tuple[complex, complex]]] = {
+    "shift 5 %": [(0.05, 1), (-0.05, 1), (0.05j, 1), (-0.05j, 1)],
+    "scale 5 %": [(0, 1.05), (0, 0.95)],
+    "rotation 5 degrees": [(0, _FIVE_DEGREES), (0, 1 / _FIVE_DEGREES)],
+}
+"""A shift in fractions of the frame's side, and a turn with its scale, as complex numbers x + iy."""
+
+
+def _cut_moved(framing: Framing, image: Image.Image, face: Face, shift: complex, turn: complex) -> Image.Image:
+    """The crop with the face in it turned about the frame's middle, then shifted."""
+    if framing.template is not None:
+        middle = 0.5 + 0.5j
+        points = [(complex(x, y) - middle) * turn + middle + shift for x, y in framing.template]
+        moved = replace(framing, template=tuple((point.real, point.imag) for point in points))
+        return moved.crop(image, face.box, face.landmarks)
+    # this frame follows the box: it moves the other way, and turns by the photo
+    x1, y1, x2, y2 = face.box
+    x, y, width, height = (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
+    image = image.rotate(-math.degrees(cmath.phase(turn)), Image.Resampling.BICUBIC, center=(x, y))
+    frame = (1 + 2 * framing.margin) / abs(turn)
+    x, y = x - shift.real * frame * width, y - shift.imag * frame * height
+    width, height = width / abs(turn), height / abs(turn)
+    return framing.crop(image, (x - width / 2, y - height / 2, x + width / 2, y + height / 2), None)
+
+
+def _halve(image: Image.Image) -> Image.Image:
+    return image.resize((max(image.width // 2, 1), max(image.height // 2, 1)), Image.Resampling.BICUBIC)
+
+
+def _compress(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=40)
+    return file.getvalue()
+
+
+_WORSE: dict[str, Callable[[Image.Image], Any]] = {"half resolution": _halve, "JPEG quality 40": _compress}
+
+
+def rounded(figures: Any) -> Any:
+    """Figures with their floats rounded to four digits, however deep in dicts and lists."""
+    if isinstance(figures, dict):
+        return {key: rounded(value) for key, value in figures.items()}
+    if isinstance(figures, list):
+        return [rounded(value) for value in figures]
+    return round(figures, 4) if isinstance(figures, float) else figures
+
+
+def _largest(faces: list[Face]) -> Optional[Face]:
+    return faces[0] if faces else None
+
+
+def _progress(items: Sequence[Any], what: str) -> Iterable[Any]:
+    # disable=None: only where somebody looks
+    return tqdm(items, what, unit="picture", leave=False, disable=None)

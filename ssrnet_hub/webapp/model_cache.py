@@ -1,0 +1,150 @@
+"""The weights that visitors may ask for: names of the zoo and repositories on the Hub, never a path."""
+
+import re
+import tempfile
+from collections import OrderedDict
+from pathlib import Path
+from threading import Lock
+from typing import Any, Optional, Union
+from weakref import WeakKeyDictionary
+
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+from torch import nn
+
+from ..errors import HubError, SSRNetHubError, UnknownModelError
+from ..hub.loading import CONFIG_FILE, WEIGHTS_FILE, from_pretrained, read_model_config
+from ..inference.detector import MTCNNDetector
+from ..inference.estimator import AgeEstimator
+from ..models.pretrained import DEFAULT, ZOO
+from ..utils.untrusted import MAX_FILE_SIZE
+from .limits import Limits
+
+__all__ = ["ModelCache"]
+
+_REPO = re.compile(r"(?P<repo>[A-Za-z0-9][\w-]*(\.[\w-]+)*/[A-Za-z0-9][\w-]*(\.[\w-]+)*)(@(?P<revision>[\w.-]+))?")
+
+
+class ModelCache:
+    """Estimators by the names of their weights, a bounded number of them, on one detector.
+
+    Args:
+        limits: How large weights may be, how many are kept, and how large photos may be.
+        folder: Where weights lie while they are loaded; the system's folder for temporary files without.
+    """
+
+    def __init__(self, limits: Limits, folder: Optional[Path] = None):
+        self._limits, self._folder = limits, folder
+        self._detector = MTCNNDetector(max_faces=limits.max_faces)
+        # a camera's picture has to be done with before the next one is there
+        self._quick_detector = MTCNNDetector(min_face=40, max_side=640, max_faces=limits.max_faces)
+        # a model is traced to be made fast, which PyTorch cannot do twice at a time
+        self._making = Lock()
+        self._quick: WeakKeyDictionary[AgeEstimator, AgeEstimator] = WeakKeyDictionary()
+        self._default = self._make(None)
+        self._kept: OrderedDict[str, AgeEstimator] = OrderedDict()
+        self._lock = Lock()
+
+    @property
+    def names(self) -> list[str]:
+        """The zoo's weights of age that can be had here, the default first."""
+        return [w.name for w in ZOO.values() if not w.ends and (w.embedded or w.repo)]
+
+    @staticmethod
+    def tidy(name: Any) -> str:
+        """A name as it is kept: without space around it, and the default's where there is none.
+
+        Raises:
+            UnknownModelError: It is no text.
+        """
+        if name is not None and not isinstance(name, str):
+            raise UnknownModelError("A name of weights is a text.")
+        return (name or "").strip() or DEFAULT
+
+    def __getitem__(self, name: Optional[str]) -> AgeEstimator:
+        """The estimator of some weights, made where it is not at hand.
+
+        Args:
+            name: A name of `names`, ``owner/repo`` or ``owner/repo@revision``; nothing for the default.
+
+        Raises:
+            UnknownModelError: It is neither.
+            HubError: The Hub does not hand them out to anybody, or they are too large.
+            SSRNetHubError: They are no weights of age of this package.
+        """
+        name = self.tidy(name)
+        if name == DEFAULT:
+            return self._default
+        with self._lock:
+            if name in self._kept:
+                self._kept.move_to_end(name)
+                return self._kept[name]
+        estimator = self._load(name)
+        with self._lock:
+            self._kept[name] = estimator
+            while len(self._kept) > self._limits.kept_weights:
+                self._kept.popitem(last=False)
+        return estimator
+
+    def quick(self, name: Optional[str]) -> AgeEstimator:
+        """As by index, for cameras: pictures are reduced to 640 pixels and faces below 40 are not looked for."""
+        estimator = self[name]
+        with self._making:
+            if estimator not in self._quick:
+                limit = self._limits.max_film_pixels
+                self._quick[estimator] = AgeEstimator(estimator.model, self._quick_detector, max_pixels=limit)
+            return self._quick[estimator]
+
+    def _load(self, name: str) -> AgeEstimator:
+        weights = ZOO.get(name)
+        if weights and weights.embedded:
+            return self._make(name)
+        match = _REPO.fullmatch(weights.repo or "" if weights else name)
+        if not match:
+            raise UnknownModelError(
+                f"{name!r:.100} is none of the weights here. Choose {', '.join(self.names)}, or a public repository on "
+                "the Hugging Face Hub as owner/repo or owner/repo@revision."
+            )
+        repo, revision = match["repo"], match["revision"]
+        # nothing stays on disk: what is kept is kept in memory
+        with tempfile.TemporaryDirectory(dir=self._folder) as cache:
+            commit = self._check(repo, revision, cache)
+            wanted = {"name": name} if weights else {"name": repo, "revision": commit}
+            return self._make(from_pretrained(**wanted, token=False, cache_dir=cache))
+
+    def _check(self, repo: str, revision: Optional[str], cache: str) -> str:
+        """Look at the sizes and the config of a repository before its weights are downloaded; its commit."""
+        try:
+            info = HfApi(token=False).model_info(repo, revision=revision, files_metadata=True, timeout=20)
+            sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+            for file, limit in ((WEIGHTS_FILE, self._limits.max_weights_size), (CONFIG_FILE, MAX_FILE_SIZE)):
+                if sizes.get(file, 0) > limit:
+                    raise HubError(f"{file} of {repo} has {sizes[file]:,} bytes, more than the limit of {limit:,}.")
+            if CONFIG_FILE in sizes:
+                # it says whether these are weights of this package at all
+                config = hf_hub_download(repo, CONFIG_FILE, revision=info.sha, cache_dir=cache, token=False)
+                model, _ = read_model_config(Path(config).parent)
+                # they may be of half precision in the file
+                size = sum(4 * weight.numel() for weight in model.parameters())
+                if size > self._limits.max_weights_size:
+                    raise HubError(
+                        f"The weights of {repo} take {size:,} bytes of memory, more than the limit of "
+                        f"{self._limits.max_weights_size:,}."
+                    )
+        except SSRNetHubError:
+            raise
+        except RevisionNotFoundError as e:
+            raise HubError(f"{repo} has no revision {revision!r}.") from e
+        except (GatedRepoError, RepositoryNotFoundError) as e:
+            raise HubError(f"{repo} is not on the Hugging Face Hub, or not for everybody.") from e
+        except HFValidationError as e:
+            raise UnknownModelError(f"{repo} cannot be a name on the Hugging Face Hub.") from e
+        except Exception as e:  # whatever the network, or a server that is not the Hub, makes the client raise
+            raise HubError("The Hugging Face Hub is out of reach. The embedded weights are always there.") from e
+        if not info.sha:
+            raise HubError(f"The Hugging Face Hub does not say which commit of {repo} is meant.")
+        return info.sha
+
+    def _make(self, model: Union[str, nn.Module, None]) -> AgeEstimator:
+        with self._making:
+            return AgeEstimator(model, self._detector, max_pixels=self._limits.max_pixels)

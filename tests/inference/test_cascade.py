@@ -1,0 +1,480 @@
+"""The cascade against facenet-pytorch's, stage by stage where they differ, and its awkward inputs."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from facenet_pytorch import MTCNN
+from facenet_pytorch.models.utils import detect_face
+from PIL import Image
+from torch.nn import functional as F
+
+from ssrnet_hub import AgeEstimator
+from ssrnet_hub.inference.cascade import _FACTOR, _STOCK_FACE, _THRESHOLDS, Cascade, _Levels
+from ssrnet_hub.inference.detector import MTCNNDetector
+
+from ..pictures import iou
+
+FACE = (181.0, 62.0, 268.0, 172.0)
+"""The box of the astronaut's face."""
+
+
+@pytest.fixture(scope="module")
+def cascade():
+    return Cascade()
+
+
+@pytest.fixture(scope="module")
+def stock():
+    return MTCNN(keep_all=True)
+
+
+@pytest.fixture
+def stock_pixels(monkeypatch):
+    """Pixels reach the networks as facenet-pytorch has it: averaged, from the full picture, one by one."""
+
+    def resize(levels, corners, size):
+        x1, y1, x2, y2 = corners
+        part = levels._full[:, :, y1:y2, x1:x2].float().contiguous()
+        return (F.interpolate(part, size, mode="area") - 127.5) * 0.0078125
+
+    def level(levels, scale):
+        height, width = levels._full.shape[2:]
+        return resize(levels, (0, 0, width, height), (int(height * scale + 1), int(width * scale + 1)))
+
+    def cut(levels, picture, boxes, side):
+        assert picture == 0
+        height, width = levels._full.shape[2:]
+        corners = zip(*detect_face.pad(boxes, width, height), strict=True)
+        parts = [(x - 1, y - 1, end_x, end_y) for y, end_y, x, end_x in corners]
+        return boxes, torch.cat([resize(levels, part, (side, side)) for part in parts])
+
+    monkeypatch.setattr(_Levels, "__getitem__", level)
+    monkeypatch.setattr(_Levels, "cut", cut)
+
+
+def to_pixels(image):
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def search(cascade, pixels, min_face):
+    """What the cascade finds in one picture."""
+    (found,) = cascade.search(pixels[None], min_face)
+    return found
+
+
+def stock_scales(height, width, min_face=20):
+    """The scales that facenet-pytorch looks at."""
+    scale, scales = 12 / min_face, []
+    while min(height, width) * scale >= 12:
+        scales.append(scale)
+        scale *= 0.709
+    return scales
+
+
+def scales_of(height, width, min_face):
+    return [scale for scale, _ in _Levels(torch.zeros(1, 3, height, width, dtype=torch.uint8), min_face).scanned()]
+
+
+def assert_none(found):
+    boxes, scores, landmarks = found
+    assert (boxes.shape, scores.shape, landmarks.shape) == ((0, 4), (0,), (0, 5, 2))
+
+
+def sorted_by_size(boxes, *others):
+    order = np.argsort(-(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), kind="stable")
+    return [np.asarray(v)[order] for v in (boxes, *others)]
+
+
+@pytest.fixture(scope="module")
+def ramp():
+    """A picture of 200x160 whose red says the column, whose green says the row."""
+    rows, columns = torch.meshgrid(torch.arange(160), torch.arange(200), indexing="ij")
+    return torch.stack([columns, rows, torch.full_like(rows, 77)]).to(torch.uint8)
+
+
+# the rules are facenet-pytorch's
+
+
+@pytest.mark.parametrize("size", [(512, 512), (400, 260), (150, 333)])
+def test_the_rules_of_facenet_pytorch(stock_pixels, cascade, stock, astronaut, size):
+    photo = astronaut.resize(size)
+    expected = stock.detect(photo, landmarks=True)
+    boxes, scores, landmarks = sorted_by_size(*(v.numpy() for v in search(cascade, to_pixels(photo), 20)))
+    for actual, theirs in zip((boxes, scores, landmarks), sorted_by_size(*expected), strict=True):
+        assert len(actual)
+        np.testing.assert_allclose(actual, theirs.astype(float), rtol=0, atol=2e-3)
+
+
+def test_the_rules_of_facenet_pytorch_for_several_faces(stock_pixels, cascade, stock, astronaut):
+    head = astronaut.crop((130, 10, 330, 250))
+    photo = Image.new("RGB", (460, 260), "grey")
+    for x, y, side in ((0, 0, 200), (190, 20, 150), (330, 60, 110), (215, 180, 66), (300, 190, 60)):
+        photo.paste(head.resize((side, side * 6 // 5)), (x, y))
+    expected = stock.detect(photo, landmarks=True)
+    boxes, scores, landmarks = sorted_by_size(*(v.numpy() for v in search(cascade, to_pixels(photo), 20)))
+    assert len(boxes) >= 4
+    for actual, theirs in zip((boxes, scores, landmarks), sorted_by_size(*expected), strict=True):
+        np.testing.assert_allclose(actual, theirs.astype(float), rtol=0, atol=2e-3)
+
+
+def test_the_numbers_of_facenet_pytorch(stock):
+    assert (_STOCK_FACE, _FACTOR, list(_THRESHOLDS)) == (stock.min_face_size, stock.factor, stock.thresholds)
+
+
+def test_a_face_within_another_is_left_out(ramp):
+    cascade = Cascade()
+    boxes = torch.tensor([[30.0, 30.0, 70.0, 70.0], [10.0, 10.0, 90.0, 90.0], [100.0, 20.0, 150.0, 70.0]])
+    probs = torch.tensor([[0.1, 0.9], [0.05, 0.95], [0.2, 0.8]])
+    cascade._onet = lambda crops: (torch.zeros(3, 4), torch.full((3, 10), 0.5), probs)
+    ((found, scores, landmarks),) = cascade._confirm(_Levels(ramp[None], 20), [boxes])
+    assert torch.equal(found, boxes[1:])
+    assert torch.equal(scores, probs[1:, 1])
+    assert landmarks.shape == (2, 5, 2)
+
+
+def test_the_same_face_with_our_pixels(cascade, stock, astronaut):
+    boxes, scores, landmarks = (v.numpy() for v in search(cascade, to_pixels(astronaut), 20))
+    sure = scores > 0.95
+    their_boxes, their_scores, their_landmarks = stock.detect(astronaut, landmarks=True)
+    theirs = their_scores > 0.95
+    assert sure.sum() == theirs.sum() == 1
+    assert iou(boxes[sure][0], their_boxes[theirs][0]) > 0.85
+    assert iou(boxes[sure][0], FACE) > 0.85
+    assert np.abs(landmarks[sure][0] - their_landmarks[theirs][0]).max() < 6
+
+
+def test_search_answers_tensors_that_belong_together(cascade, astronaut):
+    boxes, scores, landmarks = search(cascade, to_pixels(astronaut), 20)
+    assert len(boxes) == len(scores) == len(landmarks) >= 1
+    assert (boxes.shape[1:], scores.shape[1:], landmarks.shape[1:]) == ((4,), (), (5, 2))
+    assert (boxes[:, 2:] > boxes[:, :2]).all()
+    assert ((scores > 0.7) & (scores <= 1)).all()
+
+
+# scales
+
+
+@pytest.mark.parametrize("size", [(512, 512), (100, 333), (700, 20), (21, 21), (29, 200), (2048, 1365)])
+def test_scales_of_facenet_pytorch(size):
+    assert scales_of(*size, 20) == pytest.approx(stock_scales(*size), rel=1e-9)
+    assert scales_of(*size, 20)
+
+
+@pytest.mark.parametrize("min_face", [12, 19.9, 20, 20.1, 24, 28.3, 35, 50, 80, 123.4, 299, 300])
+def test_scales_begin_at_the_smallest_face(min_face):
+    scales = scales_of(300, 400, min_face)
+    steps = [math.log(scale / 0.6, 0.709) for scale in scales]
+    assert steps == pytest.approx([round(steps[0]) + k for k in range(len(steps))], abs=1e-6)
+    # what fills the first network is no larger than the smallest face, and at the next scale it would be
+    assert 12 / scales[0] <= min_face * (1 + 1e-6)
+    assert 12 / (scales[0] * 0.709) > min_face
+    # and the last scale is the last at which the network fits into the picture
+    assert 300 * scales[-1] >= 12 > 300 * scales[-1] * 0.709
+
+
+@pytest.mark.parametrize("min_face", [5, 1, 1e-9])
+def test_pictures_are_not_enlarged_without_end(min_face):
+    assert scales_of(300, 400, min_face) == scales_of(300, 400, 12)
+
+
+@pytest.mark.parametrize("step", range(-2, 6))
+def test_a_face_of_the_ladder_begins_at_its_own_scale(step):
+    assert scales_of(400, 400, 20 / 0.709**step)[0] == pytest.approx(0.6 * 0.709**step)
+
+
+def test_the_levels_are_as_large_as_facenet_pytorch_makes_them(ramp):
+    for scale, level in _Levels(ramp[None], 20).scanned():
+        assert level.shape == (1, 3, int(160 * scale + 1), int(200 * scale + 1))
+        # normalised, and neither turned nor shifted
+        red, green, blue = level[0] * 128 + 127.5
+        columns = (torch.arange(level.shape[3]) + 0.5) * 200 / level.shape[3] - 0.5
+        rows = (torch.arange(level.shape[2]) + 0.5) * 160 / level.shape[2] - 0.5
+        inner = slice(2, -2)
+        torch.testing.assert_close(red.mean(0)[inner], columns[inner], rtol=0, atol=1)
+        torch.testing.assert_close(green.mean(1)[inner], rows[inner], rtol=0, atol=1)
+        assert (blue == 77).all()
+
+
+# cutting out
+
+
+@pytest.mark.parametrize("side", [24, 48])
+def test_crops_show_what_is_in_the_box(ramp, side):
+    generator = torch.Generator().manual_seed(1)
+    corners = torch.rand(60, 2, generator=generator) * torch.tensor([150.0, 110.0])
+    sizes = torch.rand(60, 1, generator=generator) * 90 + 12
+    boxes = torch.cat([corners, corners + sizes], 1)
+    kept, crops = _Levels(ramp[None], 20).cut(0, boxes, side)
+    assert torch.equal(kept, boxes)
+    assert crops.shape == (60, 3, side, side)
+    for (x1, y1, x2, y2), crop in zip(boxes.tolist(), crops * 128 + 127.5, strict=True):
+        # as facenet-pytorch has it: the first pixel is number 1
+        left, top = max(int(x1), 1) - 1, max(int(y1), 1) - 1
+        right, bottom = min(int(x2), 200), min(int(y2), 160)
+        columns = left + (torch.arange(side) + 0.5) * (right - left) / side - 0.5
+        rows = top + (torch.arange(side) + 0.5) * (bottom - top) / side - 0.5
+        inner = slice(2, -2)
+        torch.testing.assert_close(crop[0].mean(0)[inner], columns[inner], rtol=0, atol=1)
+        torch.testing.assert_close(crop[1].mean(1)[inner], rows[inner], rtol=0, atol=1)
+        assert crop[2].sub(77).abs().max() < 0.1
+
+
+@pytest.mark.parametrize(
+    "box, seen",
+    [
+        ((-30.0, 20.0, 60.0, 110.0), (0, 19, 60, 110)),
+        ((150.0, -40.0, 240.0, 50.0), (149, 0, 200, 50)),
+        ((150.0, 120.0, 210.0, 180.0), (149, 119, 200, 160)),
+        ((-500.0, -500.0, 700.0, 660.0), (0, 0, 200, 160)),
+        ((0.0, 0.0, 200.0, 160.0), (0, 0, 200, 160)),
+    ],
+    ids=str,
+)
+def test_crops_at_the_edge_are_stretched(ramp, box, seen):
+    kept, crops = _Levels(ramp[None], 20).cut(0, torch.tensor([box]), 48)
+    assert kept.tolist() == [list(box)]
+    red, green, _ = crops[0] * 128 + 127.5
+    x1, y1, x2, y2 = seen
+    for values, first, last in ((red.mean(0), x1, x2), (green.mean(1), y1, y2)):
+        expected = first + (torch.arange(48) + 0.5) * (last - first) / 48 - 0.5
+        torch.testing.assert_close(values[2:-2], expected[2:-2], rtol=0, atol=1)
+
+
+def test_boxes_outside_of_the_picture_are_left_out(ramp):
+    boxes = torch.tensor(
+        [
+            [-50.0, 10.0, -5.0, 55.0],
+            [10.0, 10.0, 60.0, 60.0],
+            [202.0, 10.0, 240.0, 48.0],
+            [10.0, -90.0, 50.0, -50.0],
+            [10.0, 162.0, 50.0, 202.0],
+            [150.0, 100.0, 230.0, 180.0],
+            [70.0, 70.0, 70.0, 70.0],
+            [1e6, 1e6, 2e6, 2e6],
+        ]
+    )
+    kept, crops = _Levels(ramp[None], 20).cut(0, boxes, 24)
+    # a box of no size still has the pixel that it begins with
+    assert torch.equal(kept, boxes[[1, 5, 6]])
+    assert crops.shape == (3, 3, 24, 24)
+    assert crops.isfinite().all()
+    assert (crops[2, 0] * 128 + 127.5).mean() == pytest.approx(69, abs=1)
+
+
+def test_no_boxes_no_crops(ramp):
+    for boxes in (torch.zeros(0, 4), torch.tensor([[-9.0, -9.0, -5.0, -5.0]])):
+        kept, crops = _Levels(ramp[None], 20).cut(0, boxes, 24)
+        assert (kept.shape, crops.shape) == ((0, 4), (0, 3, 24, 24))
+
+
+def test_a_crop_does_not_depend_on_the_others(astronaut):
+    boxes = torch.tensor([[181.0, 62.0, 268.0, 149.0], [10.0, 10.0, 40.0, 40.0], [0.0, 0.0, 512.0, 512.0]])
+    _, together = _Levels(to_pixels(astronaut)[None], 20).cut(0, boxes, 48)
+    for box, crop in zip(boxes, together, strict=True):
+        _, alone = _Levels(to_pixels(astronaut)[None], 20).cut(0, box[None], 48)
+        # but for how finely it is averaged
+        torch.testing.assert_close(alone[0], crop, rtol=0, atol=1e-4)
+
+
+def test_crops_look_as_facenet_pytorch_resizes_them(astronaut):
+    pixels = to_pixels(astronaut)
+    for x1, y1, side in ((181, 62, 100), (150, 30, 250), (200, 90, 60), (100, 1, 400)):
+        _, crops = _Levels(pixels[None], 20).cut(0, torch.tensor([[x1, y1, x1 + side, y1 + side]]).float(), 48)
+        part = pixels[None, :, y1 - 1 : y1 + side, x1 - 1 : x1 + side].float()
+        theirs = (F.interpolate(part, (48, 48), mode="area") - 127.5) / 128
+        assert (crops - theirs).abs().mean() < 0.05
+        shifted = (crops[..., 1:] - theirs[..., :-1]).abs().mean()
+        assert (crops - theirs).abs().mean() < 0.5 * shifted
+
+
+# awkward pictures
+
+
+@pytest.mark.parametrize("min_face", [8, 20, 60, 1000])
+@pytest.mark.parametrize("size", [(64, 64), (20, 300), (11, 11), (1, 1), (3, 500)])
+def test_nothing_is_found_in_an_empty_picture(cascade, size, min_face):
+    assert_none(search(cascade, torch.full((3, *size), 127, dtype=torch.uint8), min_face))
+
+
+def test_no_candidate_gets_to_the_last_network(monkeypatch, cascade, astronaut):
+    monkeypatch.setattr("ssrnet_hub.inference.cascade._THRESHOLDS", (0.6, 1.0, 0.7))
+    assert_none(search(cascade, to_pixels(astronaut), 40))
+    monkeypatch.setattr("ssrnet_hub.inference.cascade._THRESHOLDS", (0.6, 0.7, 1.0))
+    assert_none(search(cascade, to_pixels(astronaut), 40))
+    monkeypatch.setattr("ssrnet_hub.inference.cascade._THRESHOLDS", (1.1, 0.7, 0.7))
+    assert_none(search(cascade, to_pixels(astronaut), 40))
+
+
+def test_a_smallest_face_larger_than_the_picture(cascade, astronaut):
+    for min_face in (600, 1e9):
+        assert_none(search(cascade, to_pixels(astronaut), min_face))
+        assert MTCNNDetector(min_face=min_face)(astronaut) == []
+
+
+def test_faces_smaller_than_facenet_pytorch_looks_for(cascade, astronaut):
+    # the face is 10 pixels wide and 12 high
+    small = to_pixels(astronaut.resize((56, 56), Image.Resampling.BICUBIC))
+    assert_none(search(cascade, small, 20))
+    for min_face in (12, 9):
+        boxes, scores, _ = search(cascade, small, min_face)
+        assert len(boxes) == 1 and scores[0] > 0.9
+        assert iou(boxes[0].tolist(), tuple(v * 56 / 512 for v in FACE)) > 0.6
+
+
+def test_the_pixels_are_not_changed(cascade, astronaut):
+    pixels = to_pixels(astronaut)
+    before = pixels.clone()
+    first = search(cascade, pixels, 30)
+    assert torch.equal(pixels, before)
+    assert all(map(torch.equal, search(cascade, pixels, 30), first))
+
+
+def test_pictures_of_one_size_are_searched_as_each_alone(cascade, astronaut):
+    turned = astronaut.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    pictures = [to_pixels(image) for image in (astronaut, Image.new("RGB", astronaut.size), turned, astronaut)]
+    together = cascade.search(torch.stack(pictures), 20)
+    assert len(together) == 4
+    for found, picture in zip(together, pictures, strict=True):
+        alone = search(cascade, picture, 20)
+        for a, b in zip(found, alone, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-2)
+    assert [len(boxes) for boxes, _, _ in together][:3] == [1, 0, 1]
+
+
+def test_a_detector_searches_pictures_of_all_sizes(astronaut):
+    detector = MTCNNDetector()
+    empty = Image.new("RGB", (80, 300))
+    cut = astronaut.crop((181, 62, 268, 172))  # seen only with a border around it
+    pictures = [astronaut.resize((256, 256)), astronaut, empty, cut, Image.new("RGB", (5, 5)), astronaut, cut]
+    found = detector.batch(pictures)
+    assert [len(faces) for faces in found] == [1, 1, 0, 1, 0, 1, 1]
+    for faces, picture in zip(found, pictures, strict=True):
+        for a, b in zip(faces, detector(picture), strict=True):
+            assert np.abs(np.subtract(a.box, b.box)).max() < 0.01
+            assert np.abs(np.subtract(a.landmarks, b.landmarks)).max() < 0.01
+            assert a.score == pytest.approx(b.score, abs=1e-4)
+    assert detector.batch([]) == []
+
+
+def test_a_subclass_may_look_in_its_own_way(astronaut):
+    class Blind(MTCNNDetector):
+        def __call__(self, image):
+            return []
+
+    assert Blind().batch([astronaut, astronaut]) == [[], []]
+    assert AgeEstimator(detector=Blind()).batch([astronaut]) == [[]]
+
+
+# the last network alone
+
+
+def test_looking_at_crops(cascade, astronaut):
+    face = to_pixels(astronaut.resize((48, 48), box=(170, 62, 280, 172)))
+    nothing = to_pixels(astronaut.resize((48, 48), box=(0, 300, 110, 410)))
+    for crops in (face[None], torch.stack([face, nothing, face])):
+        scores, moves, points = cascade.look(crops)
+        assert (scores.shape, moves.shape, points.shape) == ((len(crops),), (len(crops), 4), (len(crops), 5, 2))
+        assert scores[0] > 0.99
+        # shares of the side, of a crop that is about right
+        assert moves[0].abs().max() < 0.25
+        left_eye, right_eye, nose, left_mouth, right_mouth = points[0].tolist()
+        assert 0 < left_eye[0] < nose[0] < right_eye[0] < 1 and left_mouth[0] < right_mouth[0]
+        assert 0 < max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1]) < 1
+    assert scores[1] < 0.3
+    torch.testing.assert_close(scores[2], scores[0])
+
+
+def test_the_networks_are_facenet_pytorchs(cascade, stock, astronaut):
+    crops = torch.stack([to_pixels(astronaut.resize((48, 48), box=(170, y, 280, y + 110))) for y in (40, 62, 90)])
+    scores, moves, points = cascade.look(crops)
+    with torch.no_grad():
+        their_moves, their_points, their_scores = stock.onet((crops.float() - 127.5) * 0.0078125)
+    torch.testing.assert_close(scores, their_scores[:, 1])
+    torch.testing.assert_close(moves, their_moves)
+    torch.testing.assert_close(points, torch.stack([their_points[:, :5], their_points[:, 5:]], -1))
+
+
+# the detector's smallest face
+
+
+class Asked:
+    """In place of a cascade: finds nothing and remembers what it was asked for."""
+
+    def __init__(self):
+        self.asked = []
+
+    def search(self, pixels, min_face):
+        self.asked.append((tuple(pixels.shape), min_face))
+        return [(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, 5, 2))] * len(pixels)
+
+
+def smallest(size, **kwargs):
+    """What a detector asks its cascade to look for in a picture of this size, with a border and without."""
+    detector = MTCNNDetector(**kwargs)
+    detector._cascade = Asked()
+    assert detector(Image.new("RGB", size)) == []
+    return detector._cascade.asked
+
+
+@pytest.mark.parametrize(
+    "min_face, size, expected",
+    [
+        (None, (300, 200), 20),
+        (None, (1000, 200), 20),
+        (None, (1500, 200), 30),
+        (None, (300, 2000), 40),
+        (40, (300, 200), 40),
+        (12.5, (300, 200), 12.5),
+        (1, (40, 30), 1),
+        (0.2, (300, 200), 40),
+        (0.2, (200, 1000), 40),
+        (0.999, (300, 200), 199.8),
+    ],
+)
+def test_what_the_detector_looks_for(min_face, size, expected):
+    width, height = size
+    border = max(size) // 4
+    asked = smallest(size, min_face=min_face)
+    assert [shape for shape, _ in asked] == [(1, 3, height, width), (1, 3, height + 2 * border, width + 2 * border)]
+    # the border makes no face larger
+    assert [face for _, face in asked] == pytest.approx([expected] * 2)
+
+
+def test_the_smallest_face_of_a_large_picture_is_of_the_reduced_one():
+    ((_, first), _) = smallest((1000, 800), max_side=500, min_face=0.25)
+    assert first == pytest.approx(100)
+    ((_, first), _) = smallest((1000, 800), max_side=500, min_face=30)
+    assert first == 30
+    ((_, first), _) = smallest((4000, 3000), max_side=2000)
+    assert first == 40
+
+
+def test_a_picture_smaller_than_the_smallest_face_is_not_searched():
+    assert smallest((100, 39), min_face=40) == []
+    assert len(smallest((100, 40), min_face=40)) == 2
+    assert smallest((100, 19)) == []
+    assert smallest((1500, 29)) == []
+
+
+def test_a_share_finds_the_face_where_it_is_large_enough(astronaut):
+    (face,) = MTCNNDetector(min_face=0.1)(astronaut)
+    assert iou(face.box, FACE) > 0.85
+    assert MTCNNDetector(min_face=0.8)(astronaut) == []
+
+
+@pytest.mark.parametrize("min_face", [0, 0.0, -1, -0.5, math.nan, math.inf, -math.inf])
+def test_no_such_smallest_face(min_face):
+    with pytest.raises(ValueError, match="min_face"):
+        MTCNNDetector(min_face=min_face)
+    with pytest.raises(ValueError, match="min_face"):
+        AgeEstimator(min_face=min_face)
+
+
+def test_the_estimator_hands_the_smallest_face_on(astronaut):
+    assert AgeEstimator().detector.min_face is None
+    estimator = AgeEstimator(min_face=0.8)
+    assert estimator.detector.min_face == 0.8
+    assert len(estimator(astronaut.resize((256, 256)))) == 0
+    assert len(AgeEstimator(min_face=0.1)(astronaut.resize((256, 256)))) == 1

@@ -1,0 +1,147 @@
+"""Intervals that hold what they promise, and what is told of them."""
+
+import numpy as np
+import pytest
+
+from ssrnet_hub.errors import CalibrationError, ConfigError
+from ssrnet_hub.inference.intervals import Intervals, fit_intervals, measure_coverage, measure_resplits
+
+
+def faces(count, seed=0):
+    """Predicted and true ages of a network whose error grows with age."""
+    rng = np.random.default_rng(seed)
+    true = rng.uniform(0, 90, count)
+    return (true + rng.normal(size=count) * (1 + true / 8)).clip(0, 101), true
+
+
+@pytest.fixture(scope="module")
+def intervals():
+    return fit_intervals(*faces(1500))
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.9, 0.95])
+def test_new_faces_lie_in_their_intervals(intervals, level):
+    inside, _ = measure_coverage(*faces(4000, seed=1), intervals, level, 101)
+    assert inside.mean() == pytest.approx(level, abs=0.03)
+
+
+def test_coverage_over_resplits():
+    figures = measure_resplits(*faces(2500), 1500, 0.9, 101, times=20)
+    assert figures["coverage"] == pytest.approx(0.9, abs=0.01)
+    assert 0 < figures["spread"] < 0.03 and figures["width"] > 0
+
+
+def test_intervals_are_wider_where_errors_are_larger(intervals):
+    young, old = intervals.half_width(5, 0.9), intervals.half_width(70, 0.9)
+    assert old > 3 * young
+    # about what a normal error of that size has
+    assert old == pytest.approx(1.645 * (1 + 70 / 8), rel=0.25)
+
+
+def test_higher_levels_are_wider(intervals):
+    widths = [intervals.half_width(30, level) for level in (0.1, 0.5, 0.8, 0.9, 0.95, 0.99)]
+    assert widths == sorted(widths) and widths[0] < widths[-1]
+
+
+@pytest.mark.parametrize("level", [0, 1, -0.1, 1.5, float("nan")])
+def test_levels_are_between_0_and_1(intervals, level):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        intervals.half_width(30, level)
+
+
+def test_levels_that_so_few_faces_cannot_tell():
+    few = fit_intervals(*faces(100))
+    assert few.half_width(30, 0.99) > 0
+    with pytest.raises(ValueError, match=r"up to 0\.9901"):
+        few.half_width(30, 0.995)
+
+
+def test_few_faces_are_refused():
+    with pytest.raises(CalibrationError, match="99"):
+        fit_intervals(*faces(99))
+
+
+def test_ages_that_no_face_had_get_an_interval_too(intervals):
+    young = fit_intervals(*(part[:400].clip(0, 20) for part in faces(1500)))
+    assert all(np.isfinite(young.half_width(age, 0.9)) and young.half_width(age, 0.9) > 0 for age in (0, 50, 101))
+
+
+def test_there_and_back(intervals):
+    again = Intervals.from_dict(intervals.to_dict())
+    assert again == intervals
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n": 0},
+        {"n": "many"},
+        {"scores": []},
+        {"scores": [2.0, 1.0]},
+        {"scores": [-1.0, 1.0]},
+        {"scores": [1.0, float("inf")]},
+        {"scale": [1.0]},
+        {"scale": [0.0] * 8},
+        {"knots": [5.0] * 8},
+        {"knots": None},
+        *(
+            {"n": n}
+            for n in (float("inf"), float("nan"), 10**400, 10**5000, 1, 99, -1, 1e3, True, "1000", [1000], None)
+        ),
+        {"scores": [0.0, 10**400]},
+        {"scores": [0.0, "1"]},
+        {"scores": [0.0, True]},
+        {"scores": [0.0, [1.0]]},
+        {"scores": "12"},
+        {"scores": [1.0] * 10_001},
+        {"scale": [float("nan")] * 8},
+        {"scale": [1e-300] * 8},
+        {"knots": [float("-inf"), *range(7)]},
+        {"knots": {"0": 1}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_damaged_config_is_told(intervals, change):
+    with pytest.raises(ConfigError, match="intervals"):
+        Intervals.from_dict({**intervals.to_dict(), **change})
+
+
+@pytest.mark.parametrize("config", [None, [], "text", {"knots": [1.0]}], ids=str)
+def test_what_is_no_config(config):
+    with pytest.raises(ConfigError):
+        Intervals.from_dict(config)
+
+
+@pytest.mark.parametrize("more", [{"weights": "0" * 64}, {"sha256": "0" * 64}])
+def test_what_a_later_version_adds_is_passed_over(intervals, more):
+    assert Intervals.from_dict({**intervals.to_dict(), **more}) == intervals
+
+
+def test_intervals_that_are_read_have_an_end(intervals):
+    """The least and the most that a config may say."""
+    for scale, scores in ((1e-6, [0.0, 0.0]), (1000, [0.0, 1e6])):
+        config = {"knots": [-1000, 1000], "scale": [scale] * 2, "scores": scores, "n": 100}
+        assert np.isfinite(Intervals.from_dict(config).half_width(50, 0.9))
+
+
+def test_faces_have_intervals(estimator, astronaut):
+    (face,) = estimator(astronaut)
+    low, high = face.interval(0.9)
+    assert 0 <= low < face.age < high <= 101
+    narrow = face.interval(0.5)
+    assert low < narrow[0] < narrow[1] < high
+    assert face.interval() == face.interval(0.9)
+    assert face.to_dict()["interval"] == [low, high]
+    with pytest.raises(ValueError):
+        face.interval(90)
+
+
+def test_val_chips_lie_in_their_intervals(estimator, shared):
+    from ssrnet_hub.training.labels import read_labels
+
+    labels = read_labels(shared / "data" / "utkface" / "labels.csv", "val")[::2]
+    seen = estimator.crops([label.path for label in labels])
+    ends = [face.interval(0.9) for face in seen]
+    inside = [low <= label.age <= high for (low, high), label in zip(ends, labels, strict=True)]
+    # 709 chips: two standard errors are 2.3 points
+    assert np.mean(inside) == pytest.approx(0.9, abs=0.03)

@@ -1,0 +1,918 @@
+"""The web page as an attacker meets it: over HTTP, in a browser, with small files and odd requests."""
+
+import asyncio
+import base64
+import json
+import os
+import random
+import re
+import signal
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import gradio as gr
+import httpx
+import psutil
+import pytest
+from gradio.routes import App
+from gradio_client import Client, handle_file
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
+from PIL import Image
+from playwright.sync_api import expect
+
+from ssrnet_hub import save_pretrained
+from ssrnet_hub.cli import main
+from ssrnet_hub.errors import ConfigError, PhotoError
+from ssrnet_hub.images.alignment import Framing
+from ssrnet_hub.inference.detector import MTCNNDetector
+from ssrnet_hub.inference.estimator import AgeEstimator
+from ssrnet_hub.models.pretrained import new_model
+from ssrnet_hub.webapp import Limits, gate
+from ssrnet_hub.webapp.doors import _OPEN, answered_hosts
+from ssrnet_hub.webapp.gate import GatedBlocks, download
+from ssrnet_hub.webapp.looks import Looks
+from ssrnet_hub.webapp.uploads import Folder, Upload, find_upload
+
+from ..demo_server import Demo, serve
+from ..hub_server import HubServer
+from ..pictures import encode, png_header, write_zip
+from .test_page import DESK, browser, webcam  # noqa: F401  fixtures
+
+HTTP = httpx.Client(timeout=60, trust_env=False)
+
+FUNCTIONS = range(15)
+"""Of the page, by their numbers."""
+
+REFUSED = "This file is not, or no longer, among the uploads of this server: upload it again."
+META = {"_type": "gradio.FileData"}
+MARKUP = "<img src=http://127.0.0.1:{port}/seen>![](http://127.0.0.1:{port}/seen)"
+
+
+@pytest.fixture(scope="module")
+def elsewhere():
+    """Another host, as far as browsers are concerned; the requests that it got."""
+    seen = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.path)
+            self.send_response(404)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        server.seen = seen
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory, elsewhere):
+    folder = tmp_path_factory.mktemp("demo")
+    other = save_pretrained(new_model("ssrnet"), folder / "other", framing=Framing().to_dict())
+    hostile = save_pretrained(new_model("ssrnet"), folder / "hostile", framing=Framing().to_dict())
+    config = json.loads((hostile / "config.json").read_text())
+    config["architecture"] = MARKUP.format(port=elsewhere.server_port)
+    (hostile / "config.json").write_text(json.dumps(config))
+    repos = {"age/other": {"main": other}, "age/hostile": {"main": hostile}}
+    with (
+        HubServer(repos) as hub,
+        serve(
+            folder,
+            [sys.executable, "-m", "ssrnet_hub.cli", "demo", "--mcp"],
+            HF_ENDPOINT=hub.url,
+            HF_HUB_OFFLINE=0,
+            SSRNET_HUB_DEMO_MAX_REQUEST_SIZE=4_000_000,
+        ) as demo,
+    ):
+        yield demo
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory, astronaut):
+    """A picture with a face that is on the server's disk, and no upload."""
+    path = tmp_path_factory.mktemp("foreign") / "secret.png"
+    astronaut.save(path)
+    return path
+
+
+def upload(demo: Demo, path: Path) -> str:
+    with path.open("rb") as file:
+        (uploaded,) = HTTP.post(f"{demo.url}gradio_api/upload", files={"files": file}).raise_for_status().json()
+    return uploaded
+
+
+def start(demo: Demo, number: int, data: list, session: str, **event) -> str:
+    body = {"data": data, "fn_index": number, "session_hash": session, **event}
+    return HTTP.post(f"{demo.url}gradio_api/queue/join", json=body).raise_for_status().json()["event_id"]
+
+
+def ask(demo: Demo, number: int, data: list, session: str = "", timeout: float = 120, **event) -> dict:
+    """What a function answers: its last message."""
+    session = session or f"s{random.getrandbits(60)}"
+    event_id = start(demo, number, data, session, **event)
+    with HTTP.stream("GET", f"{demo.url}gradio_api/queue/data?session_hash={session}", timeout=timeout) as stream:
+        for line in stream.iter_lines():
+            if line.startswith("data:"):
+                message = json.loads(line[5:])
+                if message.get("event_id") != event_id:
+                    continue
+                if message["msg"] == "process_streaming":
+                    # of a camera this was one picture
+                    HTTP.post(f"{demo.url}gradio_api/stream/{event_id}/close")
+                    return message
+                if message["msg"] == "process_completed":
+                    return message
+    raise AssertionError("the stream ended without an answer")
+
+
+def call(demo: Demo, name: str, data: list, timeout: float = 120) -> tuple[str, object]:
+    """The simple way to an endpoint: the event, complete or error, and what came with it."""
+    url = f"{demo.url}gradio_api/call/{name}"
+    event_id = HTTP.post(url, json={"data": data}).raise_for_status().json()["event_id"]
+    text = HTTP.get(f"{url}/{event_id}", timeout=timeout).text
+    event, data = re.findall(r"event: (complete|error)\ndata: (.*)", text)[-1]
+    return event, json.loads(data)
+
+
+def config_of(demo: Demo) -> dict:
+    return HTTP.get(f"{demo.url}config").json()
+
+
+def number_of(demo: Demo, name: str) -> int:
+    return next(f["id"] for f in config_of(demo)["dependencies"] if f["api_name"] == name)
+
+
+@contextmanager
+def linked(demo: Demo, foreign: Path):
+    """A link among the uploads to the picture elsewhere; visitors cannot make one, so this is another door."""
+    folder = Path(upload(demo, foreign)).parent.parent
+    link = folder / "link.png"
+    link.symlink_to(foreign)
+    yield folder, link
+    link.unlink()
+
+
+def references(path: Path, folder: Path, own: str) -> list:
+    """Ways to refer to a file that is none of one's own."""
+    text = str(path)
+    return [
+        {"path": text},
+        {"path": text, "meta": META},
+        {"path": text, "meta": {"_type": "other"}},
+        {"path": text, "meta": None},
+        {"path": text, "meta": META, "is_stream": True},
+        {"path": text, "url": "data:image/png;base64,", "meta": META},
+        {"path": text, "orig_name": "mine.png", "url": f"http://127.0.0.1/gradio_api/file={own}", "meta": META},
+        {"path": None, "url": text},
+        {"url": f"file://{text}"},
+        {"path": f"file://{text}", "meta": META},
+        {"path": os.path.relpath(text), "meta": META},
+        {"path": f"{folder}/../../../../../../../../..{text}", "meta": META},
+        {"path": f"{text}\0.png", "meta": META},
+        {"path": [text], "meta": META},
+        {"path": {"path": text, "meta": META}},
+        [{"path": text, "meta": META}],
+        [{"path": own, "meta": META}, text],
+        [{"path": own, "meta": META}, {"path": text}],
+        {"value": {"path": text}, "image": {"path": own, "meta": META}},
+        {"__type__": "update", "value": {"path": text, "meta": META}},
+    ]
+
+
+# 1: whose files
+
+
+def test_every_function_is_asked(demo):
+    assert {function["id"] for function in config_of(demo)["dependencies"]} == set(FUNCTIONS)
+
+
+@pytest.mark.parametrize("number", FUNCTIONS)
+def test_no_function_reads_other_files(demo, foreign, elsewhere, number):
+    function = config_of(demo)["dependencies"][number]
+    own, missing, session = upload(demo, foreign), foreign.with_name("missing.png"), f"number{number}"
+    with linked(demo, foreign) as (folder, link):
+        ways = [*references(foreign, folder, own), {"path": str(link), "meta": META}]
+        ways += [{"path": str(folder), "meta": META}, {"path": f"{own}x", "meta": META}]
+        for place in range(len(function["inputs"])):
+            for way in ways + references(missing, folder, own)[:6]:
+                data = [None] * len(function["inputs"])
+                data[place] = way
+                answer = ask(demo, number, data, session, event_data={"face": 0, "index": [1, 1]})
+                # of what is there and of what is not the same is said
+                assert (answer["success"], answer["output"]["error"]) == (False, REFUSED), (place, way)
+            # a mere text is no reference to a file for any component
+            for text in (str(foreign), str(missing)):
+                data = [None] * len(function["inputs"])
+                data[place] = text
+                answer = ask(demo, number, data, session, event_data={"face": 0, "index": [1, 1]})
+                assert "data:image" not in json.dumps(answer) and "years" not in json.dumps(answer)
+    body = {"data": [{"path": str(foreign)}] * max(len(function["inputs"]), 1), "fn_index": number}
+    answer = HTTP.post(f"{demo.url}gradio_api/run/predict", json={**body, "session_hash": session})
+    assert answer.status_code >= 400 and "data:image" not in answer.text
+    assert not elsewhere.seen
+
+
+def test_the_call_that_read_any_picture(demo, foreign):
+    for name in ("predict", "explain", "predict_batch"):
+        for file in ({"path": str(foreign)}, [{"path": str(foreign)}], str(foreign), [str(foreign)]):
+            event, said = call(demo, name, [file, None])
+            assert event == "error" and str(foreign.parent) not in json.dumps(said)
+
+
+def test_own_uploads_are_read(demo, foreign):
+    path = upload(demo, foreign)
+    for file in ({"path": path}, {"path": path, "meta": META, "orig_name": "a.png"}, {"url": path}):
+        event, (answer,) = call(demo, "predict", [file, None])
+        assert event == "complete" and len(answer["faces"]) == 1
+    visit, drawn, faces, breakdown = ask(demo, number_of(demo, "look"), [{"path": path}, None, None])["output"]["data"]
+    assert visit is None and drawn["path"] and "data-face" in faces and "<svg" in breakdown
+
+
+def test_no_component_that_is_added_gets_other_files(foreign, tmp_path, monkeypatch):
+    """Whatever component: also ones that leave out Gradio's checks."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    kinds = (gr.Image, gr.File, gr.Video, gr.Audio, gr.Gallery, gr.ImageEditor, gr.MultimodalTextbox, gr.JSON, gr.HTML)
+    got = []
+    with GatedBlocks(Limits()) as page:
+        for kind in kinds:
+            component = kind()
+            component.preprocess = lambda payload: payload
+            gr.Button().click(got.append, component)
+    own = tmp_path / "a" / "own.png"
+    own.parent.mkdir()
+    own.write_bytes(foreign.read_bytes())
+    for function in page.fns.values():
+        for way in references(foreign, tmp_path, str(own)):
+            with pytest.raises(gr.Error, match="upload it again"):
+                asyncio.run(page.preprocess_data(function, [way], None))
+        assert asyncio.run(page.preprocess_data(function, [{"path": str(own)}], None)) == [Upload(own)]
+        nested = [{"image": {"path": str(own), "meta": META}, "caption": "hello"}]
+        assert asyncio.run(page.preprocess_data(function, [nested], None))[0][0]["image"] == Upload(own)
+
+
+def test_only_what_was_found_among_uploads_is_read(foreign, tmp_path):
+    """The second lock: a plain path that a function got by another way."""
+    from ssrnet_hub.webapp.model_cache import ModelCache
+    from ssrnet_hub.webapp.service import Service
+
+    service = Service(ModelCache(Limits()), Limits())
+    for ask_service in (service.predict, service.explain, service.look):
+        with pytest.raises(PhotoError, match="has to be uploaded"):
+            ask_service(str(foreign))
+    assert service.predict_batch([str(foreign)])["photos"][0]["faces"] == []
+    with pytest.raises(PhotoError):
+        find_upload(str(foreign), tmp_path)
+
+
+# fmt: off
+ROUTES = [
+    "/", "/assets/{path}", "/config", "/config/", "/favicon.ico", "/gradio_api/api/{api_name}",
+    "/gradio_api/api/{api_name}/", "/gradio_api/app_id", "/gradio_api/app_id/", "/gradio_api/call/v2/{api_name}",
+    "/gradio_api/call/v2/{api_name}/", "/gradio_api/call/v2/{api_name}/{event_id}", "/gradio_api/call/{api_name}",
+    "/gradio_api/call/{api_name}/", "/gradio_api/call/{api_name}/{event_id}", "/gradio_api/cancel",
+    "/gradio_api/file={path_or_url}", "/gradio_api/heartbeat/{session_hash}", "/gradio_api/info", "/gradio_api/info/",
+    "/gradio_api/login_check", "/gradio_api/login_check/", "/gradio_api/openapi.json", "/gradio_api/queue/data",
+    "/gradio_api/queue/join", "/gradio_api/queue/status", "/gradio_api/reset", "/gradio_api/reset/",
+    "/gradio_api/run/{api_name}", "/gradio_api/run/{api_name}/", "/gradio_api/startup-events",
+    "/gradio_api/stream/{event_id}", "/gradio_api/stream/{event_id}/close", "/gradio_api/theme.css",
+    "/gradio_api/upload", "/gradio_api/upload_progress", "/gradio_api/user", "/gradio_api/user/", "/manifest.json",
+    "/robots.txt", "/static/{path}", "/svelte/{path}", "/theme.css",
+]
+# fmt: on
+"""Those of Gradio that the page serves."""
+
+
+def test_routes():
+    with gr.Blocks() as page:
+        gr.Textbox()
+    paths = App.create_app(page).openapi()["paths"]
+    assert sorted(path for path in paths if _OPEN.fullmatch(path)) == sorted(ROUTES)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "gradio_api/process_recording",
+        "gradio_api/component_server",
+        "gradio_api/component_server/",
+        "gradio_api/deep_link?session_hash=a",
+        "gradio_api/proxy=https://example.hf.space/",
+        "gradio_api/file=http://127.0.0.1/",
+        "gradio_api/file=https://example.org/a.png",
+        "gradio_api/file/etc/passwd",
+        "gradio_api/custom_component/a/client/b/c",
+        "gradio_api/vibe-edit",
+        "gradio_api/run-history/connect",
+        "monitoring",
+        "login",
+    ],
+)
+def test_closed_routes(demo, path):
+    for method in ("GET", "POST"):
+        answer = HTTP.request(
+            method, demo.url + path, files={"video": b"#EXTM3U\n/etc/passwd"} if method == "POST" else None
+        )
+        assert (answer.status_code, answer.text) == (404, "Not found")
+
+
+def test_files_are_served_from_the_uploads_alone(demo, foreign):
+    own = upload(demo, foreign)
+    assert HTTP.get(f"{demo.url}gradio_api/file={own}").status_code == 200
+    lock = next(demo.uploads.glob("*.lock"))
+    with linked(demo, foreign) as (folder, link):
+        for path in (foreign, link, "/etc/passwd", __file__, demo.log, lock, f"{folder}/../../../demo.log"):
+            answer = HTTP.get(f"{demo.url}gradio_api/file={path}")
+            missing = HTTP.get(f"{demo.url}gradio_api/file={path}-missing")
+            assert answer.status_code == missing.status_code == 403
+
+
+def test_tools_get_no_other_files(demo, foreign):
+    """The tools' own client would open what is on the server's disk and upload it."""
+    picture = f"data:image/png;base64,{base64.b64encode(foreign.read_bytes()).decode()}"
+
+    async def use(arguments):
+        async with (
+            streamable_http_client(f"{demo.url}gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            tools = {tool.name.removeprefix("demo_"): tool.name for tool in (await session.list_tools()).tools}
+            return [await session.call_tool(tools[name], given) for name, given in arguments]
+
+    path = str(foreign)
+    files = [path, f"file://{path}", {"path": path, "meta": META}, {"path": path}]
+    refused = [("predict", {"image": file}) for file in files] + [("predict_batch", {"images": [f]}) for f in files]
+    refused += [("predict", {"image": picture, "weights": {"path": path, "meta": META}})]
+    *answers, taken = asyncio.run(use([*refused, ("predict", {"image": picture})]))
+    for answer in answers:
+        assert answer.isError and "faces" not in answer.content[0].text, answer
+    assert not taken.isError and "'age'" in taken.content[0].text
+    # what comes in such a URL lies in the server's own folder, too
+    assert not list(demo.uploads.glob("*/file.png")) and list(demo.uploads.glob("ssrnet_hub-*/uploads/*/file.png"))
+
+
+# a picture within the request, and by its address
+
+
+def data_url(content: bytes, kind: str = "image/jpeg") -> dict:
+    return {"url": f"data:{kind};base64,{base64.b64encode(content).decode()}", "meta": META}
+
+
+def test_a_picture_within_the_request(demo, astronaut, estimator):
+    before = demo.files
+    content = encode(astronaut, "JPEG", quality=95)
+    (expected,) = estimator(content)
+    for name, file in (("predict", data_url(content)), ("explain", data_url(content, "application/octet-stream"))):
+        event, (answer,) = call(demo, name, [file, None])
+        assert event == "complete" and answer["faces"][0]["age"] == pytest.approx(expected.age, abs=1e-3)
+    event, (answer,) = call(demo, "predict_batch", [[data_url(content), data_url(b"no picture")], None])
+    assert [len(row["faces"]) for row in answer["photos"]] == [1, 0]
+    assert answer["photos"][0]["file"] == "picture 1" and "picture 2" in answer["photos"][1]["error"]
+    assert demo.files == before
+    for url in ("data:image/png;base64,a", "data:image/png,a", "data:", "data:;base64,!!!!"):
+        event, said = call(demo, "predict", [{"url": url}, None])
+        assert event == "error" and "damaged" in said["error"]
+
+
+def test_large_requests(demo):
+    body = {"data": [data_url(bytes(3_000_001)), None]}
+    for content in (json.dumps(body).encode(), iter([json.dumps(body).encode()])):
+        headers = {"content-type": "application/json"}
+        answer = HTTP.post(f"{demo.url}gradio_api/call/predict", content=content, headers=headers)
+        assert answer.status_code == 413
+    event, said = call(demo, "predict", [None, "x" * 2000])
+    assert event == "error" and "more than the page takes" in said["error"]
+    deep: list = []
+    for _ in range(50):
+        deep = [deep]
+    assert call(demo, "predict", [deep, None])[0] == "error"
+    event, said = call(demo, "predict_batch", [[data_url(b"")] * 201, None])
+    assert event == "error" and "more than 200 photos" in said["error"]
+
+
+@pytest.fixture
+def internet(monkeypatch):
+    """A server whose address passes for one on the internet."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            if self.path == "/endless":
+                self.send_response(200)
+                self.end_headers()
+                with pytest.raises(OSError):
+                    while True:
+                        self.wfile.write(bytes(100_000))
+            elif self.path.startswith("/to/"):
+                self.send_response(302)
+                self.send_header("Location", self.path[4:])
+                self.end_headers()
+            elif self.path.startswith("/photo"):
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b"content")
+            else:
+                self.send_error(404)
+
+        def log_message(self, *_):
+            pass
+
+    real = gate._resolve
+
+    async def resolve(host):
+        return "127.0.0.1" if host == "example.org" else await real(host)
+
+    monkeypatch.setattr(gate, "_resolve", resolve)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://example.org:{server.server_port}"
+        server.shutdown()
+
+
+def test_downloads(internet, tmp_path):
+    file = asyncio.run(download(f"{internet}/photo%20of%2F../me.png?x=1", tmp_path, 100))
+    assert isinstance(file, Upload) and Path(file).read_bytes() == b"content"
+    assert find_upload(file, tmp_path) == file and Path(file).suffix == ".png"
+    assert asyncio.run(download(f"{internet}/to//photo.png", tmp_path, 100))
+    with pytest.raises(PhotoError, match="more than the limit of 1,000,000 bytes"):
+        asyncio.run(download(f"{internet}/endless", tmp_path, 1_000_000))
+    port = internet.rpartition(":")[2]
+    for url in (
+        f"{internet}/missing",
+        f"{internet}/to/file:///etc/passwd",
+        f"{internet}/to/http://127.0.0.1:{port}/photo",
+        f"{internet}/to//to//to//to//to//to//photo",
+        f"http://127.0.0.1:{port}/photo",
+        f"http://localhost:{port}/photo",
+        f"http://[::1]:{port}/photo",
+        f"http://[::ffff:127.0.0.1]:{port}/photo",
+        f"http://[64:ff9b::7f00:1]:{port}/photo",
+        f"http://2130706433:{port}/photo",
+        f"http://0.0.0.0:{port}/photo",
+        "http://",
+        "http://[",
+        "http://169.254.169.254/latest/meta-data",
+        "https://example.invalid/",
+    ):
+        with pytest.raises(PhotoError, match="not on the internet"):
+            asyncio.run(download(url, tmp_path, 100))
+
+
+def test_addresses_of_the_servers_own_network(demo, elsewhere):
+    for url in (f"http://127.0.0.1:{elsewhere.server_port}/a.png", demo.url, "http://localhost/"):
+        for file in ({"path": url, "meta": META}, {"path": url}, {"url": url}):
+            event, said = call(demo, "predict", [file, None])
+            assert event == "error" and "not on the internet" in said["error"]
+    assert not elsewhere.seen
+
+
+# 3: under which names
+
+
+PATHS = [
+    "",
+    "config",
+    "gradio_api/info",
+    "gradio_api/upload",
+    "gradio_api/mcp/",
+    "gradio_api/queue/join",
+    "assets/a.js",
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_pages_of_other_names_are_not_answered(demo, path):
+    port = demo.url.split(":")[2].strip("/")
+    for host in (
+        "evil.example",
+        f"evil.example:{port}",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        ".",
+        "a b",
+    ):
+        for method in ("GET", "POST", "OPTIONS"):
+            headers = {"Host": host, "Origin": f"http://{host}", "Access-Control-Request-Method": "POST"}
+            answer = HTTP.request(method, demo.url + path, headers=headers)
+            assert answer.status_code == 400, host
+            assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_pages_of_other_origins_are_not_answered(demo, path):
+    for origin in ("http://evil.example", "null", "http://127.0.0.1.evil.example", "file://", "http://[", "x"):
+        for method in ("GET", "POST", "OPTIONS"):
+            headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+            answer = HTTP.request(method, demo.url + path, headers=headers)
+            assert answer.status_code == 403, origin
+            assert "access-control-allow-origin" not in answer.headers
+
+
+def test_names_of_this_machine_are_answered(demo):
+    port = demo.url.split(":")[2].strip("/")
+    for host in ("localhost", "127.0.0.1", "[::1]"):
+        for name in (host, f"{host}:{port}", host.upper()):
+            headers = {"Host": name, "Origin": f"http://{name}"}
+            assert HTTP.get(f"{demo.url}config", headers=headers).status_code == 200
+
+
+def test_which_names_are_answered():
+    own = ["localhost", "127.0.0.1", "[::1]"]
+    assert answered_hosts("127.0.0.1", []) == answered_hosts("localhost", []) == answered_hosts("::1", []) == own
+    assert answered_hosts("127.0.0.2", []) == [*own, "127.0.0.2"]
+    assert answered_hosts("0.0.0.0", []) == answered_hosts("192.168.1.2", []) == ["*"]
+    assert answered_hosts("0.0.0.0", ["*.example.org"]) == [*own, "0.0.0.0", "*.example.org"]
+    for name in ("http://example.org", "example.org:80", "a*", "*example.org", "a/b", "", "a b"):
+        with pytest.raises(ConfigError, match="no name of a host"):
+            answered_hosts("127.0.0.1", [name])
+
+
+def test_names_that_are_allowed(tmp_path):
+    command = [sys.executable, "-m", "ssrnet_hub.cli", "demo", "--allowed-host", "one.example", "--host", "0.0.0.0"]
+    with serve(tmp_path, command, SSRNET_HUB_DEMO_ALLOWED_HOSTS="two.example, *.three.example") as demo:
+        codes = {
+            name: HTTP.get(f"{demo.url}config", headers={"Host": name, "Origin": f"https://{name}"}).status_code
+            for name in ("one.example", "two.example:8080", "a.three.example", "four.example", "127.0.0.1")
+        }
+        assert list(codes.values()) == [200, 200, 200, 400, 200]
+        assert "one.example, two.example, *.three.example" in demo.log.read_text()
+
+
+def test_a_name_that_is_none(capsys):
+    assert main(["demo", "--allowed-host", "http://one.example/"]) == 1
+    assert capsys.readouterr().err.startswith("error: 'http://one.example/' is no name of a host")
+
+
+def test_a_space_behind_its_proxy(tmp_path, astronaut):
+    name = "owner-space.hf.space"
+    forwarded = {"Host": name, "X-Forwarded-Host": name, "X-Forwarded-Proto": "https", "Origin": f"https://{name}"}
+    environment = {"SYSTEM": "spaces", "SPACE_ID": "owner/space", "SPACE_HOST": name, "GRADIO_SERVER_NAME": "0.0.0.0"}
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, str(root / "demo" / "app.py")]
+    with serve(
+        tmp_path, command, PYTHONPATH=f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", **environment
+    ) as demo:
+        assert HTTP.get(f"{demo.url}config", headers=forwarded).json()["root"] == f"https://{name}"
+        assert HTTP.get(demo.url, headers={**forwarded, "Origin": "https://huggingface.co"}).status_code == 200
+        assert "Everybody who reaches this machine" in demo.log.read_text()
+        # a client that comes by the proxy
+        content = encode(astronaut, "PNG")
+        upload = HTTP.post(f"{demo.url}gradio_api/upload", files={"files": ("a.png", content)}, headers=forwarded)
+        body = {"data": [{"path": upload.json()[0], "meta": META}, None]}
+        url = f"{demo.url}gradio_api/call/predict"
+        event = HTTP.post(url, json=body, headers=forwarded).json()["event_id"]
+        assert '"age"' in HTTP.get(f"{url}/{event}", headers=forwarded, timeout=60).text
+
+
+# 4: what is told
+
+
+def test_errors_are_no_markup(demo, foreign, elsewhere):
+    markup = MARKUP.format(port=elsewhere.server_port)
+    photo = {"path": upload(demo, foreign), "meta": META}
+    weights = [markup, "age/hostile", f"{markup}/{markup}", f"{demo.uploads}/{markup}"]
+    answers = [ask(demo, number_of(demo, "look"), [photo, name, []]) for name in weights]
+    answers += [ask(demo, number_of(demo, "look"), [photo, None, [name]]) for name in weights]
+    answers += [ask(demo, number_of(demo, "predict"), [photo, name]) for name in weights]
+    for answer in answers:
+        said = answer["output"]["error"]
+        assert not answer["success"] and not re.search("[<>]", said) and len(said) < 1000
+        assert str(demo.log.parent) not in said and "/tmp" not in said
+
+
+def test_nothing_is_fetched_from_elsewhere(demo, browser, foreign, elsewhere, tmp_path):  # noqa: F811
+    markup = MARKUP.format(port=elsewhere.server_port)
+    archive = write_zip(tmp_path / "many.zip", {f"{markup}.png": foreign.read_bytes(), f"{markup}.jpg": b"no"})
+    asked = []
+    page = browser.new_page(**DESK)
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(demo.url)
+    page.set_input_files("#photo input[type=file]", foreign)
+    expect(page.locator(".ssr-face")).to_have_count(1)
+    for name in ("age/hostile", markup):
+        box = page.locator(".weights input").first
+        box.click()
+        box.fill(name)
+        box.press("Enter")
+        box.blur()
+        expect(page.locator(".toast-body").filter(has_text="<img src=http").first).to_be_visible()
+    page.get_by_role("tab", name="Many photos").click()
+    page.set_input_files("#photos input[type=file]", archive)
+    page.get_by_role("button", name="Tell the ages").click()
+    expect(page.locator("#files")).to_contain_text("2 photos")
+    expect(page.locator("#table")).to_contain_text("<img src=http")
+    page.wait_for_timeout(1000)
+    # and were there such a picture all the same
+    picture = f"http://127.0.0.1:{elsewhere.server_port}/picture"
+    page.evaluate("url => document.body.append(Object.assign(new Image(), {src: url}))", picture)
+    page.wait_for_timeout(500)
+    page.close()
+    assert not [url for url in asked if not re.match(rf"{demo.url}|data:|blob:|{picture}", url)]
+    assert not elsewhere.seen
+
+
+# 7: how much
+
+
+def test_forty_names(demo, foreign):
+    photo = {"path": upload(demo, foreign), "meta": META}
+    names = [f"age/other@{number}" for number in range(40)]
+    for data in ([photo, None, names], [photo, None, [*names[:3], "ssrnet.utkface", "age/other"]]):
+        answer = ask(demo, number_of(demo, "look"), data)
+        assert answer["output"]["error"] == "Compare with 3 weights at a time, at most."
+    # each once, and not the one that is there
+    same = ["age/other", " age/other ", "ssrnet.utkface", "", "age/other"]
+    html = ask(demo, number_of(demo, "look"), [photo, " ssrnet.utkface", same])["output"]["data"][3]
+    assert html.count("<figcaption>") == 2
+    for others in ("age/other", [["age/other"]], [7], {"a": 1}, [{"a": "b"}]):
+        assert not ask(demo, number_of(demo, "look"), [photo, None, others])["success"]
+    for weights in (7, ["age/other"], {"a": 1}, True):
+        assert not ask(demo, number_of(demo, "look"), [photo, weights, []])["success"]
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory, astronaut):
+    """A photo of 200 kB with more than a thousand faces."""
+    face = astronaut.crop((170, 40, 290, 180)).resize((60, 60))
+    image = Image.new("RGB", (2048, 2048))
+    for x in range(0, 2048, 60):
+        for y in range(0, 2048, 60):
+            image.paste(face, (x, y))
+    path = tmp_path_factory.mktemp("crowd") / "crowd.webp"
+    image.save(path, lossless=True)
+    assert path.stat().st_size < 400_000
+    return path
+
+
+def test_faces_are_bounded(crowd, astronaut):
+    few = MTCNNDetector(max_faces=10)
+    started = time.process_time()
+    faces = few(Image.open(crowd).convert("RGB"))
+    assert len(faces) == 10 and time.process_time() - started < 30
+    # what is found in other photos is the same
+    assert few(astronaut) == MTCNNDetector()(astronaut)
+    two = Image.new("RGB", (800, 512))
+    two.paste(astronaut)
+    two.paste(astronaut.resize((256, 256)), (530, 100))
+    assert MTCNNDetector(max_faces=1)(two) == MTCNNDetector()(two)[:1]
+
+
+def idle(demo: Demo, seconds: float = 4.0) -> bool:
+    """Whether the server has nothing to do, by its share of the time that somebody busy gets."""
+    server, own = psutil.Process(demo.process.pid), psutil.Process()
+    before = [sum(process.cpu_times()[:2]) for process in (server, own)]
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        pass
+    theirs, ours = (sum(p.cpu_times()[:2]) - b for p, b in zip((server, own), before, strict=True))
+    return theirs < 0.4 * ours
+
+
+def wait_until_idle(demo: Demo, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not idle(demo):
+        assert time.monotonic() < deadline, "the server still works"
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory, crowd):
+    """A zip of 30 photos that take minutes."""
+    path = tmp_path_factory.mktemp("batch") / "batch.zip"
+    return write_zip(path, {f"{number}.webp": crowd.read_bytes() for number in range(30)})
+
+
+def test_work_ends_when_nobody_listens(demo, batch):
+    zipped = {"path": upload(demo, batch), "meta": META}
+    for name in ("predict_batch", "many"):
+        number = number_of(demo, name)
+        # nobody ever
+        start(demo, number, [[zipped], None], f"never-{name}")
+        time.sleep(3)
+        assert not idle(demo)
+        wait_until_idle(demo, 60)
+        # somebody for a while
+        session = f"once-{name}"
+        start(demo, number, [[zipped], None], session)
+        with HTTP.stream("GET", f"{demo.url}gradio_api/queue/data?session_hash={session}", timeout=60) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            time.sleep(3)
+            assert not idle(demo)
+            lines.close()
+        wait_until_idle(demo, 60)
+
+
+def test_two_do_not_hold_up_a_third(demo, batch, foreign):
+    """Two work through minutes of photos; a third waits for a few of them."""
+    zipped, photo = ({"path": upload(demo, path), "meta": META} for path in (batch, foreign))
+    many, look = (number_of(demo, name) for name in ("many", "look"))
+    photos, ended = [], threading.Event()
+
+    def work(session):
+        start(demo, many, [[zipped], None], session)
+        with HTTP.stream("GET", f"{demo.url}gradio_api/queue/data?session_hash={session}", timeout=300) as stream:
+            for line in stream.iter_lines():
+                if "process_generating" in line or "process_completed" in line:
+                    photos.append(session)
+                if ended.is_set():
+                    return
+
+    two = [threading.Thread(target=work, args=(f"hostile{number}",)) for number in range(2)]
+    for thread in two:
+        thread.start()
+    while len(set(photos)) < 2:
+        time.sleep(0.1)
+    before = len(photos)
+    assert ask(demo, look, [photo, None, []])["success"]
+    assert ask(demo, many, [[photo], None])["success"]
+    assert len(photos) - before <= 10
+    ended.set()
+    for thread in two:
+        thread.join()
+    wait_until_idle(demo, 60)
+
+
+def test_a_camera_that_nobody_watches_gives_its_place_back(demo, astronaut):
+    picture = data_url(encode(astronaut, "JPEG"))
+    live = number_of(demo, "live")
+    for number in range(15):
+        start(demo, live, [picture, None, None], f"camera{number}")
+    session = "watched"
+    start(demo, live, [picture, None, None], session)
+    with HTTP.stream("GET", f"{demo.url}gradio_api/queue/data?session_hash={session}", timeout=60) as stream:
+        assert any("person" in line or "process_streaming" in line for line in stream.iter_lines())
+
+
+# 8: what is kept
+
+
+def test_a_session_keeps_no_photo(demo, tmp_path):
+    Image.new("RGB", (7900, 5000), "white").save(tmp_path / "flat.png")
+    assert (tmp_path / "flat.png").stat().st_size < 200_000
+    photo = {"path": upload(demo, tmp_path / "flat.png"), "meta": META}
+    server, resident = psutil.Process(demo.process.pid), []
+    for number in range(5):
+        assert ask(demo, number_of(demo, "look"), [photo, None, []], f"flat{number}")["success"]
+        resident.append(server.memory_info().rss)
+    assert resident[-1] - resident[1] < 200e6
+
+
+def test_requests_without_a_session_leave_none(demo):
+    """Nor what was in them."""
+    server, picture = psutil.Process(demo.process.pid), data_url(png_header(1, 1) + bytes(2_000_000))
+    for _ in range(10):
+        call(demo, "predict", [picture, None])
+    before = server.memory_info().rss
+    for _ in range(60):
+        call(demo, "predict", [picture, None])
+    assert server.memory_info().rss - before < 60e6
+
+
+def test_looks_are_bounded(astronaut, estimator):
+    faces = estimator(astronaut)
+    size = 2 * 8192 + 4 * faces[0].crop.width * faces[0].crop.height
+    looks = Looks(3 * size, 60)
+    for number in range(5):
+        looks.put(Upload(number), "a", faces)
+    assert [looks.get(Upload(number), "a") is not None for number in range(5)] == [False, False, True, True, True]
+    looks.get(Upload(2), "a")
+    looks.put(Upload(5), "a", faces)
+    assert (
+        looks.get(Upload(2), "a") is faces and looks.get(Upload(3), "a") is None and looks.get(Upload(2), "b") is None
+    )
+    looks.put(Upload(5), "a", faces * 4)
+    assert len(looks) == 0  # more than all of it
+    looks = Looks(3 * size, 0.05)
+    looks.put(Upload(1), "a", faces)
+    time.sleep(0.1)
+    assert looks.get(Upload(1), "a") is None and len(looks) == 0
+
+
+def test_a_click_on_what_is_not_kept_any_more(tmp_path, foreign):
+    """The photo is looked at again."""
+    with serve(tmp_path, SSRNET_HUB_DEMO_MAX_KEPT_SIZE=1) as demo:
+        photo = {"path": upload(demo, foreign), "meta": META}
+        before = ask(demo, number_of(demo, "look"), [photo, None, []], "me")["output"]["data"]
+        after = ask(demo, number_of(demo, "pick_row"), [None], "me", event_data={"face": 0})["output"]["data"]
+        assert after[1] == before[2] and "<svg" in after[2]
+        for face in (7, -1, "a", None, 1.5, [0]):
+            answer = ask(demo, number_of(demo, "pick_row"), [None], "me", event_data={"face": face})
+            assert answer["output"]["data"][1] == before[2]
+        for index in ([1, 1], "ab", [1], [1, 2, 3], [None, None], 7):
+            answer = ask(demo, number_of(demo, "pick_box"), [None], "me", event_data={"index": index, "value": None})
+            assert answer["output"]["data"][1] == before[2]
+        Path(photo["path"]).unlink()
+        assert (
+            ask(demo, number_of(demo, "pick_row"), [None], "me", event_data={"face": 0})["output"]["error"] == REFUSED
+        )
+
+
+# 10: cameras
+
+
+def test_pictures_of_a_camera_have_the_limits_of_all(demo, foreign, astronaut):
+    live, before = number_of(demo, "live"), demo.files
+    server = psutil.Process(demo.process.pid)
+    resident = server.memory_info().rss
+    flat = Image.new("1", (13300, 13300))
+    for content, said in (
+        (encode(flat, "PNG"), "megapixels, more than the limit of 9.0"),
+        (encode(Image.new("RGB", (4000, 3000)), "JPEG", quality=1), "megapixels, more than the limit of 9.0"),
+        (encode(astronaut, "PCX"), "not a picture of a known format"),
+        (encode(astronaut, "ICO"), "not a picture of a known format"),
+        (b"", "no photo"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture of a known format"),
+    ):
+        answer = ask(demo, live, [data_url(content), None, None])
+        if content:
+            assert not answer["success"] and said in answer["output"]["error"]
+    assert server.memory_info().rss - resident < 150e6
+    assert demo.files == before
+
+
+# 12: how it ends
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_removes_what_is_on_disk(tmp_path, foreign, number):
+    with serve(tmp_path) as demo:
+        ask(demo, number_of(demo, "look"), [{"path": upload(demo, foreign), "meta": META}, None, []])
+        assert demo.files
+        demo.process.send_signal(number)
+        assert demo.process.wait(60) == 0
+        assert not list(demo.uploads.iterdir())
+        assert not list(tmp_path.rglob("*.png"))
+
+
+def test_a_server_removes_what_one_before_left(tmp_path, foreign):
+    (tmp_path / "uploads").mkdir()
+    own = tmp_path / "uploads" / "ssrnet_hub-notes.txt"
+    own.write_text("not of a server")
+    with serve(tmp_path) as killed:
+        left = Path(upload(killed, foreign))
+        killed.process.kill()
+        killed.process.wait()
+    assert left.is_file()
+    with serve(tmp_path) as running:
+        assert not left.exists()
+        kept = Path(upload(running, foreign))
+        with serve(tmp_path) as second:
+            # of one that runs nothing is removed
+            assert kept.is_file()
+            assert Path(upload(second, foreign)).parent.parent != kept.parent.parent
+            second.process.terminate()
+            assert second.process.wait(60) == 0
+        assert kept.is_file()
+        assert call(running, "predict", [{"path": str(kept)}, None])[0] == "complete"
+    assert own.is_file()
+
+
+def test_folders(tmp_path):
+    one, other = Folder(tmp_path), Folder(tmp_path)
+    assert one.uploads != other.uploads and one.uploads.stat().st_mode and one.uploads.parent.stat().st_mode & 0o77 == 0
+    kept, old, new = one.uploads / "a" / "kept", one.uploads / "b" / "old", one.uploads / "c" / "new"
+    for path in (kept, old, new):
+        path.parent.mkdir()
+        path.touch()
+        if path is kept:
+            one.keep()
+    time.sleep(0.3)
+    new.write_bytes(b"again")
+    one.sweep(0.2)
+    assert kept.is_file() and new.is_file() and not old.exists()
+    other.remove()
+    other.remove()
+    assert len(list(tmp_path.iterdir())) == 2
+    # a link is followed nowhere
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").touch()
+    (tmp_path / "ssrnet_hub-xxxxxxxx.lock").touch()
+    (tmp_path / "ssrnet_hub-xxxxxxxx").symlink_to(outside)
+    (tmp_path / "ssrnet_hub-yyyyyyyy.lock").symlink_to(outside / "file")
+    # nor is what only looks like a server's removed
+    for name in ("ssrnet_hub-zzzzzzzz", "ssrnet_hub-photos"):
+        (tmp_path / f"{name}.lock").touch()
+        (tmp_path / name / "work").mkdir(parents=True)
+    (tmp_path / "ssrnet_hub-zzzzzzzz" / "photo.jpg").touch()
+    # what is left of one that was killed is
+    (tmp_path / "ssrnet_hub-abcd_123.lock").touch()
+    (tmp_path / "ssrnet_hub-abcd_123" / "uploads" / "a").mkdir(parents=True)
+    Folder(tmp_path).remove()
+    assert (outside / "file").is_file() and kept.is_file()
+    assert (tmp_path / "ssrnet_hub-zzzzzzzz" / "work").is_dir() and (tmp_path / "ssrnet_hub-photos" / "work").is_dir()
+    assert not (tmp_path / "ssrnet_hub-abcd_123").exists()
+
+
+def test_clients_are_answered_as_before(demo, foreign, estimator: AgeEstimator):
+    client = Client(demo.url, verbose=False)
+    (face,) = client.predict(handle_file(foreign), api_name="/predict")["faces"]
+    assert face["age"] == pytest.approx(estimator(foreign)[0].age, abs=1e-3)

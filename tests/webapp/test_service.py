@@ -1,0 +1,303 @@
+"""The demo's endpoints, by Gradio's own client on a real server."""
+
+import asyncio
+import json
+import random
+import sys
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import psutil
+import pytest
+import skimage.data
+import timm
+from gradio_client import handle_file
+from gradio_client.exceptions import AppError
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
+from PIL import Image
+
+from ssrnet_hub import save_pretrained
+from ssrnet_hub.cli import main
+from ssrnet_hub.images.alignment import Framing
+
+from ..demo_server import serve
+from ..hub_server import HubServer
+from ..pictures import png_header, write_zip
+
+SWEEP = 10
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    weights = save_pretrained(timm.create_model("ssrnet"), folder / "weights", framing=Framing().to_dict())
+    other = save_pretrained(timm.create_model("ssrnet"), folder / "other", framing=Framing().to_dict())
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "architecture": "resnet18"}))
+    large = save_pretrained(timm.create_model("ssrnet_dex"), folder / "large", framing=Framing().to_dict())
+    repos = {"age/" + path.name: {"main": path} for path in (weights, other, large)}
+    repos["age/private"] = {"main": weights}
+    with (
+        HubServer(repos, private={"age/private": "hf_reader"}) as hub,
+        # a token of the server's own, which visitors must not get to use
+        serve(
+            folder,
+            [sys.executable, "-m", "ssrnet_hub.cli", "demo", "--mcp"],
+            HF_ENDPOINT=hub.url,
+            HF_HUB_OFFLINE=0,
+            HF_TOKEN="hf_reader",
+            SSRNET_HUB_DEMO_SWEEP=SWEEP,
+            SSRNET_HUB_DEMO_MAX_WEIGHTS_SIZE=300_000,
+            SSRNET_HUB_DEMO_MAX_PHOTOS=5,
+            SSRNET_HUB_DEMO_QUEUE=200,
+        ) as demo,
+    ):
+        yield demo
+
+
+@pytest.fixture(scope="module")
+def client(demo):
+    return demo.client()
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, astronaut):
+    folder = tmp_path_factory.mktemp("photos")
+    astronaut.save(folder / "astronaut.png")
+    small = astronaut.crop((130, 20, 330, 220))
+    small.save(folder / "small.jpg", quality=95)
+    # one to be turned upright, of whose colours some do not count
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    astronaut.rotate(90).convert("RGBA").convert("RGB").save(folder / "turned.jpg", quality=90, exif=exif)
+    astronaut.convert("L").save(folder / "grey.png")
+    Image.fromarray(skimage.data.cat()).save(folder / "cat.png")
+    return folder
+
+
+def predict_json(capsys, *paths):
+    """What the command answers."""
+    assert main(["predict", "--json", *map(str, paths)]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def refusal(client, *args, api_name="/predict"):
+    with pytest.raises(AppError) as e:
+        client.predict(*args, api_name=api_name)
+    return str(e.value)
+
+
+def test_endpoints(client):
+    endpoints = client.view_api(return_format="dict")["named_endpoints"]
+    parameters = {name: [p["parameter_name"] for p in endpoint["parameters"]] for name, endpoint in endpoints.items()}
+    assert parameters == {
+        "/predict": ["image", "weights"],
+        "/explain": ["image", "weights"],
+        "/predict_batch": ["images", "weights"],
+    }
+    for endpoint in endpoints.values():
+        weights = endpoint["parameters"][1]
+        assert weights["parameter_has_default"] and weights["parameter_default"] is None
+
+
+def test_the_same_as_the_command(client, photos, capsys):
+    paths = sorted(photos.iterdir())
+    for row in predict_json(capsys, *paths):
+        answer = client.predict(handle_file(row["file"]), api_name="/predict")
+        assert answer.keys() == {"faces"}
+        for said, face in zip(answer["faces"], row["faces"], strict=True):
+            assert said.keys() == {"age", "interval", "reliable", "box", "score", "stages"}
+            assert said["interval"] == pytest.approx(face["interval"], abs=1e-3)
+            assert said["reliable"] is face["reliable"]
+            assert said["age"] == pytest.approx(face["age"], abs=1e-3)
+            assert said["box"] == pytest.approx(face["box"], abs=1e-2)
+            for told, stage in zip(said["stages"], face["stages"], strict=True):
+                assert told.keys() == stage.keys()
+                assert all(told[key] == pytest.approx(stage[key], abs=1e-3) for key in stage)
+
+
+def test_explain(client, photos, estimator):
+    (face,) = client.predict(handle_file(photos / "astronaut.png"), api_name="/explain")["faces"]
+    assert face["explanation"] == estimator(photos / "astronaut.png")[0].explain()
+
+
+def test_batch_with_a_zip_and_a_broken_one(client, photos, tmp_path, capsys):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes((photos / "small.jpg").read_bytes()[:2000])
+    archive = write_zip(
+        tmp_path / "many.zip", {f"in/{p.name}": p.read_bytes() for p in [photos / "grey.png", photos / "cat.png"]}
+    )
+    files = [handle_file(path) for path in (photos / "astronaut.png", broken, archive)]
+    rows = client.predict(files, api_name="/predict_batch")["photos"]
+    assert [row["file"] for row in rows] == [
+        "astronaut.png",
+        "broken.jpg",
+        "many.zip/in/cat.png",
+        "many.zip/in/grey.png",
+    ]
+    assert [len(row["faces"]) for row in rows] == [1, 0, 0, 1]
+    assert [row["error"] is None for row in rows] == [True, False, True, True]
+    assert "broken.jpg" in rows[1]["error"] and str(tmp_path) not in rows[1]["error"]
+    expected = predict_json(capsys, photos / "astronaut.png", photos / "grey.png")
+    assert rows[0]["faces"][0]["age"] == pytest.approx(expected[0]["faces"][0]["age"], abs=1e-3)
+    assert rows[3]["faces"][0]["age"] == pytest.approx(expected[1]["faces"][0]["age"], abs=1e-3)
+
+
+def test_weights_of_a_repository(client, photos):
+    photo = handle_file(photos / "small.jpg")
+    ours = client.predict(photo, api_name="/predict")["faces"][0]
+    theirs = client.predict(photo, "age/weights", api_name="/predict")["faces"][0]
+    assert theirs["box"] == ours["box"] and theirs["age"] != ours["age"]
+    assert client.predict(photo, "age/weights@main", api_name="/predict")["faces"][0] == theirs
+    assert client.predict(photo, "ssrnet.utkface", api_name="/predict")["faces"][0] == ours
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ("/etc/passwd", "none of the weights here"),
+        ("../weights", "none of the weights here"),
+        ("./weights", "none of the weights here"),
+        ("age/weights/../weights", "none of the weights here"),
+        ("nothing", "none of the weights here"),
+        ("age/private", "not for everybody"),
+        ("age/missing", "not for everybody"),
+        ("age/weights@v9", "no revision"),
+        ("age/other", "resnet18"),
+        ("age/large", "more than the limit"),
+    ],
+)
+def test_weights_that_are_refused(client, photos, weights, said):
+    message = refusal(client, handle_file(photos / "small.jpg"), weights)
+    assert said in message and "hf_reader" not in message
+
+
+def test_a_folder_here_is_not_a_repository(demo, client, photos):
+    """Not even one that has the name of a repository, where the server was started."""
+    assert (demo.log.parent / "weights").is_dir()
+    assert "none of the weights here" in refusal(
+        client, handle_file(photos / "small.jpg"), str(demo.log.parent / "weights")
+    )
+
+
+def damage(data):
+    return data[:100] + bytes(range(256)) + data[356:]
+
+
+BAD = {
+    "words.jpg": lambda path, _: path.write_text("no picture"),
+    "empty.png": lambda path, _: path.write_bytes(b""),
+    "page.html": lambda path, _: path.write_text("<script>alert(1)</script>"),
+    "truncated.jpg": lambda path, jpeg: path.write_bytes(jpeg[: len(jpeg) // 2]),
+    "100-megapixels.png": lambda path, _: path.write_bytes(png_header(10_000, 10_000)),
+    "not-a-photo.zip": lambda path, jpeg: write_zip(path, {"a.jpg": jpeg}),
+}
+BAD_ARCHIVES = {
+    "damaged.zip": lambda path, jpeg: path.write_bytes(damage(write_zip(path, {"a.jpg": jpeg}).read_bytes())),
+    "packed.zip": lambda path, jpeg: write_zip(path, {"a.jpg": jpeg}, zipfile.ZIP_LZMA),
+    "bomb.zip": lambda path, _: write_zip(path, {"bomb.png": bytes(150_000_000)}),
+    "climbs.zip": lambda path, jpeg: write_zip(path, {"../../climbs.jpg": jpeg}),
+    "words.zip": lambda path, _: path.write_text("no zip"),
+    "too-many.zip": lambda path, jpeg: write_zip(path, {f"{n}.jpg": jpeg for n in range(6)}),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_photos_that_are_refused(client, photos, tmp_path, name):
+    path = tmp_path / name
+    BAD[name](path, (photos / "small.jpg").read_bytes())
+    message = refusal(client, handle_file(path))
+    assert name in message and str(tmp_path) not in message and "uploads" not in message
+    assert client.predict(handle_file(photos / "small.jpg"), api_name="/predict")["faces"]
+
+
+@pytest.mark.parametrize("name", BAD_ARCHIVES)
+def test_archives_that_are_refused(demo, client, photos, tmp_path, name):
+    path = tmp_path / name
+    BAD_ARCHIVES[name](path, (photos / "small.jpg").read_bytes())
+    images = [handle_file(path), handle_file(photos / "small.jpg")]
+    broken, good = client.predict(images, api_name="/predict_batch")["photos"]
+    assert broken["file"].startswith(name) and broken["error"] and not broken["faces"]
+    assert str(demo.uploads) not in broken["error"] and good["faces"] and not good["error"]
+    assert not list(demo.log.parent.rglob("climbs.jpg"))
+    assert client.predict(handle_file(photos / "small.jpg"), api_name="/predict")["faces"]
+
+
+def test_a_file_of_200_megabytes(demo, client, photos, tmp_path):
+    path = tmp_path / "large.jpg"
+    with path.open("wb") as file:
+        file.truncate(200_000_000)
+    with pytest.raises(Exception, match=r"(?i)413|large|exceed"):
+        client.predict(handle_file(path), api_name="/predict")
+    assert client.predict(handle_file(photos / "small.jpg"), api_name="/predict")["faces"]
+
+
+def test_files_of_the_server_are_not_handed_out(demo, client):
+    for path in ("/etc/passwd", __file__, demo.log):
+        for file in (str(path), {"path": str(path), "meta": {"_type": "gradio.FileData"}}):
+            with pytest.raises(Exception, match=r".+"):
+                client.predict(file, api_name="/predict")
+
+
+def test_the_queue_answers_everybody(demo, photos, estimator):
+    """50 requests from 8 clients at once."""
+    paths = [photos / name for name in ("astronaut.png", "small.jpg", "grey.png", "cat.png")]
+    expected = {path: [face.age for face in estimator(path)] for path in paths}
+    asked = random.Random(0).choices(paths, k=50)
+    clients = [demo.client() for _ in range(8)]
+
+    def ask(number):
+        path = asked[number]
+        answer = clients[number % 8].predict(handle_file(path), api_name="/predict")
+        return [face["age"] for face in answer["faces"]] == pytest.approx(expected[path], abs=1e-3)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(50)))
+
+
+def test_memory_does_not_grow(demo, client, photos):
+    """Resident memory after 500 requests is that after 50, but for a tenth."""
+    server = psutil.Process(demo.process.pid)
+    photo = handle_file(photos / "small.jpg")
+    resident = {}
+    for number in range(1, 501):
+        client.predict(photo, api_name="/predict")
+        if number in (50, 500):
+            resident[number] = server.memory_info().rss
+    print({count: f"{size / 1e6:.0f} MB" for count, size in resident.items()})
+    assert resident[500] <= 1.1 * resident[50]
+
+
+def test_nothing_is_left_after_the_sweep(demo, client, photos):
+    client.predict(handle_file(photos / "small.jpg"), api_name="/predict")
+    assert demo.files
+    deadline = time.monotonic() + 5 * SWEEP + 20
+    while demo.files and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert not demo.files
+    assert "hf_reader" not in demo.log.read_text()
+
+
+def test_as_tools_of_a_language_model(demo, photos):
+    with (photos / "small.jpg").open("rb") as file:
+        (path,) = httpx.post(f"{demo.url}gradio_api/upload", files={"files": file}).json()
+    url = f"{demo.url}gradio_api/file={path}"
+
+    async def use():
+        async with (
+            streamable_http_client(f"{demo.url}gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            tools = {tool.name.removeprefix("demo_"): tool for tool in (await session.list_tools()).tools}
+            return tools, await session.call_tool(tools["predict"].name, {"image": url})
+
+    tools, answer = asyncio.run(use())
+    assert {"predict", "explain", "predict_batch"} == tools.keys()
+    assert "tell their ages" in tools["predict"].description
+    # photos come by their address, but not from the server's own network
+    assert answer.isError
+    assert demo.client().predict(handle_file(photos / "small.jpg"), api_name="/predict")["faces"]

@@ -1,0 +1,71 @@
+"""The demo as a Space: installed from its requirements alone, it answers."""
+
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import venv
+from importlib.metadata import requires, version
+from pathlib import Path
+
+import gradio
+import pytest
+import yaml
+from gradio_client import handle_file
+
+from ssrnet_hub import AgeEstimator
+
+from ..demo_server import serve
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / "demo"
+
+prepare_space = runpy.run_path(str(ROOT / "scripts" / "publish_space.py"))["prepare_space"]
+
+
+@pytest.fixture(scope="module")
+def requirements():
+    return dict(line.split("==") for line in (DEMO / "requirements.txt").read_text().splitlines())
+
+
+def test_front_matter(requirements):
+    front = yaml.safe_load((DEMO / "README.md").read_text(encoding="utf-8").split("---")[1])
+    assert front["sdk"] == "gradio"
+    assert front["sdk_version"] == requirements["gradio"] == gradio.__version__
+    assert (DEMO / front["app_file"]).is_file()
+    assert re.fullmatch(r"3\.\d+", front["python_version"])
+    assert len(front["short_description"]) <= 60  # the Hub's limit
+
+
+def test_requirements_are_what_the_tests_run(requirements):
+    assert requirements == {name: version(name) for name in requirements}
+    needed = [name for name in requires("ssrnet_hub") if "extra ==" not in name or 'extra == "demo"' in name]
+    assert requirements.keys() == {re.match(r"[\w-]+", name)[0] for name in needed}
+
+
+def answers(python, space, astronaut, tmp_path):
+    """What the Space's endpoint answers, served by a Python from a folder."""
+    photo = tmp_path / "astronaut.png"
+    astronaut.save(photo)
+    with serve(tmp_path, [python, "app.py"], space) as demo:
+        return demo.client().predict(handle_file(photo), api_name="/predict")
+
+
+def test_the_space_answers(astronaut, estimator: AgeEstimator, tmp_path):
+    answer = answers(sys.executable, prepare_space(tmp_path / "space"), astronaut, tmp_path)
+    (face,) = estimator(astronaut)
+    assert [said["age"] for said in answer["faces"]] == pytest.approx([face.age])
+
+
+@pytest.mark.skipif(not os.environ.get("SSRNET_TEST_INSTALL"), reason="SSRNET_TEST_INSTALL is not set: takes minutes")
+def test_the_space_answers_with_its_requirements_alone(astronaut, estimator: AgeEstimator, tmp_path):
+    # as the Hub does: the requirements are installed before the other files are there
+    shutil.copy(DEMO / "requirements.txt", tmp_path)
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", "requirements.txt"], cwd=tmp_path, check=True)
+    answer = answers(python, prepare_space(tmp_path / "space"), astronaut, tmp_path)
+    (face,) = estimator(astronaut)
+    assert [said["age"] for said in answer["faces"]] == pytest.approx([face.age])
