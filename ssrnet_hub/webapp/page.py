@@ -51,14 +51,21 @@ _TAKE = """
 () => {
   const suffixes = SUFFIXES;
   const untyped = file => !file.type && suffixes.some(suffix => file.name.toLowerCase().endsWith(suffix));
+  const typed = files => {
+    const transfer = new DataTransfer();
+    for (const f of files) transfer.items.add(untyped(f) ? new File([f], f.name, {type: 'image/unknown'}) : f);
+    return transfer;
+  };
   document.addEventListener('drop', event => {
     const files = [...event.dataTransfer.files];
     if (!event.target.closest('#photo') || !files.some(untyped)) return;
     event.preventDefault();
     event.stopImmediatePropagation();
-    const dataTransfer = new DataTransfer();
-    files.forEach(f => dataTransfer.items.add(untyped(f) ? new File([f], f.name, {type: 'image/unknown'}) : f));
-    event.target.dispatchEvent(new DragEvent('drop', {dataTransfer, bubbles: true, cancelable: true}));
+    const init = {dataTransfer: typed(files), bubbles: true, cancelable: true};
+    event.target.dispatchEvent(new DragEvent('drop', init));
+  }, true);
+  document.addEventListener('change', event => {
+    if (event.target.matches('#photo input[type=file]')) event.target.files = typed(event.target.files).files;
   }, true);
   document.addEventListener('click', event => {
     if (event.target.matches('#photo input[type=file]')) event.target.accept = ['image/*', ...suffixes].join();
