@@ -510,7 +510,8 @@ def find_sources(names: Iterable[Union[str, Path]], allow_private_urls: bool, si
     found: dict[str, Found] = {}
     for name in names:
         for one in _find(name, allow_private_urls, sieve):
-            found.setdefault(full_name(one.file), one)
+            # a pipe or the standard input, read already, may be a link to a file
+            found.setdefault(one.file if isinstance(one.photo, bytes) else full_name(one.file), one)
     return list(found.values())
 
 

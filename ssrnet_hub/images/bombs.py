@@ -621,7 +621,7 @@ def _check_heif(data: Data, name: str, max_pixels: int) -> None:
         body, after = found[b"pitm"]
         check_size(name, *sizes.get(int.from_bytes(data[body + 4 : after], "big"), (0, 0)), max_pixels)
     parts: dict[int, list[int]] = {}
-    inner = set()
+    inner: set[int] = set()
     described = 0
     for kind, source, targets in references:
         if kind == b"dimg":
