@@ -3,7 +3,6 @@
 import argparse
 import csv
 import errno
-import glob
 import io
 import json
 import math
@@ -23,14 +22,16 @@ from .batch.local import Counts, Task, predict_files
 from .batch.records import FILM_COLUMNS, columns_of, describe_photo, to_film_rows, write_csv
 from .errors import BoxError, LabelsError, OutputError, PhotoError, SSRNetHubError
 from .hub.loading import get_extras
-from .images.loading import MAX_PIXELS, picture_suffixes
+from .images.folders import find_photos
+from .images.formats import Sieve
+from .images.loading import MAX_PIXELS
 from .images.sources import Found, copy_name, find_packed, find_source, open_source, unpack
 from .inference.backends import RUNTIMES
 from .inference.estimator import AgeEstimator, Face
 from .inference.visualization import draw_faces, plot_breakdown
 from .models.pretrained import DEFAULT, OWNER_VARIABLE, ZOO, count_parameters, list_models
 from .training.labels import read_boxes
-from .utils.io import assert_free, full_name, is_file, is_folder, on_one_line, printable, replace_file
+from .utils.io import assert_free, full_name, is_file, on_one_line, printable, replace_file
 
 __all__ = ["main"]
 
@@ -51,8 +52,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         "paths",
         nargs="*",
         metavar="PATH",
-        help="photo, folder (searched with its subfolders), glob, zip of photos, - for a photo from stdin, or "
-        "http(s) address",
+        help="photo, folder (searched with its subfolders, linked ones too), glob, zip of photos, - for a photo from "
+        "stdin, or http(s) address",
     )
     predict.add_argument(
         "--gender",
@@ -305,7 +306,8 @@ Result = tuple[str, list[Face], Optional[str], int]
 
 def run_predict(args: argparse.Namespace) -> int:
     boxes = read_boxes(args.boxes) if args.boxes else {}
-    found = find_sources(args.paths or boxes, args.allow_private_urls)
+    sieve = Sieve()
+    found = find_sources(args.paths or boxes, args.allow_private_urls, sieve)
     if not found:
         raise LabelsError(f"{args.boxes} names no photos.")
     boxes_of = {full_name(path): own for path, own in boxes.items()}
@@ -320,7 +322,7 @@ def run_predict(args: argparse.Namespace) -> int:
         run = run_on_ray if args.engine == "ray" else run_job
         photos, failed = run(args, tasks, {"model": args.weights, **options})
         print(f"{args.output}: {photos} photos" + (f", {failed} of them not read" if failed else ""), file=sys.stderr)
-        return 1 if failed else 0
+        return 1 if tell_left_out(sieve) or failed else 0
     estimator = AgeEstimator(args.weights, **options)
     names = unique_names([task.file for task in tasks])
     if args.annotate:
@@ -336,7 +338,7 @@ def run_predict(args: argparse.Namespace) -> int:
         print_table(results, [task.file for task in tasks], with_interval, args.gender is not None, args.explain)
     if look.failed > 1:
         print(f"error: {look.failed} of {len(tasks)} failed", file=sys.stderr)
-    return 1 if look.failed or look.unwritten else 0
+    return 1 if tell_left_out(sieve) or look.failed or look.unwritten else 0
 
 
 class Look:
@@ -383,6 +385,13 @@ class Look:
         if self._args.explain:
             for number, face in enumerate(faces, start=1):
                 save_breakdown(face, path.with_name(f"{path.name}.face{number}.png"))
+
+
+def tell_left_out(sieve: Sieve) -> bool:
+    """Say which pictures in folders and zips cannot be read, if there are any."""
+    if sieve.left_out:
+        tell_error(str(sieve))
+    return bool(sieve.left_out)
 
 
 def tell_error(error: str) -> None:
@@ -496,47 +505,29 @@ def with_name(file: str, error: str) -> str:
     return error if error.startswith(file) else f"{file}: {error}"
 
 
-def find_sources(names: Iterable[Union[str, Path]], allow_private_urls: bool) -> list[Found]:
+def find_sources(names: Iterable[Union[str, Path]], allow_private_urls: bool, sieve: Sieve) -> list[Found]:
     """The photos that names stand for, each once. A `Path` is that of one photo, as a file of boxes has it."""
     found: dict[str, Found] = {}
     for name in names:
-        for one in _find(name, allow_private_urls):
-            found.setdefault(full_name(one.file), one)
+        for one in _find(name, allow_private_urls, sieve):
+            # a pipe or the standard input, read already, may be a link to a file
+            found.setdefault(one.file if isinstance(one.photo, bytes) else full_name(one.file), one)
     return list(found.values())
 
 
-def _find(name: Union[str, Path], allow_private_urls: bool) -> list[Found]:
+def _find(name: Union[str, Path], allow_private_urls: bool, sieve: Sieve) -> list[Found]:
     source = find_source(str(name), allow_private_urls)
     if source:
         return [source]
-    photos = [(name, None)] if isinstance(name, Path) else find_photos([os.path.expanduser(name)])  # noqa: PTH111
+    photos = [(name, None)] if isinstance(name, Path) else find_photos([os.path.expanduser(name)], sieve)  # noqa: PTH111
     found = []
     for path, error in photos:
         packed = None if is_file(path) else find_packed(path)
         if packed or error:
             found.append(packed or Found(str(path), path, error))
         else:
-            found += unpack(path)
+            found += unpack(path, sieve)
     return found
-
-
-def find_photos(patterns: Sequence[str]) -> list[tuple[Path, Optional[str]]]:
-    """Files, what is in folders and what matches globs, each once; with an error where there is nothing."""
-    suffixes = picture_suffixes()
-    found: dict[Path, tuple[Path, Optional[str]]] = {}
-    for pattern in patterns:
-        path = Path(pattern)
-        if is_folder(path):
-            files = sorted(f for f in path.rglob("*") if f.suffix.lower() in suffixes and is_file(f))
-            error = "no picture in this folder"
-        elif is_file(path):
-            files, error = [path], None
-        else:
-            files = sorted(Path(f) for f in glob.glob(pattern, recursive=True) if is_file(f))
-            error = "no such file or folder, and nothing matches it as a glob"
-        for file in files or [path]:
-            found.setdefault(file.absolute(), (file, None if files else error))
-    return list(found.values())
 
 
 def unique_names(files: Sequence[str]) -> dict[str, str]:

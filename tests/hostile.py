@@ -5,6 +5,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 import av
@@ -248,6 +249,99 @@ def _jpeg_of_scans() -> bytes:
     return scans(16, 80)
 
 
+Item = tuple[bytes, bytes, list[bytes]]
+"""Kind, content and properties of an item of a HEIF file."""
+
+
+@lru_cache
+def heif_tile(side: int) -> Item:
+    """A grey picture as an item: a kilobyte, whatever its size."""
+    data = encode(grey(side), "HEIF", quality=10)
+    start = data.index(b"hvcC") - 4
+    (length,) = struct.unpack_from(">I", data, start)
+    payload = data[data.rindex(b"mdat") + 4 :]
+    return b"hvc1", payload, [data[start : start + length], heif_size(side, side)]
+
+
+def heif_size(width: int, height: int) -> bytes:
+    return full_box(b"ispe", 0, struct.pack(">II", width, height))
+
+
+def heif_grid(rows: int, columns: int, side: int, size: bytes | None = None) -> Item:
+    """A picture of others, which may say that it is of another size than it is."""
+    return b"grid", struct.pack(">4B2H", 0, 0, rows - 1, columns - 1, side, side), [size or heif_size(side, side)]
+
+
+def heif(items: list[Item], references: list[tuple[bytes, int, list[int]]], primary: int) -> bytes:
+    """A HEIF file of items, numbered from 1, and references: kind, item, and the items that it refers to."""
+    properties = list(dict.fromkeys(own for _, _, each in items for own in each))
+    kinds, associated = [], []
+    for number, (kind, _, own) in enumerate(items, start=1):
+        kinds.append(full_box(b"infe", 2, struct.pack(">HH4s", number, 0, kind), b"\0"))
+        indices = [properties.index(each) + 1 for each in own]
+        associated.append(struct.pack(">HB", number, len(indices)) + bytes(indices))
+    referring = [
+        box(kind, struct.pack(f">HH{len(targets)}H", source, len(targets), *targets))
+        for kind, source, targets in references
+    ]
+
+    def meta(start: int) -> bytes:
+        places = []
+        for number, (_, content, _) in enumerate(items, start=1):
+            places.append(struct.pack(">HHHII", number, 0, 1, start, len(content)))
+            start += len(content)
+        return full_box(
+            b"meta",
+            0,
+            full_box(b"hdlr", 0, bytes(4), b"pict", bytes(13)),
+            full_box(b"pitm", 0, struct.pack(">H", primary)),
+            full_box(b"iloc", 0, b"\x44\0", struct.pack(">H", len(items)), *places),
+            full_box(b"iinf", 0, struct.pack(">H", len(items)), *kinds),
+            full_box(b"iref", 0, *referring),
+            box(
+                b"iprp",
+                box(b"ipco", *properties),
+                full_box(b"ipma", 0, struct.pack(">I", len(items)), *associated),
+            ),
+        )
+
+    brands = box(b"ftyp", b"heic", bytes(4), b"mif1heic")
+    start = len(brands) + len(meta(0)) + 8
+    return brands + meta(start) + box(b"mdat", *[content for _, content, _ in items])
+
+
+def heif_of_one_tile(rows: int, side: int, of: int = 1_500) -> bytes:
+    """A picture of the same tile again and again, of which it may show a corner."""
+    return heif([heif_tile(of), heif_grid(rows, rows, side)], [(b"dimg", 2, [1] * rows**2)], 2)
+
+
+def heif_of_grids(depth: int) -> bytes:
+    """A picture of a picture twice, which is of a picture twice, and so on."""
+    items = [heif_tile(1_500), *[heif_grid(1, 2, 1_500)] * depth]
+    return heif(items, [(b"dimg", number + 1, [number] * 2) for number in range(1, depth + 1)], depth + 1)
+
+
+def heif_of_descriptions(kind: bytes, content: bytes, count: int) -> bytes:
+    """Small pictures that all have the same EXIF or XMP, which is read for each of them."""
+    described = list(range(1, count + 1))
+    return heif([heif_tile(64)] * count + [(kind, content, [])], [(b"cdsc", count + 1, described)], 1)
+
+
+def heif_of_profiles(count: int) -> bytes:
+    kind, payload, properties = heif_tile(64)
+    return heif([(kind, payload, [*properties, box(b"colr", b"prof", bytes(1_500_000))])] * count, [], 1)
+
+
+def heif_of_itself() -> bytes:
+    return heif([heif_tile(64), heif_grid(1, 1, 64)], [(b"dimg", 2, [2])], 2)
+
+
+def heif_that_is_larger() -> bytes:
+    """A picture of 2 megapixels that says it has a thousand pixels."""
+    kind, payload, (codec, _) = heif_tile(1_500)
+    return heif([(kind, payload, [codec, heif_size(32, 32)])], [], 1)
+
+
 BOMBS: dict[str, Callable[[], bytes]] = {
     "JPEG of 1,000 scans": lambda: scans(2_000, 1_000),
     "JPEG of 1,000 scans that is not progressive": lambda: sequential_scans(1_000, 1_000),
@@ -285,6 +379,14 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "JPEG 2000 of many layers": lambda: jpeg2000(2_000, layers=65_535, precincts=8),
     "JPEG 2000 of small code blocks": lambda: jpeg2000(500, blocks=2, larger=6_000),
     "AVIF of many frames": lambda: layers(3_000, 200),
+    "HEIC of one tile many times": lambda: heif_of_one_tile(64, 100),
+    "HEIC of grids of grids": lambda: heif_of_grids(8),
+    "HEIC with a large grid that says it is small": lambda: heif(
+        [heif_tile(1_500), heif_grid(20, 20, 30_000, heif_size(100, 100))], [(b"dimg", 2, [1] * 400)], 2
+    ),
+    "HEIC that says it is smaller": heif_that_is_larger,
+    "HEIC whose pictures share their EXIF": lambda: heif_of_descriptions(b"Exif", bytes(1_900_000), 900),
+    "HEIC whose pictures share their profile": lambda: heif_of_profiles(900),
 }
 """Pictures of at most 2 MB that would take seconds or gigabytes."""
 

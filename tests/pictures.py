@@ -10,6 +10,7 @@ from typing import Any
 import av
 import numpy as np
 from PIL import Image
+from pillow_heif import register_heif_opener
 
 UNDO = {
     1: None,
@@ -25,6 +26,8 @@ UNDO = {
 
 
 def encode(image: Image.Image, format: str, **kwargs: Any) -> bytes:
+    if format == "HEIF":
+        register_heif_opener()
     file = io.BytesIO()
     image.save(file, format, **kwargs)
     return file.getvalue()

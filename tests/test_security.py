@@ -18,7 +18,7 @@ def test_limits():
     assert said == {field.name.upper(): f"{field.default:,}" for field in fields(Limits)}
 
 
-@pytest.mark.parametrize("file", sorted(set(re.findall(r"`(tests/\w+\.py)`", PAGE))))
+@pytest.mark.parametrize("file", sorted(set(re.findall(r"`(tests/[\w/]+\.py)`", PAGE))))
 def test_tests_that_are_named_are_there(file):
     cells = re.findall(rf"`{file}`: ((?:`test_\w+`(?:, )?)+)", PAGE)
     named = {name for cell in cells for name in re.findall(r"`(test_\w+)`", cell)}

@@ -22,7 +22,8 @@ from PIL import Image
 import ssrnet_hub
 from ssrnet_hub.errors import OutputError, PhotoError, PhotoTooLargeError, VideoError
 from ssrnet_hub.images.decoding import Decoder
-from ssrnet_hub.images.loading import FORMATS, load_photo
+from ssrnet_hub.images.formats import FORMATS
+from ssrnet_hub.images.loading import load_photo
 from ssrnet_hub.images.videos import SUFFIXES, read_film
 from ssrnet_hub.inference.video import annotate_frames, annotate_video
 
@@ -56,6 +57,11 @@ def test_small_pictures_that_make_much_work(kind, tmp_path):
         assert time.process_time() - start < 2
 
 
+def test_a_heic_that_is_made_of_itself():
+    with pytest.raises(PhotoError, match="made of one another"):
+        load_photo(hostile.heif_of_itself())
+
+
 ANIMATED = {"save_all": True, "append_images": [Image.new("RGB", (64, 64))] * 500}
 FAIR: dict[str, Callable[[], bytes]] = {
     "progressive JPEG": lambda: encode(hostile.grey(64), "JPEG", progressive=True),
@@ -78,6 +84,15 @@ FAIR: dict[str, Callable[[], bytes]] = {
     ),
     "AVIF with transparency": lambda: encode(hostile.grey(64).convert("RGBA"), "AVIF"),
     "AVIF with EXIF": lambda: turned(hostile.grey(64), 6, "AVIF"),
+    "HEIC of tiles": lambda: encode(hostile.grey(640), "HEIF", tile_size=64),
+    "HEIC with thumbnails": lambda: encode(hostile.grey(640), "HEIF", tile_size=256, thumbnails=[128, 64]),
+    "HEIC of many pictures": lambda: encode(
+        hostile.grey(64), "HEIF", save_all=True, append_images=[Image.new("RGB", (64, 64))] * 40
+    ),
+    "HEIC with transparency": lambda: encode(hostile.grey(64).convert("RGBA"), "HEIF"),
+    "HEIC with EXIF and a profile": lambda: turned(hostile.grey(64), 6, "HEIF", icc_profile=os.urandom(1_000_000)),
+    "HEIC of 16 bits": lambda: encode(grey16(hostile.grey(64)), "HEIF"),
+    "HEIC of one tile several times": lambda: hostile.heif_of_one_tile(3, 4_500),
     "GIF with a comment": lambda: encode(hostile.grey(64), "GIF", comment=b"a" * 100_000),
     "PNG with texts": lambda: hostile.png_with(hostile.inflating(b"zTXt") * 20),
     "PNG in small chunks": lambda: hostile.png_with(hostile.chunk(b"teXt", b"a") * 10_000),
@@ -104,7 +119,7 @@ def test_pictures_that_are_unusual_but_fair(kind):
 @pytest.mark.parametrize("format", FORMATS)
 def test_work_is_bounded_by_size(format):
     """Nothing in a usual file of any format counts as too much: not at its largest either."""
-    image = hostile.grey(1_500 if format in ("AVIF", "JPEG2000", "WEBP") else 5_000)
+    image = hostile.grey(1_500 if format in ("AVIF", "HEIF", "JPEG2000", "WEBP") else 5_000)
     assert load_photo(encode(image, format)).size == image.size
 
 
@@ -184,6 +199,11 @@ def test_decoding_ends_when_the_memory_is_used_up():
         with pytest.raises(PhotoError, match="memory"):
             decoder.load_photo(large)
         assert decoder.load_photo(photo).size == (9, 9)
+
+
+def test_a_large_heic_in_the_memory_that_the_page_has():
+    decoder = Decoder(max_seconds=30, max_memory=(1 << 30) + 32 * PIXELS)
+    assert decoder.load_photo(hostile.heif_of_one_tile(4, 6_000), PIXELS).size == (6_000, 6_000)
 
 
 def test_processes_that_die(decoder):
@@ -567,7 +587,9 @@ def test_a_slow_photo_on_the_page(demo, photo, tmp_path):
     assert client.predict(handle_file(photo), api_name="/predict")["faces"]
 
 
-@pytest.mark.parametrize("kind", ["PNG that is cleared when it is opened", "AVIF of many frames"])
+@pytest.mark.parametrize(
+    "kind", ["PNG that is cleared when it is opened", "AVIF of many frames", "HEIC of one tile many times"]
+)
 def test_bombs_on_the_page(demo, photo, kind, tmp_path):
     (tmp_path / "bomb.jpg").write_bytes(BOMBS[kind]())
     server = psutil.Process(demo.process.pid)

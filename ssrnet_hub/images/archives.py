@@ -3,12 +3,12 @@
 import os
 import zipfile
 from collections.abc import Iterator
-from functools import lru_cache
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Union
+from functools import lru_cache, partial
+from pathlib import Path, PurePath, PurePosixPath
+from typing import BinaryIO, Optional, Union
 
 from ..errors import ArchiveError
-from .loading import picture_suffixes
+from .formats import Sieve, is_of_system
 
 __all__ = ["list_zip", "read_zip", "unzip"]
 
@@ -24,6 +24,7 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 def read_zip(
     path: Union[str, os.PathLike],
+    sieve: Optional[Sieve] = None,
     *,
     max_files: int = 1000,
     max_file_size: int = 100_000_000,
@@ -35,6 +36,7 @@ def read_zip(
 
     Args:
         path: The archive.
+        sieve: Tells its pictures from other files, and keeps count of those that cannot be read.
         max_files: Pictures in it, at most.
         max_file_size: Size of a picture unpacked, at most, bytes.
         max_total_size: Size of all pictures unpacked, at most, bytes.
@@ -49,7 +51,7 @@ def read_zip(
             archive states are checked before anything is yielded.
     """
     with _open(path, max_files) as archive:
-        entries = _find_pictures(archive, max_files)
+        entries = _find_pictures(archive, max_files, sieve or Sieve())
         total = sum(entry.file_size for entry in entries if entry.file_size <= max_file_size)
         if total > max_total_size:
             raise ArchiveError(
@@ -63,14 +65,14 @@ def read_zip(
             yield entry.filename, content
 
 
-def list_zip(path: Union[str, os.PathLike], *, max_files: int = 100_000) -> list[str]:
-    """The names of the pictures in a zip, in order, for `unzip`.
+def list_zip(path: Union[str, os.PathLike], sieve: Optional[Sieve] = None, *, max_files: int = 100_000) -> list[str]:
+    """The names of the pictures in a zip, in order, for `unzip`; as `read_zip` finds them.
 
     Raises:
         ArchiveError: As for `read_zip`.
     """
     with _open(path, max_files) as archive:
-        return sorted({entry.filename for entry in _find_pictures(archive, max_files)})
+        return sorted({entry.filename for entry in _find_pictures(archive, max_files, sieve or Sieve())})
 
 
 def unzip(path: Union[str, os.PathLike], name: str, *, max_file_size: int = 500_000_000) -> bytes:
@@ -113,32 +115,43 @@ def _check_count(file: BinaryIO, most: int) -> None:
         tail = chunk[1 - len(_SIGNATURE) :]
 
 
-def _find_pictures(archive: zipfile.ZipFile, most: int) -> list[zipfile.ZipInfo]:
-    suffixes = picture_suffixes()
+def _find_pictures(archive: zipfile.ZipFile, most: int, sieve: Sieve) -> list[zipfile.ZipInfo]:
     entries = []
     for entry in archive.infolist():
         name = PurePosixPath(entry.filename.replace("\\", "/"))
         if name.is_absolute() or ".." in name.parts or ":" in str(name)[:2]:
             raise ArchiveError(f"The zip has a name that climbs out of it: {entry.filename!r:.200}.")
-        hidden = name.name.startswith(".") or "__MACOSX" in name.parts
         # is_dir() fails for a file without a name
-        if name.suffix.lower() in suffixes and not entry.is_dir() and not hidden:
+        if not name.suffix or entry.is_dir() or any(map(is_of_system, name.parts)):
+            continue
+        if sieve.takes(PurePath(archive.filename or "", name), partial(_unpack_start, archive, entry)):
             entries.append(entry)
     if len(entries) > most:
         raise ArchiveError(f"The zip has {len(entries)} pictures, more than the limit of {most}.")
     return entries
 
 
+def _unpack_start(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, size: int) -> bytes:
+    try:
+        return _read(archive, entry, size)
+    except ArchiveError:
+        return b""
+
+
 def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int) -> bytes:
     if entry.file_size > most:
         raise ArchiveError(f"It has {entry.file_size:,} bytes, more than the limit of {most:,}.")
+    # not all there is, which may be more than the archive states
+    return _read(archive, entry, entry.file_size + 1)
+
+
+def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, size: int) -> bytes:
     if entry.flag_bits & 1:
         raise ArchiveError("It is encrypted.")
     if entry.compress_type not in _METHODS:
         raise ArchiveError("It is packed by another method than deflate: pack it again with an ordinary zip program.")
     try:
         with archive.open(entry) as file:
-            # not read(), which would unpack more than the archive states
-            return file.read(entry.file_size + 1)
+            return file.read(size)
     except Exception as e:  # whatever a damaged or encrypted entry makes zipfile and zlib raise
         raise ArchiveError(f"It cannot be unpacked: {e!s:.200}.") from e

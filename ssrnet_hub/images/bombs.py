@@ -36,6 +36,9 @@ _BOXES = 100_000
 _AVIF_ITEMS = 70_000  # a grid has up to 256 x 256
 _AVIF_PASSES = 8  # color, transparency, layers
 _AVIF_UNITS = 100_000
+_HEIF_PASSES = 8  # tiles, transparency
+_HEIF_DEPTH = 8
+_HEIF_REFERENCES = 100_000
 
 
 class _Costly(Exception):
@@ -358,7 +361,7 @@ def _check_layout(tiff: _Tiff, tags: dict[int, _Value], size: int, max_pixels: i
             raise _Costly("its strips or tiles overlap")
 
 
-# boxes: JPEG 2000 and AVIF
+# boxes: JPEG 2000, AVIF and HEIF
 
 
 def _boxes(data: Data, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -598,6 +601,115 @@ def _sequence_pixels(header: bytes) -> int:
     return (take(wide) + 1) * (take(high) + 1)
 
 
+# HEIF
+
+_PICTURES = {b"hvc1", b"av01", b"grid", b"iden", b"iovl"}
+
+
+def _check_heif(data: Data, name: str, max_pixels: int) -> None:
+    top = _distinct(data, 0, len(data))
+    if b"meta" not in top:
+        return  # no picture but the frames of a sequence
+    found = _distinct(data, top[b"meta"][0] + 4, top[b"meta"][1])
+    if not {b"iinf", b"iloc", b"iprp"} <= found.keys():
+        raise _Damaged("it has no items")
+    kinds = _item_kinds(data, *found[b"iinf"])
+    contents = dict(_items(data, found[b"iloc"][0], found.get(b"idat", (0, 0))[0]))
+    references = list(_references(data, *found[b"iref"])) if b"iref" in found else []
+    sizes, weights = _item_properties(data, *found[b"iprp"])
+    if b"pitm" in found:
+        body, after = found[b"pitm"]
+        check_size(name, *sizes.get(int.from_bytes(data[body + 4 : after], "big"), (0, 0)), max_pixels)
+    parts: dict[int, list[int]] = {}
+    inner: set[int] = set()
+    described = 0
+    for kind, source, targets in references:
+        if kind == b"dimg":
+            parts.setdefault(source, []).extend(targets)
+            inner.update(targets)
+        elif kind == b"auxl":
+            for target in targets:
+                parts.setdefault(target, []).append(source)
+        elif kind == b"cdsc":
+            described += len(contents.get(source, b"")) * len(targets)
+    # both are read for every picture when the file is opened
+    described += sum(weights.get(item, 0) for item, kind in kinds.items() if kind in _PICTURES and item not in inner)
+    if described > 2 * len(data) + 1_000_000:
+        raise _Costly("its pictures share what describes them")
+    costs: dict[int, int] = {}
+
+    def cost(item: int, depth: int = 0) -> int:
+        """Pixels that are decoded for a picture: any of them may be the one that is shown."""
+        if item not in costs:
+            if depth > _HEIF_DEPTH:
+                raise _Costly("its pictures are made of one another")
+            width, height = sizes.get(item, (0, 0))
+            if kinds.get(item) == b"grid" and _grid_size(contents.get(item, b"")) != (width, height):
+                raise _Damaged("a grid is not of the size that it says")
+            # smaller ones are decoded whatever size they say
+            costs[item] = max(width * height, 65_536) + sum(cost(part, depth + 1) for part in parts.get(item, ()))
+        return costs[item]
+
+    if any(cost(item) > _HEIF_PASSES * max(max_pixels, 1_000_000) for item in kinds):
+        raise _Costly(f"its parts have more than {_HEIF_PASSES} x {max_pixels:,} pixels in all")
+
+
+def _distinct(data: Data, start: int, end: int) -> dict[bytes, tuple[int, int]]:
+    """Start and end of the boxes in a part of a file, of which there is one of a kind where it matters."""
+    found: dict[bytes, tuple[int, int]] = {}
+    for kind, body, after in _boxes(data, start, end):
+        if kind in found and kind in (b"meta", b"iloc", b"iinf", b"iref", b"iprp", b"idat", b"pitm", b"ipco"):
+            raise _Damaged(f"box {kind!r} is there twice")
+        found[kind] = body, after
+    return found
+
+
+def _references(data: Data, start: int, end: int) -> Iterator[tuple[bytes, int, tuple[int, ...]]]:
+    """Kind, item and the items that it refers to."""
+    number, size, count = ("H", 2, 0) if data[start] == 0 else ("I", 4, 0)
+    for kind, body, _ in _boxes(data, start + 4, end):
+        source, targets = struct.unpack_from(f">{number}H", data, body)
+        count += targets
+        if count > _HEIF_REFERENCES:
+            raise _Costly(f"it has more than {_HEIF_REFERENCES} references")
+        yield kind, source, struct.unpack_from(f">{targets}{number}", data, body + size + 2)
+
+
+def _item_properties(data: Data, start: int, end: int) -> tuple[dict[int, tuple[int, int]], dict[int, int]]:
+    """Width and height of items, and how many bytes their properties have."""
+    (first, last) = _distinct(data, start, end).get(b"ipco", (0, 0))
+    properties = list(_boxes(data, first, last))
+    sizes: dict[int, tuple[int, int]] = {}
+    weights: dict[int, int] = {}
+    for kind, body, _ in _boxes(data, start, end):
+        if kind != b"ipma":
+            continue
+        wide = data[body + 3] & 1
+        (count,) = struct.unpack_from(">I", data, body + 4)
+        position = body + 8
+        if count > _AVIF_ITEMS:
+            raise _Costly(f"it has properties of {count} items")
+        for _ in range(count):
+            item, number = struct.unpack_from(">IB" if data[body] else ">HB", data, position)
+            position += 5 if data[body] else 3
+            indices = struct.unpack_from(f">{number}{'H' if wide else 'B'}", data, position)
+            position += number * (1 + wide)
+            for index in indices:
+                index &= 0x7FFF if wide else 0x7F
+                if not 0 < index <= len(properties):
+                    continue
+                what, inside, after = properties[index - 1]
+                weights[item] = weights.get(item, 0) + after - inside
+                if what == b"ispe":
+                    size = struct.unpack_from(">II", data, inside + 4)
+                    sizes[item] = max(sizes.get(item, size), size, key=lambda size: size[0] * size[1])
+    return sizes, weights
+
+
+def _grid_size(content: bytes) -> tuple[int, int]:
+    return struct.unpack_from(">II" if content[1] & 1 else ">HH", content, 4)
+
+
 _CHECKS = {
     rb"\xff\xd8\xff": _check_jpeg,
     rb"\x89PNG\r\n\x1a\n": _check_png,
@@ -605,5 +717,6 @@ _CHECKS = {
     rb"II\*\0|MM\0\*|II\0\*|MM\*\0|II\+\0|MM\0\+": _check_tiff,
     rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  ": _check_jpeg2000,
     rb".{4}ftyp(?:avi[fs]|m[is]f1)": _check_avif,
+    rb".{4}ftyp(?:he[iv][cxms]|m[is]f1)": _check_heif,
     rb"P[0-6fy]": _check_pnm,
 }

@@ -15,12 +15,13 @@ from PIL import ExifTags, Image
 
 from ..errors import PhotoError, PhotoTooLargeError
 from .bombs import check_exif, check_picture, check_size
+from .formats import FORMATS, INSTALL_HEIF, formats_for, is_heif
 from .tiff import TiffImageFile, is_tiff, read_pixels, select_page, unsupported
 
 if TYPE_CHECKING:  # a process that only decodes does without
     import torch
 
-__all__ = ["FORMATS", "MAX_PIXELS", "Photo", "by_pixels", "load_photo", "picture_suffixes"]
+__all__ = ["MAX_PIXELS", "Photo", "by_pixels", "load_photo"]
 
 T = TypeVar("T")
 
@@ -36,20 +37,11 @@ Photo = Union[str, os.PathLike, bytes, bytearray, memoryview, Readable, Image.Im
 MAX_PIXELS = 120_000_000
 """Default limit on the size of a picture, width x height."""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF", "PPM", "TGA")
-"""Formats that are opened, by Pillow's names. Those that run another program, like EPS, are left out."""
-
 _SLOW_PIXELS = 2_000_000
 """Largest picture of the kinds that Pillow decodes in Python, at up to 5 seconds a megapixel."""
 
 _WITH_RGB = ("RGB", "RGBA", "RGBX", "RGBa", "P", "PA")
 """Modes of pictures whose color profile is that of the RGB picture made of them, if it is one for RGB."""
-
-
-def picture_suffixes() -> set[str]:
-    """File name endings, in lower case with the dot, of the formats that are opened."""
-    # .mpo files are opened as JPEG
-    return {suffix for suffix, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO")}
 
 
 def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -118,7 +110,7 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
     except MemoryError as e:
         raise PhotoError(f"{name} takes more memory to decode than there is.") from e
     except Exception as e:  # decoders raise anything on damaged or hostile files
-        raise PhotoError(f"{name} is damaged: {e}.") from e
+        raise PhotoError(f"{name} is damaged: {_on_one_line(e)}.") from e
     finally:
         if image is not photo:
             image.close()
@@ -176,7 +168,9 @@ def _rewind(file: Any) -> Optional[int]:
 def _open(file: Union[Path, bytes], size: int, name: str, max_pixels: int) -> Image.Image:
     if not size:
         raise PhotoError(f"{name} is empty: 0 bytes.")
+    start = b""
     try:
+        start = _start_of(file)
         if isinstance(file, bytes):
             check_picture(file, name, max_pixels)
         else:
@@ -185,7 +179,7 @@ def _open(file: Union[Path, bytes], size: int, name: str, max_pixels: int) -> Im
         with warnings.catch_warnings():
             # of size, where the limit is ours and checked before the pixels are decoded; and of damaged EXIF
             warnings.simplefilter("ignore")
-            return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS)
+            return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=formats_for(start))
     except PhotoError:
         raise
     except Image.DecompressionBombError as e:
@@ -193,20 +187,28 @@ def _open(file: Union[Path, bytes], size: int, name: str, max_pixels: int) -> Im
             f"{name}: {e} To allow it all the same, raise PIL.Image.MAX_IMAGE_PIXELS as well as max_pixels."
         ) from e
     except Image.UnidentifiedImageError as e:
-        if is_tiff(_start_of(file)):
+        if is_tiff(start):
             raise unsupported(name) from e
+        if is_heif(start):
+            if "HEIF" not in Image.OPEN:
+                raise PhotoError(f"{name} is HEIC, which needs the extra heif: {INSTALL_HEIF}.") from e
+            raise PhotoError(f"{name} is damaged, or HEIC of a kind that is not supported.") from e
         raise PhotoError(f"{name} is not a picture of a known format ({', '.join(FORMATS)}).") from e
     except MemoryError as e:
         raise PhotoError(f"{name} takes more memory to decode than there is.") from e
     except Exception as e:  # decoders raise anything on damaged or hostile files
-        raise PhotoError(f"{name} cannot be read as a picture: {e}.") from e
+        raise PhotoError(f"{name} cannot be read as a picture: {_on_one_line(e)}.") from e
+
+
+def _on_one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).removesuffix(".")
 
 
 def _start_of(file: Union[Path, bytes]) -> bytes:
     if isinstance(file, bytes):
-        return file[:16]
+        return file[:64]
     with file.open("rb") as opened:
-        return opened.read(16)
+        return opened.read(64)
 
 
 _TURNS = {

@@ -15,6 +15,7 @@ from PIL import Image
 from ..errors import ArchiveError, PhotoError
 from ..utils.io import is_file, is_url
 from .archives import list_zip, unzip
+from .formats import Sieve
 from .loading import MAX_PIXELS, load_photo
 from .videos import SUFFIXES as FILMS
 
@@ -94,7 +95,7 @@ def find_source(name: str, allow_private: bool = False) -> Optional[Found]:
     return None
 
 
-def unpack(path: Path) -> list[Found]:
+def unpack(path: Path, sieve: Sieve) -> list[Found]:
     """The photos in a file: itself, or the pictures in a zip; with an error where there is none."""
     suffix = path.suffix.lower()
     if suffix in FILMS:
@@ -102,12 +103,14 @@ def unpack(path: Path) -> list[Found]:
         return [Found(str(path), path, f"{path} is a film: {command} follows the people in it")]
     if suffix != ".zip":
         return [Found(str(path), path)]
+    known = len(sieve.left_out)
     try:
-        names = list_zip(path)
+        names = list_zip(path, sieve)
     except ArchiveError as e:
         return [Found(str(path), path, str(e))]
     photos = [Found(f"{path}{os.sep}{name}", ZipPhoto(path, name)) for name in names]
-    return photos or [Found(str(path), path, "no picture in this zip")]
+    missing = "no picture in this zip" + " can be read" * (len(sieve.left_out) > known)
+    return photos or [Found(str(path), path, missing)]
 
 
 def find_packed(path: Path) -> Optional[Found]:
@@ -120,7 +123,7 @@ def find_packed(path: Path) -> Optional[Found]:
 
 @lru_cache(maxsize=1)
 def _packed_in(archive: Path) -> dict[PurePosixPath, Found]:
-    return {PurePosixPath(one.photo.name): one for one in unpack(archive) if isinstance(one.photo, ZipPhoto)}
+    return {PurePosixPath(one.photo.name): one for one in unpack(archive, Sieve()) if isinstance(one.photo, ZipPhoto)}
 
 
 def open_source(photo: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:

@@ -63,8 +63,11 @@ def git_digest(path: Union[str, os.PathLike]) -> str:
 
 
 def full_name(path: Union[str, os.PathLike]) -> str:
-    """A path from the root, without ``..``, to tell whether two paths are of the same file."""
-    return os.path.normpath(Path(path).absolute())
+    """A path from the root, without ``..`` and links, to tell whether two paths are of the same file."""
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # what cannot be a path
+        return os.path.abspath(path)  # noqa: PTH100
 
 
 def printable(text: str) -> str:

@@ -1,6 +1,7 @@
 """The page: what a visitor sees, and what happens on a click. It computes nothing itself."""
 
 import html
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from gradio.utils import get_upload_folder
 from ..batch.records import to_cell
 from ..errors import SSRNetHubError, UnknownModelError
 from ..hub.cards import render_card
-from ..images.loading import picture_suffixes
+from ..images.formats import picture_suffixes
 from ..inference.estimator import Face
 from ..inference.tracking import AgeTracker
 from ..inference.video import Moment
@@ -44,6 +45,32 @@ element.addEventListener('click', event => {
   const face = event.target.closest('[data-face]');
   if (face) trigger('click', {face: Number(face.dataset.face)});
 });
+"""
+# browsers give a picture of a format that they do not know no type, and Gradio takes only what has one
+_TAKE = """
+() => {
+  const suffixes = SUFFIXES;
+  const untyped = file => !file.type && suffixes.some(suffix => file.name.toLowerCase().endsWith(suffix));
+  const typed = files => {
+    const transfer = new DataTransfer();
+    for (const f of files) transfer.items.add(untyped(f) ? new File([f], f.name, {type: 'image/unknown'}) : f);
+    return transfer;
+  };
+  document.addEventListener('drop', event => {
+    const files = [...event.dataTransfer.files];
+    if (!event.target.closest('#photo') || !files.some(untyped)) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    const init = {dataTransfer: typed(files), bubbles: true, cancelable: true};
+    event.target.dispatchEvent(new DragEvent('drop', init));
+  }, true);
+  document.addEventListener('change', event => {
+    if (event.target.matches('#photo input[type=file]')) event.target.files = typed(event.target.files).files;
+  }, true);
+  document.addEventListener('click', event => {
+    if (event.target.matches('#photo input[type=file]')) event.target.accept = ['image/*', ...suffixes].join();
+  }, true);
+}
 """
 _INTRO = """# How old does a face look?
 A network of only **40,531 numbers** looks at a face three times, from coarse to fine, and adds up what it sees. Here
@@ -271,6 +298,7 @@ def build(limits: Limits, work: Optional[Path] = None) -> Built:
             with gr.Accordion(f"The card of {DEFAULT}: figures, training, licences", open=False):
                 gr.Markdown(_card(DEFAULT))
         _add_endpoints(service)
+        page.load(None, js=_TAKE.replace("SUFFIXES", json.dumps(sorted(picture_suffixes()))), api_visibility="private")
     # not api_open: requests that pass by the queue would pass by its limits
     page.queue(max_size=limits.queue, default_concurrency_limit=_REQUESTS, api_open=False)
     return Built(page, service, looks)

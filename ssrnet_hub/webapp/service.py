@@ -16,6 +16,7 @@ from ..batch.records import write_csv
 from ..errors import ArchiveError, PhotoError, VideoError
 from ..images.archives import read_zip
 from ..images.decoding import Decoder
+from ..images.formats import Sieve
 from ..inference.estimator import AgeEstimator, Face
 from ..inference.tracking import AgeTracker, Sighting
 from ..inference.video import Moment, annotate_frames
@@ -214,12 +215,14 @@ class Service:
         if not isinstance(sent, Upload) or Path(sent).suffix.lower() != ".zip":
             yield Path(sent).name if isinstance(sent, Upload) else f"picture {number}", sent
             return
-        name = Path(sent).name
+        name, sieve = Path(sent).name, Sieve()
         try:
             for inner, content in read_zip(
-                sent, max_files=self._limits.max_photos, max_file_size=self._limits.max_file_size
+                sent, sieve, max_files=self._limits.max_photos, max_file_size=self._limits.max_file_size
             ):
                 yield f"{name}/{inner}", content
+            if sieve.left_out:
+                yield name, ArchiveError(f"{sieve}.")
         except ArchiveError as e:
             yield name, e
 

@@ -17,7 +17,8 @@ from starlette.datastructures import UploadFile
 from werkzeug.datastructures import FileStorage
 
 from ssrnet_hub.errors import PhotoError, PhotoTooLargeError
-from ssrnet_hub.images.loading import FORMATS, load_photo, picture_suffixes
+from ssrnet_hub.images.formats import FORMATS, picture_suffixes
+from ssrnet_hub.images.loading import load_photo
 
 from ..pictures import UNDO, encode, exif, grey16, icon, orientation_entry, png_header, turned
 
@@ -204,9 +205,10 @@ def test_path_of_any_kind(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", UNDO)
-@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF", "AVIF", "HEIF"])
 def test_exif_orientation(orientation, format, tmp_path):
-    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95, "subsampling": 0}}.get(format, {})
+    sharp = {"quality": 95, "subsampling": "4:4:4"}
+    options = {"WEBP": {"lossless": True}, "JPEG": sharp, "AVIF": sharp, "HEIF": sharp}.get(format, {})
     data = turned(PICTURE, orientation, format, **options)
     path = tmp_path / "photo"
     path.write_bytes(data)
@@ -214,7 +216,7 @@ def test_exif_orientation(orientation, format, tmp_path):
         for photo in (path, data, opened):
             upright = load_photo(photo)
             assert upright.size == PICTURE.size
-            assert np.abs(np.asarray(upright, float) - RGB).max() <= (60 if format == "JPEG" else 0)
+            assert np.abs(np.asarray(upright, float) - RGB).max() <= (60 if format in ("JPEG", "AVIF", "HEIF") else 0)
             # a second time around it must not be turned again
             assert load_photo(upright).tobytes() == upright.tobytes()
 
@@ -515,9 +517,21 @@ def test_postscript_is_not_run(tmp_path, monkeypatch):
     assert not calls
 
 
+def test_the_orientation_of_heic_is_not_that_of_its_exif():
+    """Whoever turned it, as some programs do, may have left its EXIF as it was."""
+    data = turned(PICTURE, 6, "HEIF", quality=95)
+    upright = np.asarray(load_photo(data), float)
+    assert upright.shape == RGB.shape and np.abs(upright - RGB)[4:12, 28:44].max() < 20
+    with Image.open(io.BytesIO(data)) as opened:
+        assert load_photo(opened).tobytes() == load_photo(data).tobytes()
+    as_stored = load_photo(data.replace(b"irot\3", b"irot\0"))
+    assert as_stored.size == (32, 48)
+
+
 def test_suffixes():
     suffixes = picture_suffixes()
     assert {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jp2", ".avif", ".mpo"} <= suffixes
+    assert {".heic", ".heif", ".hif"} <= suffixes
     assert not suffixes & {".eps", ".ps", ".pdf", ".txt", ".mp4", ".svg", ".h5", ".fits"}
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in suffixes)
 

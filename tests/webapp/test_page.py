@@ -9,6 +9,7 @@ import re
 import runpy
 import shutil
 import time
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from ssrnet_hub.models.pretrained import new_model
 
 from ..demo_server import serve
 from ..hub_server import HubServer
-from ..pictures import walk, write_film
+from ..pictures import encode, walk, write_film, write_zip
 
 write_camera = runpy.run_path(str(Path(__file__).resolve().parents[2] / "scripts" / "maintain" / "live_rate.py"))[
     "write_camera"
@@ -245,6 +246,50 @@ def test_three_photos_one_of_them_broken(visit, photos, estimator):
         page.get_by_role("link", name="ages.csv").click()
     assert len(Path(download.value.path()).read_text().splitlines()) == 1 + 2 + 1 + 1
     keep(page, "many")
+
+
+@pytest.fixture(scope="module")
+def phone(photos, astronaut):
+    """Photos as phones have them, of which the browser knows no type."""
+    (photos / "IMG_1.HEIC").write_bytes(encode(astronaut, "HEIF"))
+    (photos / "IMG_2.AVIF").write_bytes(encode(astronaut, "AVIF"))
+    return [photos / "IMG_1.HEIC", photos / "IMG_2.AVIF"]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_heic_and_avif(visit, phone, number):
+    page = visit()
+    with page.expect_file_chooser() as chooser:
+        page.locator("#photo").get_by_text("Click to Upload").click()
+    assert {"image/*", ".heic", ".avif"} <= set(chooser.value.element.get_attribute("accept").split(","))
+    chooser.value.set_files(phone[number])
+    expect(faces(page)).to_have_count(1)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_heic_and_avif_that_are_dropped(visit, phone, number):
+    page = visit()
+    photo = phone[number]
+    transfer = page.evaluate_handle(
+        """([name, content]) => {
+          const transfer = new DataTransfer();
+          transfer.items.add(new File([Uint8Array.from(atob(content), c => c.charCodeAt())], name));
+          return transfer;
+        }""",
+        [photo.name, b64encode(photo.read_bytes()).decode()],
+    )
+    page.dispatch_event("#photo button", "drop", {"dataTransfer": transfer})
+    expect(faces(page)).to_have_count(1)
+
+
+def test_heic_among_many_photos(visit, phone, photos):
+    page = visit()
+    page.get_by_role("tab", name="Many photos").click()
+    archive = write_zip(photos / "phone.zip", {"a.heic": phone[0].read_bytes(), "b.CR2": b"raw", "c.CR2": b"raw"})
+    page.set_input_files("#photos input[type=file]", [*phone, archive])
+    page.get_by_role("button", name="Tell the ages").click()
+    expect(page.locator("#files")).to_contain_text("4 photos, 1 of them could not be read")
+    expect(page.locator("#table")).to_contain_text("2 pictures left out, of formats that cannot be read: 2 .cr2")
 
 
 def test_a_photo_without_a_face(visit, photos):

@@ -25,7 +25,7 @@ from ssrnet_hub.images.alignment import Framing
 
 from ..demo_server import serve
 from ..hub_server import HubServer
-from ..pictures import png_header, write_zip
+from ..pictures import encode, png_header, write_zip
 
 SWEEP = 10
 
@@ -144,6 +144,18 @@ def test_batch_with_a_zip_and_a_broken_one(client, photos, tmp_path, capsys):
     expected = predict_json(capsys, photos / "astronaut.png", photos / "grey.png")
     assert rows[0]["faces"][0]["age"] == pytest.approx(expected[0]["faces"][0]["age"], abs=1e-3)
     assert rows[3]["faces"][0]["age"] == pytest.approx(expected[1]["faces"][0]["age"], abs=1e-3)
+
+
+def test_heic_and_a_zip_with_what_cannot_be_read(client, astronaut, tmp_path):
+    photo = tmp_path / "a.HEIC"
+    photo.write_bytes(encode(astronaut, "HEIF"))
+    (face,) = client.predict(handle_file(photo), api_name="/predict")["faces"]
+    assert face["age"] == pytest.approx(27.1, abs=1.5)
+    files = {"a.HEIC": photo.read_bytes(), "__MACOSX/._a.HEIC": b"-", "b.cr2": b"raw", "c/d.CR2": b"raw", "e.psd": b"-"}
+    files["f.jxl"] = encode(astronaut, "JPEG")
+    rows = client.predict([handle_file(write_zip(tmp_path / "a.zip", files))], api_name="/predict_batch")["photos"]
+    assert [(row["file"], len(row["faces"])) for row in rows] == [("a.zip/a.HEIC", 1), ("a.zip/f.jxl", 1), ("a.zip", 0)]
+    assert rows[2]["error"] == "3 pictures left out, of formats that cannot be read: 2 .cr2, 1 .psd."
 
 
 def test_weights_of_a_repository(client, photos):
