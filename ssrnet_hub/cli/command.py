@@ -1,0 +1,51 @@
+"""The command `ssrnet-hub`."""
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+from typing import Optional
+
+from ..errors import SSRNetHubError
+from ..utils.io import on_one_line
+from ..utils.version import __version__
+from . import demo, film, models, predict
+
+__all__ = ["main"]
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command; answers the exit code: 0, or 1 where something failed, or 2 where the call is wrong."""
+    parser = argparse.ArgumentParser("ssrnet-hub", description="The age of every face in a photo, with SSR-Net.")
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.set_defaults(check=lambda args: None)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for command in (predict, film, models, demo):
+        command.add_parser(commands)
+
+    args = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # names of files may hold what the terminal or file cannot
+            stream.reconfigure(errors="backslashreplace")
+    if not args.command:
+        parser.print_help(sys.stderr)
+        return 2
+    if wrong := args.check(args):
+        commands.choices[args.command].error(wrong)
+    try:
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
+    except SSRNetHubError as e:
+        print(f"error: {on_one_line(str(e))}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        resumable = args.command == "predict" and args.output and args.engine == "processes"
+        print("error: interrupted" + ("; --resume goes on" if resumable else ""), file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # whoever read the output, such as head, has seen enough; the flush at exit must not fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1

@@ -1,0 +1,58 @@
+"""`ssrnet-hub demo`: the web page."""
+
+import argparse
+import errno
+import socket
+from typing import Optional
+
+from ..errors import SSRNetHubError
+from .options import port_number
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command and its options."""
+    demo = commands.add_parser(
+        "demo",
+        help="serve the web page",
+        description="Serve the web page: photos in, ages out, and how the network got there. Ctrl+C ends it.",
+    )
+    demo.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for other machines as well (default: %(default)s)")
+    demo.add_argument("--port", type=port_number, help="the first free one from 7860 without")
+    demo.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another name under which the page answers, such as age.example.org behind a proxy; may be repeated. By "
+        "default it answers under those of this machine alone, or with --host 0.0.0.0 under any",
+    )
+    demo.add_argument("--mcp", action="store_true", help="serve its endpoints as MCP tools as well (extra mcp)")
+    demo.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        from ..webapp import launch
+    except ImportError as e:
+        raise SSRNetHubError(f"The web page needs the extra demo: pip install 'ssrnet_hub[demo]' ({e}).") from e
+    try:
+        launch(server_name=args.host, server_port=args.port, mcp_server=args.mcp, allowed_hosts=args.allowed_host)
+    except OSError as e:
+        reason = why_taken(args.host, args.port) or str(e)
+        raise SSRNetHubError(
+            f"The web page cannot be served on {args.host}" + (f", port {args.port}: " if args.port else ": ") + reason
+        ) from e
+    return 0
+
+
+def why_taken(host: str, port: Optional[int]) -> Optional[str]:
+    """Why nothing can be served there, if so: of all that goes wrong, Gradio says that there is no free port."""
+    try:
+        socket.create_server((host, port or 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as e:
+        # Python adds where it was, which is said anyway
+        reason = (e.strerror or str(e)).partition(" (while ")[0]
+        return f"{reason}. Name another by --{'port' if e.errno == errno.EADDRINUSE else 'host'}."
+    return None

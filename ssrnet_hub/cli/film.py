@@ -1,0 +1,121 @@
+"""`ssrnet-hub film`: the people in a video and their ages."""
+
+import argparse
+import csv
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Optional
+
+from tqdm import tqdm
+
+from ..batch.records import FILM_COLUMNS, to_film_rows
+from ..errors import OutputError
+from ..inference.estimator import AgeEstimator
+from ..utils.io import assert_free, full_name, replace_file
+from .options import add_estimator_options, positive
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command and its options."""
+    film = commands.add_parser(
+        "film",
+        help="follow the people in a film and tell their ages",
+        description="Follow the people in a film and tell their ages, smoothed over time. MP4, MOV, WebM, MKV, AVI and "
+        "MJPEG files are read (extra video). No file is replaced; what cannot be finished is not there.",
+    )
+    film.add_argument("film", type=os.path.expanduser, metavar="FILM")
+    film.add_argument(
+        "--output",
+        metavar="COPY.mp4",
+        type=os.path.expanduser,
+        help="write a copy with boxes, numbers of people and their ages, without sound",
+    )
+    film.add_argument(
+        "--csv",
+        metavar="AGES.csv",
+        type=os.path.expanduser,
+        help="write a row for each person in each frame that was looked at: seconds, the person's number and age, "
+        "between which ages the true one lies in 9 of 10 cases, and the box",
+    )
+    film.add_argument(
+        "--rate", type=positive, default=10.0, metavar="N", help="frames a second to look at (default: %(default)g)"
+    )
+    film.add_argument(
+        "--max-seconds",
+        type=positive,
+        default=3600.0,
+        metavar="N",
+        help="refuse longer films (default: %(default)g)",
+    )
+    add_estimator_options(film)
+    film.set_defaults(run=run, check=check_options)
+
+
+def check_options(args: argparse.Namespace) -> Optional[str]:
+    """What is wrong with a call, if anything is."""
+    if args.output or args.csv:
+        return None
+    return "name a copy to write, --output COPY.mp4, or a table, --csv AGES.csv, or both"
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..inference.video import annotate_frames
+
+    if args.output and Path(args.output).suffix.lower() != ".mp4":
+        raise OutputError(f"A copy is an MP4, and has to be called so: {args.output} is not.")
+    if args.output and args.csv and full_name(args.output) == full_name(args.csv):
+        raise OutputError(f"{args.output} cannot be both the copy and the table.")
+    for path in filter(None, (args.output, args.csv)):
+        assert_free(path)
+    options = {"device": args.device, "min_face": args.min_face, "runtime": args.runtime}
+    estimator = AgeEstimator(args.weights, max_pixels=args.max_pixels, **options)
+    frames, people = 0, set()
+    # 250 frames a second, and as many pixels as 100 frames of 3840x2160 have
+    bounds = {"max_frames": round(250 * args.max_seconds), "max_total_pixels": round(830_000_000 * args.max_seconds)}
+    moments = annotate_frames(
+        args.film,
+        args.output or None,
+        estimator,
+        rate=args.rate,
+        max_seconds=args.max_seconds,
+        max_pixels=args.max_pixels,
+        **bounds,
+    )
+    form = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+    with (
+        write_film_csv(args.csv) as write,
+        closing(moments),
+        tqdm(total=1.0, desc="0.0 s ", bar_format=form, file=sys.stderr, leave=False) as bar,
+    ):
+        for moment in moments:
+            if moment is None:
+                bar.refresh()
+                continue
+            frames += 1
+            people |= {sighting.person for sighting in moment.people}
+            write(to_film_rows(moment.seconds, moment.people))
+            bar.set_description_str(f"{moment.seconds:.1f} s ", refresh=False)
+            bar.update(moment.progress - bar.n)
+    written = " and ".join(filter(None, (args.output, args.csv)))
+    print(f"{written}: {len(people)} people in {frames} frames", file=sys.stderr)
+    return 0
+
+
+@contextmanager
+def write_film_csv(path: Optional[str]) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
+    """What writes rows to a table, if there is to be one; it is there when the block ends well."""
+    if not path:
+        yield lambda rows: None
+        return
+    try:
+        with replace_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, FILM_COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            yield writer.writerows
+    except OSError as e:
+        raise OutputError(f"{path} cannot be written: {e.strerror or e}.") from e

@@ -1,0 +1,73 @@
+"""The command itself: calls, help, version, shells."""
+
+import contextlib
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import ssrnet_hub
+from ssrnet_hub.cli import main
+
+from ..pictures import encode
+from .helpers import shell
+
+
+def test_no_command(run):
+    code, out, err = run()
+    assert (code, out) == (2, "")
+    assert "predict" in err and "models" in err
+
+
+@pytest.mark.parametrize("arguments", [["predict"], ["nonsense"], ["predict", "a.png", "--json", "--csv"], ["--what"]])
+def test_wrong_calls(arguments, capsys):
+    with pytest.raises(SystemExit) as e:
+        main(arguments)
+    assert e.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as e:
+        main(["--version"])
+    assert e.value.code == 0
+    assert capsys.readouterr().out.strip() == ssrnet_hub.__version__
+
+
+def test_help_from_a_shell():
+    run = shell("--help")
+    assert run.returncode == 0
+    assert "predict" in run.stdout and "models" in run.stdout
+    assert run.stderr == ""
+
+
+def test_from_a_shell(folder, face):
+    (folder / "text.jpg").write_text("text")
+    run = shell("predict", "--json", folder)
+    assert run.returncode == 1
+    rows = {Path(row["file"]).name: row for row in json.loads(run.stdout)}
+    assert rows["a.png"]["faces"][0]["age"] == pytest.approx(face.age, abs=1e-3)
+    assert "Traceback" not in run.stderr and "Warning" not in run.stderr
+    assert "text.jpg" in run.stderr
+
+
+@pytest.mark.parametrize("output", [[], ["--csv"], ["--json"]])
+def test_a_name_that_is_not_unicode(run, tmp_path, photo, output):
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    try:
+        Path(os.fsdecode(name)).write_bytes(encode(photo, "PNG"))
+    except OSError:
+        pytest.skip("this file system takes none")
+    code, out, err = run("predict", *output, tmp_path)
+    assert (code, err) == (0, "")
+    assert "caf" in out
+
+
+def test_output_that_is_caught_by_python(folder, face):
+    # as in a notebook, where stdout is no file
+    caught = io.StringIO()
+    with contextlib.redirect_stdout(caught), contextlib.redirect_stderr(io.StringIO()):
+        assert main(["predict", "--json", str(folder / "a.png")]) == 0
+    assert json.loads(caught.getvalue())[0]["faces"][0]["age"] == pytest.approx(face.age, abs=1e-3)
