@@ -46,6 +46,10 @@ _HEARS = re.compile(r"/gradio_api/(queue/data|call/.+/(?P<event>[^/]+))")
 _POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
 """For browsers: whatever comes to stand in the page, nothing is loaded from or sent to another host."""
 
+_PARTS = 50
+"""Most brackets and commas in a request for each photo that it may name: a file of Gradio's takes about 10, and a picture
+within a request has one. Parsed, each is up to a hundred bytes and a step of several loops."""
+
 _PATIENCE = 10.0
 """Nobody need listen yet to what was asked for less than so many seconds ago."""
 
@@ -95,8 +99,9 @@ class Doors:
     def __init__(self, app: ASGIApp, limits: Limits, hosts: Sequence[str]):
         self._app, self._hosts = app, hosts
         self._trusted = TrustedHostMiddleware(self._enter, hosts, www_redirect=False)
-        self._limited = RequestBodyLimitMiddleware(app, limits.max_request_size)
+        self._limited = RequestBodyLimitMiddleware(self._count_parts, limits.max_request_size)
         self._uploading = RequestBodyLimitMiddleware(app, limits.max_upload_size)
+        self._max_parts = _PARTS * limits.max_photos
         self._listening: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -117,6 +122,24 @@ class Doors:
             app = self._uploading if path == "/gradio_api/upload" else self._limited
             with self._listen(scope, path):
                 await app(scope, receive, _with_policy(send))
+
+    async def _count_parts(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a body of very many values before anything parses it."""
+        messages: list[Message] = []
+        parts = 0
+        while not messages or messages[-1].get("more_body"):
+            messages.append(await receive())
+            # bytes are enough: base64 has none of these, and in any encoding of JSON they are the same
+            parts += sum(map(messages[-1].get("body", b"").count, (b"[", b"{", b",")))
+            if parts > self._max_parts:
+                await PlainTextResponse("Content Too Large", 413)(scope, receive, send)
+                return
+        messages.reverse()
+
+        async def again() -> Message:
+            return messages.pop() if messages else await receive()
+
+        await self._app(scope, again, send)
 
     def _is_ours(self, origin: Optional[str]) -> bool:
         """Whether a request comes from a page of ours, or from none."""

@@ -59,13 +59,15 @@ class GatedBlocks(gr.Blocks):
         self._folder = Path(self.GRADIO_CACHE).resolve()
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False) -> Any:
+        # one that cancels others is given their session
+        if len(inputs) != len(block_fn.inputs) and not block_fn.cancels:
+            raise gr.Error(f"This function takes {len(block_fn.inputs)} values, not {len(inputs)}.", print_exception=False)
         try:
             files = [await self._admit(value) for value in inputs]
         except PhotoError as e:
             raise gr.Error(str(e), print_exception=False) from e
         others = [value if file is _NO_FILE else None for value, file in zip(inputs, files, strict=True)]
         values = await super().preprocess_data(block_fn, others, state, explicit_call)
-        # a request may have more inputs than the function takes
         return [value if file is _NO_FILE else file for value, file in zip(values, files, strict=False)]
 
     async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:

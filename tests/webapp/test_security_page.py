@@ -399,6 +399,35 @@ def test_large_requests(demo):
     assert event == "error" and "more than 200 photos" in said["error"]
 
 
+@pytest.mark.parametrize("path", ["queue/join", "call/predict", "call/v2/predict", "run/predict", "mcp/", "stream/a"])
+@pytest.mark.parametrize("item", ["[]", "{}", "0", '[{"a":[0]}]', '"a,b"'])
+def test_requests_of_very_many_values(demo, path, item):
+    """They are not even parsed: a million values take seconds in which nobody is answered, and 200 MB."""
+    server = psutil.Process(demo.process.pid)
+    resident, spent = server.memory_info().rss, sum(server.cpu_times()[:2])
+    body = f'{{"fn_index": 0, "session_hash": "many", "data": [{",".join([item] * (3_900_000 // (len(item) + 1)))}]}}'
+    for content in (body.encode(), body.encode("utf-16")[:3_900_000], iter([body.encode()])):
+        headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+        assert HTTP.post(f"{demo.url}gradio_api/{path}", content=content, headers=headers).status_code == 413
+    assert server.memory_info().rss - resident < 60e6 and sum(server.cpu_times()[:2]) - spent < 2
+
+
+def test_values_that_no_function_takes(demo, foreign, tmp_path):
+    flat = tmp_path / "flat.png"
+    Image.new("RGB", (9, 9)).save(flat)
+    photo = {"path": upload(demo, foreign), "meta": META}
+    for function in config_of(demo)["dependencies"]:
+        if function["cancels"]:
+            continue
+        for count in {0, len(function["inputs"]) - 1, len(function["inputs"]) + 1, 50} - {-1, len(function["inputs"])}:
+            answer = ask(demo, function["id"], [photo] * count)
+            assert answer["output"]["error"].endswith(f"takes {len(function['inputs'])} values, not {count}.")
+    # as many photos as there may be are not too many
+    flat = {"path": upload(demo, flat), "meta": META, "orig_name": "a,b.png", "url": None, "size": 1, "mime_type": ""}
+    event, (answer,) = call(demo, "predict_batch", [[flat] * 200, None])
+    assert event == "complete" and len(answer["photos"]) == 200
+
+
 @pytest.fixture
 def internet(monkeypatch):
     """A server whose address passes for one on the internet."""
