@@ -12,16 +12,19 @@ from typing import Optional
 from urllib.parse import parse_qs, urlsplit
 
 import gradio as gr
+from fastapi.exceptions import RequestValidationError
+from gradio.route_utils import FnIndexInferError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import ConfigError
 from .limits import Limits
 
-__all__ = ["Doors", "answered_hosts", "is_loopback"]
+__all__ = ["REFUSALS", "Doors", "answered_hosts", "is_loopback"]
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _NAME = re.compile(r"\*|(\*\.)?[a-z0-9_]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]", re.IGNORECASE)
@@ -52,6 +55,24 @@ within a request has one. Parsed, each is up to a hundred bytes and a step of se
 
 _PATIENCE = 10.0
 """Nobody need listen yet to what was asked for less than so many seconds ago."""
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    return PlainTextResponse("This request is not as it should be, or names what is not there", 400)
+
+
+async def _refuse_invalid(request: Request, error: Exception) -> Response:
+    # not as FastAPI does, which sends back what was sent
+    assert isinstance(error, RequestValidationError)
+    said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3])
+    return PlainTextResponse(f"This request is not as it should be: {said:.300}", 422)
+
+
+REFUSALS = {
+    RequestValidationError: _refuse_invalid,
+    **dict.fromkeys((FnIndexInferError, LookupError, TypeError, ValueError), _refuse),
+}
+"""What is answered where Gradio looks for what a request names, or reads it, and is not prepared for what it finds."""
 
 
 def is_loopback(host: str) -> bool:

@@ -412,6 +412,91 @@ def test_requests_of_very_many_values(demo, path, item):
     assert server.memory_info().rss - resident < 60e6 and sum(server.cpu_times()[:2]) - spent < 2
 
 
+def multipart(*parts: tuple[str, bytes], end: bytes = b"--x--\r\n") -> bytes:
+    return b"".join(b"--x\r\n%s\r\n\r\n%s\r\n" % (head.encode(), content) for head, content in parts) + end
+
+
+FILE = 'Content-Disposition: form-data; name="files"; filename="a.png"'
+FIELD = 'Content-Disposition: form-data; name="files"'
+
+
+def test_uploads_of_what_is_no_file(demo):
+    """What has no name of a file would be kept in memory as a text."""
+    server = psutil.Process(demo.process.pid)
+
+    def large():
+        yield multipart((FIELD, b""), end=b"")[:-2]
+        for _ in range(240):
+            yield bytes(1_000_000)
+
+    resident, headers = server.memory_info().rss, {"content-type": "multipart/form-data; boundary=x"}
+    answer = HTTP.post(f"{demo.url}gradio_api/upload", content=large(), headers=headers)
+    assert answer.status_code == 400 and "files, each with its name" in answer.text
+    assert server.memory_info().rss - resident < 60e6
+
+
+def test_odd_uploads(demo):
+    before = demo.log.read_text()
+    for kind, content, taken in (
+        ("multipart/form-data; boundary=x", multipart((FIELD, b"a")), False),
+        ("multipart/form-data; boundary=x", multipart((FILE, b"a"), (FIELD, b"a")), False),
+        ("multipart/form-data; boundary=x", multipart((FILE, b"a"), (FIELD.replace("files", "other"), b"a")), False),
+        ("multipart/form-data; boundary=x", multipart(("Content-Type: image/png", b"a")), False),
+        ("multipart/form-data; boundary=x", multipart((f"{FILE}\r\nA: {'a' * 20_000}", b"a")), False),
+        ("multipart/form-data; boundary=x", b"a" * 1000, False),
+        ("multipart/form-data; boundary=x", b"", True),
+        ("multipart/form-data; boundary=x", multipart((FILE, b"a"), end=b""), True),
+        ("multipart/form-data; boundary=x; charset=none", multipart((FILE, b"a")), True),
+        ("multipart/form-data; boundary=" + "x" * 20_000, multipart((FILE, b"a")), False),
+        ("multipart/form-data", multipart((FILE, b"a")), False),
+        ("application/json", b"[]", False),
+        ("multipart/form-data; boundary=x", multipart((FILE.replace("a.png", ""), b"a")), True),
+        ("multipart/form-data; boundary=x", multipart((FILE.replace("a.png", ".."), b"a")), False),
+        ("multipart/form-data; boundary=x", multipart((FILE.replace("a.png", "a\0/b\0.png"), b"a")), True),
+        ("multipart/form-data; boundary=x", multipart((FILE.replace("a.png", "a" * 3000 + ".png"), b"a")), True),
+    ):
+        answer = HTTP.post(f"{demo.url}gradio_api/upload", content=content, headers={"content-type": kind})
+        assert answer.status_code // 100 == (2 if taken else 4), (kind[:100], content[:100], answer.text)
+        assert not taken or all(Path(path).is_file() for path in answer.json())
+    assert "Traceback" not in demo.log.read_text()[len(before) :]
+
+
+def test_odd_requests(demo):
+    """No traceback, and nothing of what was sent is sent back."""
+    before = demo.log.read_text()
+    for path, content in (
+        ("queue/join", b'{"fn_index": -1, "session_hash": "odd", "data": []}'),
+        ("queue/join", b'{"fn_index": 500, "session_hash": "odd", "data": []}'),
+        ("queue/join", b'{"fn_index": %s, "session_hash": "odd", "data": []}' % (b"9" * 400)),
+        ("queue/join", b'{"fn_index": %s, "session_hash": "odd", "data": []}' % (b"9" * 5000)),
+        ("queue/join", b'{"session_hash": "odd", "data": []}'),
+        ("queue/join", b'{"fn_index": 0, "data": []}'),
+        ("queue/join", b'{"fn_index": 0, "session_hash": "odd", "data": NaN}'),
+        ("queue/join", b'{"fn_index": 0, "session_hash": "odd", "data": "%s"}' % (b"sent" * 100_000)),
+        ("queue/join", b'{"fn_index": 0, "session_hash": ["odd"], "data": []}'),
+        ("queue/join", b'{"fn_index": 0, "session_hash": "odd", "data": %s}' % (b"[" * 5000)),
+        ("queue/join", b"\xff"),
+        ("queue/join", b""),
+        ("queue/join", b"null"),
+        ("call/nothere", b'{"data": []}'),
+        ("call/v2/nothere", b"{}"),
+        ("call/v2/predict", b"{}"),
+        ("call/v2/predict", b'{"image": null, "other": 1}'),
+        ("call/v2/predict", b"[]"),
+        ("run/nothere", b'{"data": []}'),
+        ("run/predict", b'{"data": [], "fn_index": -1}'),
+        ("cancel", b"{}"),
+        ("stream/nothere", b'{"data": []}'),
+        ("stream/nothere/close", b""),
+        ("reset", b"[NaN]"),
+    ):
+        headers = {"content-type": "application/json"}
+        answer = HTTP.post(f"{demo.url}gradio_api/{path}", content=content, headers=headers)
+        assert answer.status_code // 100 == 4, (path, content[:100], answer.text)
+        assert len(answer.text) < 500 and "sentsent" not in answer.text
+    assert "Traceback" not in demo.log.read_text()[len(before) :]
+
+
 def test_values_that_no_function_takes(demo, foreign, tmp_path):
     flat = tmp_path / "flat.png"
     Image.new("RGB", (9, 9)).save(flat)
