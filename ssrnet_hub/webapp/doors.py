@@ -50,8 +50,8 @@ _POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
 """For browsers: whatever comes to stand in the page, nothing is loaded from or sent to another host."""
 
 _PARTS = 50
-"""Most brackets and commas in a request for each photo that it may name: a file of Gradio's takes about 10, and a picture
-within a request has one. Parsed, each is up to a hundred bytes and a step of several loops."""
+"""Most brackets and commas in a request for each photo that it may name. A file as Gradio names it has about 10 of
+them, a picture within a request one. Parsed, each is up to a hundred bytes and a step of several loops."""
 
 _PATIENCE = 10.0
 """Nobody need listen yet to what was asked for less than so many seconds ago."""

@@ -6,20 +6,22 @@ import binascii
 import ipaddress
 import tempfile
 from pathlib import Path, PurePosixPath
-from typing import Any, Union
+from typing import Any, Optional, Union
 from urllib.parse import unquote
 
 import gradio as gr
 import httpx
 from gradio.context import LocalContext
+from gradio.queueing import Event
 from gradio_client.utils import strip_invalid_filename_characters
 from safehttpx import AsyncSecureTransport
 
 from ..errors import PhotoError
 from .limits import Limits
+from .turns import FairQueue, Visitor, visitor_of
 from .uploads import Upload, find_upload
 
-__all__ = ["GatedBlocks", "download", "is_heard"]
+__all__ = ["GatedBlocks", "download", "is_heard", "who_asks"]
 
 _TEXT = 1000
 """Longest text that is taken, characters: names of weights are all there is."""
@@ -58,10 +60,17 @@ class GatedBlocks(gr.Blocks):
         self._limits = limits
         self._folder = Path(self.GRADIO_CACHE).resolve()
 
+    def queue(self, *args: Any, **kwargs: Any) -> "GatedBlocks":
+        super().queue(*args, **kwargs)
+        self._queue = FairQueue.instead_of(self._queue)
+        return self
+
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False) -> Any:
         # one that cancels others is given their session
         if len(inputs) != len(block_fn.inputs) and not block_fn.cancels:
-            raise gr.Error(f"This function takes {len(block_fn.inputs)} values, not {len(inputs)}.", print_exception=False)
+            raise gr.Error(
+                f"This function takes {len(block_fn.inputs)} values, not {len(inputs)}.", print_exception=False
+            )
         try:
             files = [await self._admit(value) for value in inputs]
         except PhotoError as e:
@@ -187,6 +196,16 @@ def _too_large(max_size: int) -> PhotoError:
 
 def is_heard() -> bool:
     """Whether anybody still waits for what the function in progress answers; True outside of one."""
-    blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
-    event = blocks and event_id and blocks._queue.event_ids_to_events.get(event_id)
+    event = _event()
     return not event or event.alive
+
+
+def who_asks() -> Visitor:
+    """Who waits for what the function in progress answers."""
+    event = _event()
+    return visitor_of(event) if event else Visitor("", "")
+
+
+def _event() -> Optional[Event]:
+    blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    return blocks._queue.event_ids_to_events.get(event_id) if blocks and event_id else None
