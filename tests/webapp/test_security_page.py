@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -39,6 +40,7 @@ from ssrnet_hub.webapp.looks import Looks
 from ssrnet_hub.webapp.uploads import Folder, Upload, find_upload
 
 from ..demo_server import Demo, serve
+from ..hostile import BOMBS, write_color
 from ..hub_server import HubServer
 from ..pictures import encode, png_header, write_zip
 from .test_page import DESK, browser, webcam  # noqa: F401  fixtures
@@ -49,6 +51,7 @@ FUNCTIONS = range(15)
 """Of the page, by their numbers."""
 
 REFUSED = "This file is not, or no longer, among the uploads of this server: upload it again."
+LENGTHS = {"long": 1200, "short": 10}
 META = {"_type": "gradio.FileData"}
 MARKUP = "<img src=http://127.0.0.1:{port}/seen>![](http://127.0.0.1:{port}/seen)"
 
@@ -851,6 +854,59 @@ def test_two_do_not_hold_up_a_third(demo, batch, foreign):
     ended.set()
     for thread in two:
         thread.join()
+    wait_until_idle(demo, 60)
+
+
+def test_costly_pictures_of_two_do_not_hold_up_a_third(demo, foreign):
+    """787 bytes of 40 megapixels, for which nobody listens."""
+    costly, photo = (
+        data_url(BOMBS["JPEG 2000 of one color"](), "image/jp2"),
+        {"path": upload(demo, foreign), "meta": META},
+    )
+    predict, explain, look = (number_of(demo, name) for name in ("predict", "explain", "look"))
+    assert ask(demo, predict, [photo, None])["success"]
+    for session in ("costly", "costly too"):
+        for number, data in ((predict, []), (predict, []), (explain, []), (look, [[]])):
+            start(demo, number, [costly, None, *data], session)
+    started = time.monotonic()
+    assert ask(demo, predict, [photo, None])["success"]
+    assert time.monotonic() - started < 15
+
+
+def test_long_films_do_not_hold_up_a_short_one(demo, tmp_path):
+    """Three sessions have two films of minutes each: another's of a second is done before any of them."""
+    film = number_of(demo, "film")
+    files = {name: write_color(tmp_path / f"{name}.mp4", "red", frames=frames) for name, frames in LENGTHS.items()}
+    long, short = ({"path": upload(demo, files[name]), "meta": META} for name in LENGTHS)
+    messages, ended = Counter(), threading.Event()
+
+    def watch(session):
+        with HTTP.stream("GET", f"{demo.url}gradio_api/queue/data?session_hash={session}", timeout=120) as stream:
+            for line in stream.iter_lines():
+                for name in ("process_starts", "process_completed"):
+                    messages[session, name] += name in line
+                if ended.is_set():
+                    return
+
+    threads = []
+    for number in range(3):
+        session = f"films{number}"
+        for _ in range(2):
+            start(demo, film, [long, None], session)
+        threads.append(threading.Thread(target=watch, args=(session,)))
+        threads[-1].start()
+    while sum(messages.values()) < 3:
+        time.sleep(0.1)
+    try:
+        answer = ask(demo, film, [short, None])
+        assert answer["success"] and answer["output"]["data"][0]
+        assert messages == {(f"films{number}", "process_starts"): 1 for number in range(3)} | dict.fromkeys(
+            ((f"films{number}", "process_completed") for number in range(3)), 0
+        )
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
     wait_until_idle(demo, 60)
 
 
