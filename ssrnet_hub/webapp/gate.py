@@ -3,8 +3,8 @@
 import asyncio
 import base64
 import binascii
-import ipaddress
 import tempfile
+from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import Any, Optional, Union
 from urllib.parse import unquote
@@ -17,6 +17,7 @@ from gradio_client.utils import strip_invalid_filename_characters
 from safehttpx import AsyncSecureTransport
 
 from ..errors import PhotoError
+from ..images.fetching import is_public
 from .limits import Limits
 from .turns import FairQueue, Visitor, visitor_of
 from .uploads import Upload, find_upload
@@ -29,11 +30,11 @@ _TEXT = 1000
 _DEPTH = 8
 _NO_FILE = object()
 
+_FILES = (gr.File, gr.Image, gr.Video)
+_REMOTE = ("data:", "http://", "https://")
+
 _SECONDS, _REDIRECTS = 60, 5
 """Of a download, at most."""
-
-_TRANSLATED = [ipaddress.ip_network(network) for network in ("64:ff9b::/96", "2002::/16")]
-"""Addresses on the internet that a router may turn into those of a private network."""
 
 
 class GatedBlocks(gr.Blocks):
@@ -43,6 +44,8 @@ class GatedBlocks(gr.Blocks):
 
     * the `Upload`, where the path is one of this server's or an address on the internet, which is downloaded;
     * the bytes, where the URL is a ``data:`` URL; they never come to the disk.
+
+    To a component of files, a plain text or a list of them are such URLs.
 
     Anything else is refused, with one message whatever lies at the path. Gradio's components see none of it: they
     would decode pictures without our limits and hand films to FFmpeg.
@@ -72,7 +75,9 @@ class GatedBlocks(gr.Blocks):
                 f"This function takes {len(block_fn.inputs)} values, not {len(inputs)}.", print_exception=False
             )
         try:
-            files = [await self._admit(value) for value in inputs]
+            both = zip_longest(block_fn.inputs, inputs)
+            sent = [_named(value) if isinstance(block, _FILES) else value for block, value in both]
+            files = [await self._admit(value) for value in sent]
         except PhotoError as e:
             raise gr.Error(str(e), print_exception=False) from e
         others = [value if file is _NO_FILE else None for value, file in zip(inputs, files, strict=True)]
@@ -117,9 +122,22 @@ class GatedBlocks(gr.Blocks):
         if isinstance(where, str):
             if where.startswith("data:"):
                 return _decode(where, self._limits.max_file_size)
-            if where.startswith(("http://", "https://")):
+            if where.startswith(_REMOTE):
                 return await download(where, self._folder, self._limits.max_file_size)
         return find_upload(where, self._folder)
+
+
+def _named(value: Any) -> Any:
+    """What stands for files, where texts alone do: each is the URL of one."""
+    texts = value if isinstance(value, list) else [value]
+    if not texts or not all(isinstance(text, str) and text for text in texts):
+        return value
+    if not all(text.startswith(_REMOTE) for text in texts):
+        raise PhotoError(
+            "A file comes as an upload or a URL, not as a path: pass gradio_client.handle_file(path) to the client."
+        )
+    urls = [{"url": text} for text in texts]
+    return urls if isinstance(value, list) else urls[0]
 
 
 def _decode(url: str, max_size: int) -> bytes:
@@ -184,8 +202,7 @@ async def _download(url: str, folder: Path, max_size: int) -> Upload:
 async def _resolve(host: str) -> str:
     """An address of a host that is on the internet."""
     for *_, place in await asyncio.get_running_loop().getaddrinfo(host, None):
-        address = ipaddress.ip_address(ip := str(place[0]))
-        if address.is_global and not address.is_multicast and not any(address in network for network in _TRANSLATED):
+        if is_public(ip := str(place[0])):
             return ip
     raise ValueError(host)
 

@@ -408,6 +408,21 @@ def _choose_weights(models: ModelCache) -> gr.Dropdown:
     )
 
 
+def _resolved(schema: dict[str, Any]) -> dict[str, Any]:
+    """A JSON schema without references: as a part of another they would lead nowhere."""
+
+    def resolve(node: Any) -> Any:
+        if isinstance(node, list):
+            return [resolve(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            return resolve(schema["$defs"][node["$ref"].removeprefix("#/$defs/")])
+        return {key: resolve(value) for key, value in node.items() if key != "$defs"}
+
+    return resolve(schema)
+
+
 def _add_endpoints(service: Service) -> None:
     """What programs call, by the Gradio client or as tools."""
 
@@ -422,6 +437,9 @@ def _add_endpoints(service: Service) -> None:
     with gr.Row(visible=False):
         image = gr.Image(label="image", type="filepath", image_mode=None)
         images = gr.File(label="images", file_count="multiple")
+        # Gradio makes it a part of a tool's
+        schema = _resolved(images.api_info())
+        images.api_info = lambda: schema  # type: ignore[method-assign]
         weights = gr.Textbox(None, label="weights")
         answered = gr.JSON(label="answer")
         for ask, given in ((service.predict, image), (service.explain, image), (service.predict_batch, images)):

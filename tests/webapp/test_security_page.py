@@ -355,10 +355,12 @@ def test_tools_get_no_other_files(demo, foreign):
     files = [path, f"file://{path}", {"path": path, "meta": META}, {"path": path}]
     refused = [("predict", {"image": file}) for file in files] + [("predict_batch", {"images": [f]}) for f in files]
     refused += [("predict", {"image": picture, "weights": {"path": path, "meta": META}})]
-    *answers, taken = asyncio.run(use([*refused, ("predict", {"image": picture})]))
+    every = [("predict_batch", {"images": [picture, picture]}), ("predict", {"image": picture})]
+    *answers, both, taken = asyncio.run(use([*refused, *every]))
     for answer in answers:
         assert answer.isError and "faces" not in answer.content[0].text, answer
-    assert not taken.isError and "'age'" in taken.content[0].text
+    assert not taken.isError and taken.content[0].text.count("'age'") == 1
+    assert not both.isError and both.content[0].text.count("'age'") == 2
     # what comes in such a URL lies in the server's own folder, too
     assert not list(demo.uploads.glob("*/file.png")) and list(demo.uploads.glob("ssrnet_hub-*/uploads/*/file.png"))
 
@@ -581,6 +583,27 @@ def test_downloads(internet, tmp_path):
     ):
         with pytest.raises(PhotoError, match="not on the internet"):
             asyncio.run(download(url, tmp_path, 100))
+
+
+PRIVATE = [
+    *("127.0.0.1", "0.0.0.0", "10.0.0.1", "100.64.0.1", "169.254.169.254", "192.0.0.170", "192.168.0.1", "198.18.0.1"),
+    *("224.0.0.1", "240.0.0.1", "255.255.255.255", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "localhost"),
+    *("::", "::1", "::2", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:0:127.0.0.1", "fd00::1"),
+    *("fe80::1", "fec0::1", "ff0e::1", "5f00::1", "2001:db8::1", "2001:0:7f00:1::", "2002:7f00:1::"),
+    *("64:ff9b::7f00:1", "64:ff9b::a00:1", "64:ff9b:1::7f00:1", "64:ff9b:1::808:808", "100::1", "4000::1"),
+]
+"""Hosts that are not on the internet, or whose addresses may be translated to such."""
+
+
+@pytest.mark.parametrize("host", PRIVATE)
+def test_hosts_that_are_not_on_the_internet(host):
+    with pytest.raises(ValueError, match=f"^{re.escape(host)}$"):
+        asyncio.run(gate._resolve(host))
+
+
+@pytest.mark.parametrize("host", ["8.8.8.8", "2606:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8"])
+def test_hosts_on_the_internet(host):
+    assert asyncio.run(gate._resolve(host)) == host
 
 
 def test_addresses_of_the_servers_own_network(demo, elsewhere):
