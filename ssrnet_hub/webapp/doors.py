@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Optional
 from urllib.parse import parse_qs, urlsplit
 
 import gradio as gr
@@ -29,6 +28,8 @@ __all__ = ["REFUSALS", "Doors", "answered_hosts", "is_loopback"]
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _NAME = re.compile(r"\*|(\*\.)?[a-z0-9_]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]", re.IGNORECASE)
 
+_ADDRESS = re.compile(r"localhost|[0-9.]+|\[.*\]", re.IGNORECASE)
+
 _OPEN = re.compile(
     r"""
     /(config/?|theme\.css|favicon\.ico|manifest\.json|robots\.txt)?
@@ -46,8 +47,14 @@ _OPEN = re.compile(
 write what a session shows to the disk, or fetch addresses for anybody."""
 
 _HEARS = re.compile(r"/gradio_api/(queue/data|call/.+/(?P<event>[^/]+))")
-_POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
-"""For browsers: whatever comes to stand in the page, nothing is loaded from or sent to another host."""
+_HEADERS = {
+    "content-security-policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
+    "frame-ancestors 'self' https://huggingface.co",
+    "x-content-type-options": "nosniff",
+}
+"""For browsers: whatever comes to stand in the page, nothing is loaded from or sent to another host; and nobody frames
+it, to have it clicked, but the Hub its Spaces.
+"""
 
 _PARTS = 50
 """Most brackets and commas in a request for each photo that it may name. A file as Gradio names it has about 10 of
@@ -113,12 +120,14 @@ class Doors:
     Args:
         app: The application.
         limits: How large requests may be.
-        hosts: Names under which it answers, as of `answered_hosts`. Pages of other hosts may not use it, unless these
+        hosts: Names under which it answers, as of `answered_hosts`. Pages of other origins may not use it, unless these
             are all that there are.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, hosts: Sequence[str]):
-        self._app, self._hosts = app, hosts
+        self._app, self._open = app, "*" in hosts
+        # a proxy may ask by an address of its own for what visitors know by such a name
+        self._names = [name.lower() for name in hosts if not _ADDRESS.fullmatch(name)]
         self._trusted = TrustedHostMiddleware(self._enter, hosts, www_redirect=False)
         self._limited = RequestBodyLimitMiddleware(self._count_parts, limits.max_request_size)
         self._uploading = RequestBodyLimitMiddleware(app, limits.max_upload_size)
@@ -127,7 +136,7 @@ class Doors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self._trusted(scope, receive, send)
+            await self._trusted(scope, receive, _with_headers(send))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
@@ -137,12 +146,12 @@ class Doors:
         headers, path = Headers(scope=scope), scope["path"].removeprefix(scope.get("root_path", ""))
         if not _OPEN.fullmatch(path):
             await PlainTextResponse("Not found", 404)(scope, receive, send)
-        elif not self._is_ours(headers.get("origin")):
-            await PlainTextResponse("Pages of other hosts may not use this one", 403)(scope, receive, send)
+        elif not self._is_ours(headers, scope["scheme"]):
+            await PlainTextResponse("Pages of other origins may not use this one", 403)(scope, receive, send)
         else:
             app = self._uploading if path == "/gradio_api/upload" else self._limited
             with self._listen(scope, path):
-                await app(scope, receive, _with_policy(send))
+                await app(scope, receive, send)
 
     async def _count_parts(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a body of very many values before anything parses it."""
@@ -162,16 +171,23 @@ class Doors:
 
         await self._app(scope, again, send)
 
-    def _is_ours(self, origin: Optional[str]) -> bool:
+    def _is_ours(self, headers: Headers, scheme: str) -> bool:
         """Whether a request comes from a page of ours, or from none."""
-        if origin is None or "*" in self._hosts:
+        origin = headers.get("origin")
+        if origin is None or self._open:
             return True
         try:
-            host = urlsplit(origin).hostname or ""
+            parts = urlsplit(origin.lower())
+            host, port = parts.hostname or "", parts.port
         except ValueError:
             return False
-        names = [name.strip("[]").lower() for name in self._hosts]
-        return any(host == name or (name.startswith("*.") and host.endswith(name[1:])) for name in names)
+        asked = headers.get("host", "").lower()
+        # no page of another origin can add these
+        forwarded = headers.get("x-forwarded-proto", scheme), headers.get("x-forwarded-host", asked).lower()
+        if (parts.scheme, parts.netloc) in ((scheme, asked), forwarded):
+            return True
+        named = any(host == name or (name.startswith("*.") and host.endswith(name[1:])) for name in self._names)
+        return named and parts.scheme in ("http", "https") and (port is None or parts.netloc == asked)
 
     @contextmanager
     def _listen(self, scope: Scope, path: str) -> Iterator[None]:
@@ -204,10 +220,10 @@ class Doors:
                         event.signal.set()
 
 
-def _with_policy(send: Send) -> Send:
+def _with_headers(send: Send) -> Send:
     async def add(message: Message) -> None:
         if message["type"] == "http.response.start":
-            MutableHeaders(scope=message)["content-security-policy"] = _POLICY
+            MutableHeaders(scope=message).update(_HEADERS)
         await send(message)
 
     return add

@@ -648,7 +648,19 @@ def test_pages_of_other_names_are_not_answered(demo, path):
 
 @pytest.mark.parametrize("path", PATHS)
 def test_pages_of_other_origins_are_not_answered(demo, path):
-    for origin in ("http://evil.example", "null", "http://127.0.0.1.evil.example", "file://", "http://[", "x"):
+    port = demo.url.split(":")[2].strip("/")
+    for origin in (
+        *("http://evil.example", "null", "http://127.0.0.1.evil.example", "file://", "http://[", "x", ""),
+        # other programs of this machine
+        *("http://localhost:9999", "http://127.0.0.1:9999", "http://127.0.0.1", f"http://localhost:{port}"),
+        *(
+            f"https://127.0.0.1:{port}",
+            f"http://[::1]:{port}",
+            f"http://evil@127.0.0.1:{port}",
+            f"x://127.0.0.1:{port}",
+        ),
+        *(f"http://127.0.0.1:{port}.evil.example", "http://127.0.0.1:x"),
+    ):
         for method in ("GET", "POST", "OPTIONS"):
             headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
             answer = HTTP.request(method, demo.url + path, headers=headers)
@@ -662,6 +674,14 @@ def test_names_of_this_machine_are_answered(demo):
         for name in (host, f"{host}:{port}", host.upper()):
             headers = {"Host": name, "Origin": f"http://{name}"}
             assert HTTP.get(f"{demo.url}config", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("path", [*PATHS, "monitoring"])
+def test_no_other_page_frames_it(demo, path):
+    for headers in ({}, {"Host": "evil.example"}, {"Origin": "http://evil.example"}):
+        answer = HTTP.get(demo.url + path, headers=headers)
+        assert "frame-ancestors 'self' https://huggingface.co" in answer.headers["content-security-policy"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 def test_which_names_are_answered():
@@ -679,10 +699,23 @@ def test_names_that_are_allowed(tmp_path):
     command = [sys.executable, "-m", "ssrnet_hub.cli", "demo", "--allowed-host", "one.example", "--host", "0.0.0.0"]
     with serve(tmp_path, command, SSRNET_HUB_DEMO_ALLOWED_HOSTS="two.example, *.three.example") as demo:
         codes = {
-            name: HTTP.get(f"{demo.url}config", headers={"Host": name, "Origin": f"https://{name}"}).status_code
+            name: HTTP.get(f"{demo.url}config", headers={"Host": name, "Origin": f"http://{name}"}).status_code
             for name in ("one.example", "two.example:8080", "a.three.example", "four.example", "127.0.0.1")
         }
         assert list(codes.values()) == [200, 200, 200, 400, 200]
+        # a proxy that ends TLS, and one that asks by an address of its own
+        for host, origin, code in (
+            ("one.example", "https://one.example", 200),
+            ("127.0.0.1:7860", "https://one.example", 200),
+            ("127.0.0.1:7860", "https://a.three.example", 200),
+            ("one.example:8443", "https://one.example:8443", 200),
+            ("one.example", "https://one.example:8443", 403),
+            ("127.0.0.1:7860", "https://three.example", 403),
+            ("127.0.0.1:7860", "http://0.0.0.0", 403),
+            ("127.0.0.1:7860", "http://127.0.0.1:9999", 403),
+        ):
+            answer = HTTP.get(f"{demo.url}config", headers={"Host": host, "Origin": origin})
+            assert answer.status_code == code, (host, origin)
         assert "one.example, two.example, *.three.example" in demo.log.read_text()
 
 
