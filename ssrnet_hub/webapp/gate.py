@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import tempfile
+import traceback
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import Any, Optional, Union
@@ -87,6 +88,12 @@ class GatedBlocks(gr.Blocks):
     async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         try:
             return await super().process_api(*args, **kwargs)
+        except (gr.Error, asyncio.CancelledError):
+            raise
+        except Exception as e:
+            # which Gradio would answer with nothing; what it says may be about the server
+            traceback.print_exc()
+            raise gr.Error("This request cannot be answered: see the log of the server.", print_exception=False) from e
         finally:
             session = kwargs.get("session_hash")
             if session is not None and session == kwargs.get("event_id"):

@@ -122,7 +122,7 @@ class _Answers:
         def find(faces: Sequence[Face]) -> Optional[int]:
             try:
                 x, y = (v / visit.scale for v in event.index)
-            except (TypeError, ValueError):  # not of our page
+            except (TypeError, ValueError, OverflowError):  # not of our page
                 return None
             hit = [
                 ((x2 - x1) * (y2 - y1), index)

@@ -87,9 +87,11 @@ def launch(
             footer_links=["api", "settings"],
             app_kwargs={"lifespan": guarded, "exception_handlers": REFUSALS},
             prevent_thread_lock=True,
-            # neither another way in, past the checks of hosts, nor a way out
-            **{"share": False, "ssr_mode": False, "num_workers": 0, **options},
+            # neither another way in, past the checks of hosts, nor a way out, which Gradio would praise if not quiet
+            **{"share": False, "ssr_mode": False, "num_workers": 0, **options, "quiet": True},
         )
+        if not options.get("quiet"):
+            print(*filter(None, (f"Running on {page.local_url}", page.mcp_error)), sep="\n", flush=True)
         ending.callback(service.close)
         ending.callback(page.close, verbose=False)
         folder.keep()

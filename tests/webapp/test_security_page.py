@@ -21,6 +21,7 @@ import psutil
 import pytest
 from gradio.routes import App
 from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
@@ -229,6 +230,27 @@ def test_the_call_that_read_any_picture(demo, foreign):
         for file in ({"path": str(foreign)}, [{"path": str(foreign)}], str(foreign), [str(foreign)]):
             event, said = call(demo, name, [file, None])
             assert event == "error" and str(foreign.parent) not in json.dumps(said)
+
+
+def test_a_path_without_its_upload(demo, foreign):
+    """Whoever forgets `handle_file` is told."""
+    for name, value in (("predict", str(foreign)), ("predict", "photo.jpg"), ("predict_batch", ["a.jpg", "b.jpg"])):
+        with pytest.raises(AppError, match=r"gradio_client\.handle_file"):
+            demo.client().predict(value, api_name=f"/{name}")
+
+
+def test_what_goes_wrong_is_not_told_in_full(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    with GatedBlocks(Limits()) as page:
+        gr.Button().click(lambda: open("/nowhere/secret"))  # noqa: PTH123, SIM115
+    with pytest.raises(gr.Error, match="see the log of the server") as e:
+        asyncio.run(page.process_api(page.fns[0], []))
+    assert "secret" not in str(e.value)
+
+
+def test_what_is_printed_at_the_start(demo):
+    said = demo.log.read_text()
+    assert f"Running on {demo.url}" in said and "public link" not in said and "share" not in said
 
 
 def test_own_uploads_are_read(demo, foreign):
@@ -1032,9 +1054,22 @@ def test_a_click_on_what_is_not_kept_any_more(tmp_path, foreign):
         for face in (7, -1, "a", None, 1.5, [0]):
             answer = ask(demo, number_of(demo, "pick_row"), [None], "me", event_data={"face": face})
             assert answer["output"]["data"][1] == before[2]
-        for index in ([1, 1], "ab", [1], [1, 2, 3], [None, None], 7):
+        said = demo.log.read_text()
+        for index in (
+            [1, 1],
+            "ab",
+            [1],
+            [1, 2, 3],
+            [None, None],
+            7,
+            [10**400, 1],
+            [-(10**400), 1],
+            [1e999, 1],
+            [[], {}],
+        ):
             answer = ask(demo, number_of(demo, "pick_box"), [None], "me", event_data={"index": index, "value": None})
             assert answer["output"]["data"][1] == before[2]
+        assert demo.log.read_text() == said
         Path(photo["path"]).unlink()
         assert (
             ask(demo, number_of(demo, "pick_row"), [None], "me", event_data={"face": 0})["output"]["error"] == REFUSED
