@@ -378,6 +378,16 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "JPEG 2000 of small precincts": lambda: jpeg2000(2_000, layers=1_000, precincts=1),
     "JPEG 2000 of many layers": lambda: jpeg2000(2_000, layers=65_535, precincts=8),
     "JPEG 2000 of small code blocks": lambda: jpeg2000(500, blocks=2, larger=6_000),
+    "JPEG 2000 of one color": lambda: encode(Image.new("RGB", (6_300, 6_300)), "JPEG2000"),
+    "JPEG 2000 of one color in transparency": lambda: encode(Image.new("RGBA", (4_200, 4_200)), "JPEG2000"),
+    "JPEG 2000 of one color in tiles": lambda: encode(
+        Image.new("RGB", (6_300, 6_300)), "JPEG2000", tile_size=(900, 900)
+    ),
+    "PPM in words of half a megapixel": lambda: b"P3 900 700 255\n" + b"0 " * 900_000,
+    "PPM with a range of its own of half a megapixel": lambda: b"P6 900 700 254\n" + bytes(1_890_000),
+    "BMP in run lengths of a megapixel": lambda: run_lengths(1_000),
+    "PGM of comments": lambda: b"P2 8 8 255\n" + b"#\n" * 1_000_000 + b"1 " * 64,
+    "PBM of comments": lambda: b"P1 8 8\n" + b"#\n" * 1_000_000 + b"1 " * 64,
     "AVIF of many frames": lambda: layers(3_000, 200),
     "HEIC of one tile many times": lambda: heif_of_one_tile(64, 100),
     "HEIC of grids of grids": lambda: heif_of_grids(8),

@@ -7,6 +7,7 @@ that each cost a pass over the picture, that are read again and again, or that a
 import re
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from mmap import mmap
 from typing import NamedTuple, Union
 
@@ -29,12 +30,15 @@ _PNM_HEADER = 65_536  # read byte by byte
 _TIFF_PAGES = 1_000
 _TIFF_ENTRIES = 100_000
 _TIFF_TILES = 65_536
+_PNM_COMMENTS = 100  # a megabyte is copied for each
 _JPEG2000_TILES = 10_000
+_JPEG2000_WORK = 0.5  # steps of 0.15 microseconds, for each of the pixels that a picture may have
 _JPEG2000_PARTS = 2_000_000  # packets, and code blocks
 _JPEG2000_SEGMENTS = 200_000
 _BOXES = 100_000
 _AVIF_ITEMS = 70_000  # a grid has up to 256 x 256
 _AVIF_PASSES = 8  # color, transparency, layers
+_AVIF_BYTE = 12  # pixels that take as long as a byte
 _AVIF_UNITS = 100_000
 _HEIF_PASSES = 8  # tiles, transparency
 _HEIF_DEPTH = 8
@@ -200,6 +204,8 @@ def _check_pnm(data: Data, name: str, max_pixels: int) -> None:
     head = re.sub(rb"#[^\r\n]*", b" ", data[:_PNM_HEADER])
     if len(data) > _PNM_HEADER and len(head.split(None, fields)) < fields:
         raise _Costly(f"its header is longer than {_PNM_HEADER} bytes")
+    if data[1:2] in b"123" and any(True for _ in islice(re.finditer(rb"#", data), _PNM_COMMENTS, None)):
+        raise _Costly(f"it has more than {_PNM_COMMENTS} comments")
 
 
 # TIFF, and EXIF, which is one
@@ -397,7 +403,7 @@ def _check_jpeg2000(data: Data, name: str, max_pixels: int) -> None:
             raise _Damaged("it has no codestream")
     position += 2
     size = 0, 0
-    components = tiles = layers = packets = blocks = end = segments = 0
+    components = tiles = layers = packets = blocks = end = segments = pixels = 0
     orders = 1
     while position + 2 <= len(data) and data[position] == 0xFF and (marker := data[position + 1]) != _EOC:
         if marker == _SOD:  # the data of a tile
@@ -411,6 +417,8 @@ def _check_jpeg2000(data: Data, name: str, max_pixels: int) -> None:
             if not tile_width or not tile_height or x1 <= x0 or y1 <= y0:
                 raise _Damaged("it has no pixels")
             size = min(tile_width, x1 - x0), min(tile_height, y1 - y0)
+            pixels = (x1 - x0) * (y1 - y0)
+            check_size(name, x1 - x0, y1 - y0, max_pixels)
             tiles = -(-(x1 - left) // tile_width) * -(-(y1 - top) // tile_height)
             if tiles > _JPEG2000_TILES or components > 4:
                 raise _Costly(f"it has {tiles} tiles of {components} components")
@@ -430,6 +438,13 @@ def _check_jpeg2000(data: Data, name: str, max_pixels: int) -> None:
         parts = max(packets * layers * orders, blocks) * tiles * components
         if parts > _JPEG2000_PARTS or segments > _JPEG2000_SEGMENTS:
             raise _Costly("it is cut into too many parts")
+        # a decoder goes over all components pixel by pixel, whatever is in the file
+        work = pixels * components / 3 + 3 * len(data) + 8 * parts
+        if work > _JPEG2000_WORK * max_pixels + 1_000_000:
+            raise _Costly(
+                f"JPEG 2000 of {pixels / 1e6:.1f} megapixels in {len(data) / 1e6:.1f} MB is slow. Save it in another "
+                "format, such as JPEG"
+            )
         position = after
 
 
@@ -467,6 +482,8 @@ def _check_avif(data: Data, name: str, max_pixels: int) -> None:
             passes += frames * pixels
         if passes > _AVIF_PASSES * max_pixels:
             raise _Costly(f"its frames have more than {_AVIF_PASSES} x {max_pixels:,} pixels in all")
+        if passes + _AVIF_BYTE * size > _AVIF_PASSES * max_pixels:
+            raise _Costly(f"AVIF of {size / 1e6:.1f} MB is slow. Save it in another format, such as JPEG")
 
 
 def _media(data: Data, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:

@@ -1,4 +1,4 @@
-"""Photos from the web, for the command alone. Servers are untrusted: size, time, redirects and where they lead."""
+"""Photos from the web, for the command. Servers are untrusted: size, time, redirects and where they lead."""
 
 import asyncio
 import ipaddress
@@ -14,7 +14,7 @@ except ImportError:  # before its version 2
 from ..errors import PhotoError
 from ..utils.version import __version__
 
-__all__ = ["fetch", "without_login"]
+__all__ = ["fetch", "is_public", "without_login"]
 
 _MAX_REDIRECTS = 5
 _STEP_SECONDS = 10.0
@@ -123,7 +123,7 @@ class _Transport(httpx.AsyncBaseTransport):
     async def _look_up(self, host: str, port: Optional[int]) -> list[str]:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         addresses = list(dict.fromkeys(str(place[0]) for *_, place in found))
-        if not self._allow_private and not all(map(_is_public, addresses)):
+        if not self._allow_private and not all(map(is_public, addresses)):
             raise _Refused(
                 f"{host} is not a public host; --allow-private-urls allows those of this machine and the local network"
             )
@@ -133,7 +133,8 @@ class _Transport(httpx.AsyncBaseTransport):
         await self._transport.aclose()
 
 
-def _is_public(text: str) -> bool:
+def is_public(text: str) -> bool:
+    """Whether an IP address is one on the internet, and none that a router could turn into one of a private network."""
     address = ipaddress.ip_address(text)
     if isinstance(address, ipaddress.IPv6Address):
         inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else address.ipv4_mapped

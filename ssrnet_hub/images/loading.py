@@ -37,8 +37,9 @@ Photo = Union[str, os.PathLike, bytes, bytearray, memoryview, Readable, Image.Im
 MAX_PIXELS = 120_000_000
 """Default limit on the size of a picture, width x height."""
 
-_SLOW_PIXELS = 2_000_000
-"""Largest picture of the kinds that Pillow decodes in Python, at up to 5 seconds a megapixel."""
+_SLOW_SHARE, _SLOW_PIXELS = 1 / 80, 200_000
+"""Largest picture of the kinds that Pillow decodes in Python, at up to 5 seconds a megapixel: a share of ``max_pixels``
+or so many pixels, whichever is more."""
 
 _WITH_RGB = ("RGB", "RGBA", "RGBX", "RGBa", "P", "PA")
 """Modes of pictures whose color profile is that of the RGB picture made of them, if it is one for RGB."""
@@ -92,10 +93,11 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
             raise PhotoError(f"{name} has no pixels: {width}x{height}.")
         check_size(name, width, height, max_pixels)
         tiles = getattr(image, "tile", ())
-        if width * height > _SLOW_PIXELS and any(tile.codec_name in Image.DECODERS for tile in tiles):
+        slow = max(_SLOW_PIXELS, max_pixels * _SLOW_SHARE)
+        if width * height > slow and any(tile.codec_name in Image.DECODERS for tile in tiles):
             raise PhotoError(
                 f"{name} would take too much work to decode: {image.format} of this kind is read up to "
-                f"{_SLOW_PIXELS / 1e6:.0f} megapixels. Save it in another format, such as PNG."
+                f"{slow / 1e6:.1f} megapixels. Save it in another format, such as PNG."
             )
         read = read_pixels(image, name) if isinstance(image, TiffImageFile) else image
         upright = _to_rgb(_upright(read))

@@ -8,23 +8,27 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Optional
 from urllib.parse import parse_qs, urlsplit
 
 import gradio as gr
+from fastapi.exceptions import RequestValidationError
+from gradio.route_utils import FnIndexInferError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import ConfigError
 from .limits import Limits
 
-__all__ = ["Doors", "answered_hosts", "is_loopback"]
+__all__ = ["REFUSALS", "Doors", "answered_hosts", "is_loopback"]
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _NAME = re.compile(r"\*|(\*\.)?[a-z0-9_]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]", re.IGNORECASE)
+
+_ADDRESS = re.compile(r"localhost|[0-9.]+|\[.*\]", re.IGNORECASE)
 
 _OPEN = re.compile(
     r"""
@@ -43,11 +47,39 @@ _OPEN = re.compile(
 write what a session shows to the disk, or fetch addresses for anybody."""
 
 _HEARS = re.compile(r"/gradio_api/(queue/data|call/.+/(?P<event>[^/]+))")
-_POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
-"""For browsers: whatever comes to stand in the page, nothing is loaded from or sent to another host."""
+_HEADERS = {
+    "content-security-policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
+    "frame-ancestors 'self' https://huggingface.co",
+    "x-content-type-options": "nosniff",
+}
+"""For browsers: whatever comes to stand in the page, nothing is loaded from or sent to another host; and nobody frames
+it, to have it clicked, but the Hub its Spaces.
+"""
+
+_PARTS = 50
+"""Most brackets and commas in a request for each photo that it may name. A file as Gradio names it has about 10 of
+them, a picture within a request one. Parsed, each is up to a hundred bytes and a step of several loops."""
 
 _PATIENCE = 10.0
 """Nobody need listen yet to what was asked for less than so many seconds ago."""
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    return PlainTextResponse("This request is not as it should be, or names what is not there", 400)
+
+
+async def _refuse_invalid(request: Request, error: Exception) -> Response:
+    # not as FastAPI does, which sends back what was sent
+    assert isinstance(error, RequestValidationError)
+    said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3])
+    return PlainTextResponse(f"This request is not as it should be: {said:.300}", 422)
+
+
+REFUSALS = {
+    RequestValidationError: _refuse_invalid,
+    **dict.fromkeys((FnIndexInferError, LookupError, TypeError, ValueError), _refuse),
+}
+"""What is answered where Gradio looks for what a request names, or reads it, and is not prepared for what it finds."""
 
 
 def is_loopback(host: str) -> bool:
@@ -88,20 +120,23 @@ class Doors:
     Args:
         app: The application.
         limits: How large requests may be.
-        hosts: Names under which it answers, as of `answered_hosts`. Pages of other hosts may not use it, unless these
+        hosts: Names under which it answers, as of `answered_hosts`. Pages of other origins may not use it, unless these
             are all that there are.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, hosts: Sequence[str]):
-        self._app, self._hosts = app, hosts
+        self._app, self._open = app, "*" in hosts
+        # a proxy may ask by an address of its own for what visitors know by such a name
+        self._names = [name.lower() for name in hosts if not _ADDRESS.fullmatch(name)]
         self._trusted = TrustedHostMiddleware(self._enter, hosts, www_redirect=False)
-        self._limited = RequestBodyLimitMiddleware(app, limits.max_request_size)
+        self._limited = RequestBodyLimitMiddleware(self._count_parts, limits.max_request_size)
         self._uploading = RequestBodyLimitMiddleware(app, limits.max_upload_size)
+        self._max_parts = _PARTS * limits.max_photos
         self._listening: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self._trusted(scope, receive, send)
+            await self._trusted(scope, receive, _with_headers(send))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
@@ -111,23 +146,48 @@ class Doors:
         headers, path = Headers(scope=scope), scope["path"].removeprefix(scope.get("root_path", ""))
         if not _OPEN.fullmatch(path):
             await PlainTextResponse("Not found", 404)(scope, receive, send)
-        elif not self._is_ours(headers.get("origin")):
-            await PlainTextResponse("Pages of other hosts may not use this one", 403)(scope, receive, send)
+        elif not self._is_ours(headers, scope["scheme"]):
+            await PlainTextResponse("Pages of other origins may not use this one", 403)(scope, receive, send)
         else:
             app = self._uploading if path == "/gradio_api/upload" else self._limited
             with self._listen(scope, path):
-                await app(scope, receive, _with_policy(send))
+                await app(scope, receive, send)
 
-    def _is_ours(self, origin: Optional[str]) -> bool:
+    async def _count_parts(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a body of very many values before anything parses it."""
+        messages: list[Message] = []
+        parts = 0
+        while not messages or messages[-1].get("more_body"):
+            messages.append(await receive())
+            # bytes are enough: base64 has none of these, and in any encoding of JSON they are the same
+            parts += sum(map(messages[-1].get("body", b"").count, (b"[", b"{", b",")))
+            if parts > self._max_parts:
+                await PlainTextResponse("Content Too Large", 413)(scope, receive, send)
+                return
+        messages.reverse()
+
+        async def again() -> Message:
+            return messages.pop() if messages else await receive()
+
+        await self._app(scope, again, send)
+
+    def _is_ours(self, headers: Headers, scheme: str) -> bool:
         """Whether a request comes from a page of ours, or from none."""
-        if origin is None or "*" in self._hosts:
+        origin = headers.get("origin")
+        if origin is None or self._open:
             return True
         try:
-            host = urlsplit(origin).hostname or ""
+            parts = urlsplit(origin.lower())
+            host, port = parts.hostname or "", parts.port
         except ValueError:
             return False
-        names = [name.strip("[]").lower() for name in self._hosts]
-        return any(host == name or (name.startswith("*.") and host.endswith(name[1:])) for name in names)
+        asked = headers.get("host", "").lower()
+        # no page of another origin can add these
+        forwarded = headers.get("x-forwarded-proto", scheme), headers.get("x-forwarded-host", asked).lower()
+        if (parts.scheme, parts.netloc) in ((scheme, asked), forwarded):
+            return True
+        named = any(host == name or (name.startswith("*.") and host.endswith(name[1:])) for name in self._names)
+        return named and parts.scheme in ("http", "https") and (port is None or parts.netloc == asked)
 
     @contextmanager
     def _listen(self, scope: Scope, path: str) -> Iterator[None]:
@@ -160,10 +220,10 @@ class Doors:
                         event.signal.set()
 
 
-def _with_policy(send: Send) -> Send:
+def _with_headers(send: Send) -> Send:
     async def add(message: Message) -> None:
         if message["type"] == "http.response.start":
-            MutableHeaders(scope=message)["content-security-policy"] = _POLICY
+            MutableHeaders(scope=message).update(_HEADERS)
         await send(message)
 
     return add

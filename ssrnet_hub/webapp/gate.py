@@ -3,23 +3,27 @@
 import asyncio
 import base64
 import binascii
-import ipaddress
 import tempfile
+import traceback
+from itertools import zip_longest
 from pathlib import Path, PurePosixPath
-from typing import Any, Union
+from typing import Any, Optional, Union
 from urllib.parse import unquote
 
 import gradio as gr
 import httpx
 from gradio.context import LocalContext
+from gradio.queueing import Event
 from gradio_client.utils import strip_invalid_filename_characters
 from safehttpx import AsyncSecureTransport
 
 from ..errors import PhotoError
+from ..images.fetching import is_public
 from .limits import Limits
+from .turns import FairQueue, Visitor, visitor_of
 from .uploads import Upload, find_upload
 
-__all__ = ["GatedBlocks", "download", "is_heard"]
+__all__ = ["GatedBlocks", "download", "is_heard", "who_asks"]
 
 _TEXT = 1000
 """Longest text that is taken, characters: names of weights are all there is."""
@@ -27,11 +31,11 @@ _TEXT = 1000
 _DEPTH = 8
 _NO_FILE = object()
 
+_FILES = (gr.File, gr.Image, gr.Video)
+_REMOTE = ("data:", "http://", "https://")
+
 _SECONDS, _REDIRECTS = 60, 5
 """Of a download, at most."""
-
-_TRANSLATED = [ipaddress.ip_network(network) for network in ("64:ff9b::/96", "2002::/16")]
-"""Addresses on the internet that a router may turn into those of a private network."""
 
 
 class GatedBlocks(gr.Blocks):
@@ -41,6 +45,8 @@ class GatedBlocks(gr.Blocks):
 
     * the `Upload`, where the path is one of this server's or an address on the internet, which is downloaded;
     * the bytes, where the URL is a ``data:`` URL; they never come to the disk.
+
+    To a component of files, a plain text or a list of them are such URLs.
 
     Anything else is refused, with one message whatever lies at the path. Gradio's components see none of it: they
     would decode pictures without our limits and hand films to FFmpeg.
@@ -58,19 +64,36 @@ class GatedBlocks(gr.Blocks):
         self._limits = limits
         self._folder = Path(self.GRADIO_CACHE).resolve()
 
+    def queue(self, *args: Any, **kwargs: Any) -> "GatedBlocks":
+        super().queue(*args, **kwargs)
+        self._queue = FairQueue.instead_of(self._queue)
+        return self
+
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False) -> Any:
+        # one that cancels others is given their session
+        if len(inputs) != len(block_fn.inputs) and not block_fn.cancels:
+            raise gr.Error(
+                f"This function takes {len(block_fn.inputs)} values, not {len(inputs)}.", print_exception=False
+            )
         try:
-            files = [await self._admit(value) for value in inputs]
+            both = zip_longest(block_fn.inputs, inputs)
+            sent = [_named(value) if isinstance(block, _FILES) else value for block, value in both]
+            files = [await self._admit(value) for value in sent]
         except PhotoError as e:
             raise gr.Error(str(e), print_exception=False) from e
         others = [value if file is _NO_FILE else None for value, file in zip(inputs, files, strict=True)]
         values = await super().preprocess_data(block_fn, others, state, explicit_call)
-        # a request may have more inputs than the function takes
         return [value if file is _NO_FILE else file for value, file in zip(values, files, strict=False)]
 
     async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         try:
             return await super().process_api(*args, **kwargs)
+        except (gr.Error, asyncio.CancelledError):
+            raise
+        except Exception as e:
+            # which Gradio would answer with nothing; what it says may be about the server
+            traceback.print_exc()
+            raise gr.Error("This request cannot be answered: see the log of the server.", print_exception=False) from e
         finally:
             session = kwargs.get("session_hash")
             if session is not None and session == kwargs.get("event_id"):
@@ -106,9 +129,22 @@ class GatedBlocks(gr.Blocks):
         if isinstance(where, str):
             if where.startswith("data:"):
                 return _decode(where, self._limits.max_file_size)
-            if where.startswith(("http://", "https://")):
+            if where.startswith(_REMOTE):
                 return await download(where, self._folder, self._limits.max_file_size)
         return find_upload(where, self._folder)
+
+
+def _named(value: Any) -> Any:
+    """What stands for files, where texts alone do: each is the URL of one."""
+    texts = value if isinstance(value, list) else [value]
+    if not texts or not all(isinstance(text, str) and text for text in texts):
+        return value
+    if not all(text.startswith(_REMOTE) for text in texts):
+        raise PhotoError(
+            "A file comes as an upload or a URL, not as a path: pass gradio_client.handle_file(path) to the client."
+        )
+    urls = [{"url": text} for text in texts]
+    return urls if isinstance(value, list) else urls[0]
 
 
 def _decode(url: str, max_size: int) -> bytes:
@@ -173,8 +209,7 @@ async def _download(url: str, folder: Path, max_size: int) -> Upload:
 async def _resolve(host: str) -> str:
     """An address of a host that is on the internet."""
     for *_, place in await asyncio.get_running_loop().getaddrinfo(host, None):
-        address = ipaddress.ip_address(ip := str(place[0]))
-        if address.is_global and not address.is_multicast and not any(address in network for network in _TRANSLATED):
+        if is_public(ip := str(place[0])):
             return ip
     raise ValueError(host)
 
@@ -185,6 +220,16 @@ def _too_large(max_size: int) -> PhotoError:
 
 def is_heard() -> bool:
     """Whether anybody still waits for what the function in progress answers; True outside of one."""
-    blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
-    event = blocks and event_id and blocks._queue.event_ids_to_events.get(event_id)
+    event = _event()
     return not event or event.alive
+
+
+def who_asks() -> Visitor:
+    """Who waits for what the function in progress answers."""
+    event = _event()
+    return visitor_of(event) if event else Visitor("", "")
+
+
+def _event() -> Optional[Event]:
+    blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    return blocks._queue.event_ids_to_events.get(event_id) if blocks and event_id else None

@@ -22,12 +22,13 @@ from ..inference.estimator import Face
 from ..inference.tracking import AgeTracker
 from ..inference.video import Moment
 from ..models.pretrained import DEFAULT
-from .gate import GatedBlocks, is_heard
+from .gate import GatedBlocks, is_heard, who_asks
 from .limits import Limits
 from .looks import Looks
 from .model_cache import ModelCache
 from .rendering import UNLIKE_A_FACE, offer_files, show_ages, show_breakdowns, show_faces, show_frame
 from .service import Sent, Service, tell_error
+from .turns import ONE_EACH
 from .uploads import Upload, find_upload
 
 __all__ = ["THEME", "Built", "build", "make_page"]
@@ -37,7 +38,7 @@ _FONTS = ("system-ui", "sans-serif")  # of the visitor's own machine: none is fe
 THEME = gr.themes.Soft(
     primary_hue="blue", secondary_hue="blue", neutral_hue="slate", font=_FONTS, font_mono="monospace"
 )
-_REQUESTS, _FILMS, _CAMERAS = 8, 3, 12
+_REQUESTS, _FILMS, _CAMERAS = 8, 6, 12
 """Requests of one kind, films and cameras that are answered at a time; each photo and frame waits for its turn."""
 
 _PICK = """
@@ -148,7 +149,7 @@ class _Answers:
         def find(faces: Sequence[Face]) -> Optional[int]:
             try:
                 x, y = (v / visit.scale for v in event.index)
-            except (TypeError, ValueError):  # not of our page
+            except (TypeError, ValueError, OverflowError):  # not of our page
                 return None
             hit = [
                 ((x2 - x1) * (y2 - y1), index)
@@ -281,7 +282,7 @@ def build(limits: Limits, work: Optional[Path] = None) -> Built:
     """
     looks = Looks(limits.max_kept_size, 2 * limits.sweep)
     models = ModelCache(limits, work)
-    service = Service(models, limits, is_heard)
+    service = Service(models, limits, is_heard, who_asks)
     answers = _Answers(service, models, limits, looks, work)
     with GatedBlocks(limits, title="How old does a face look?", analytics_enabled=False) as page:
         gr.Markdown(_INTRO)
@@ -391,7 +392,12 @@ def _add_film(answers: _Answers, models: ModelCache, limits: Limits) -> None:
             copy = gr.Video(label="with ages", interactive=False, autoplay=True, height=360, elem_id="copy")
     ages = gr.HTML(elem_id="ages")
     running = start.click(
-        answers.film, [film, weights], [copy, ages], concurrency_limit=_FILMS, api_visibility="private"
+        answers.film,
+        [film, weights],
+        [copy, ages],
+        concurrency_limit=_FILMS,
+        concurrency_id=ONE_EACH,
+        api_visibility="private",
     )
     stop.click(None, cancels=running, api_visibility="private")
 
@@ -430,6 +436,21 @@ def _choose_weights(models: ModelCache) -> gr.Dropdown:
     )
 
 
+def _resolved(schema: dict[str, Any]) -> dict[str, Any]:
+    """A JSON schema without references: as a part of another they would lead nowhere."""
+
+    def resolve(node: Any) -> Any:
+        if isinstance(node, list):
+            return [resolve(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            return resolve(schema["$defs"][node["$ref"].removeprefix("#/$defs/")])
+        return {key: resolve(value) for key, value in node.items() if key != "$defs"}
+
+    return resolve(schema)
+
+
 def _add_endpoints(service: Service) -> None:
     """What programs call, by the Gradio client or as tools."""
 
@@ -444,6 +465,9 @@ def _add_endpoints(service: Service) -> None:
     with gr.Row(visible=False):
         image = gr.Image(label="image", type="filepath", image_mode=None)
         images = gr.File(label="images", file_count="multiple")
+        # Gradio makes it a part of a tool's
+        schema = _resolved(images.api_info())
+        images.api_info = lambda: schema  # type: ignore[method-assign]
         weights = gr.Textbox(None, label="weights")
         answered = gr.JSON(label="answer")
         for ask, given in ((service.predict, image), (service.explain, image), (service.predict_batch, images)):

@@ -11,16 +11,18 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any, Optional
 
 import gradio.mcp
+import gradio.route_utils
 import gradio.routes
 
-from .doors import Doors, answered_hosts, is_loopback
+from .doors import REFUSALS, Doors, answered_hosts, is_loopback
 from .limits import Limits
 from .page import THEME, build
 from .rendering import CSS
-from .uploads import Folder
+from .uploads import FilesOnlyParser, Folder
 
 __all__ = ["launch"]
 
+_PARSER = "GradioMultiPartParser"
 _THREADS = 64
 """For what is being answered, most of which waits for its turn."""
 
@@ -61,6 +63,8 @@ def launch(
             # as Ctrl+C does, so that what is below comes to its end
             before = signal.signal(signal.SIGTERM, signal.default_int_handler)
             ending.callback(signal.signal, signal.SIGTERM, before)
+        ending.callback(setattr, gradio.route_utils, _PARSER, getattr(gradio.route_utils, _PARSER))
+        setattr(gradio.route_utils, _PARSER, FilesOnlyParser)
         folder = ending.enter_context(_own_folder())
         page, service, looks = build(limits, folder.work)
 
@@ -81,11 +85,13 @@ def launch(
             run_history=False,
             enable_monitoring=False,
             footer_links=["api", "settings"],
-            app_kwargs={"lifespan": guarded},
+            app_kwargs={"lifespan": guarded, "exception_handlers": REFUSALS},
             prevent_thread_lock=True,
-            # neither another way in, past the checks of hosts, nor a way out
-            **{"share": False, "ssr_mode": False, "num_workers": 0, **options},
+            # neither another way in, past the checks of hosts, nor a way out, which Gradio would praise if not quiet
+            **{"share": False, "ssr_mode": False, "num_workers": 0, **options, "quiet": True},
         )
+        if not options.get("quiet"):
+            print(*filter(None, (f"Running on {page.local_url}", page.mcp_error)), sep="\n", flush=True)
         ending.callback(service.close)
         ending.callback(page.close, verbose=False)
         folder.keep()

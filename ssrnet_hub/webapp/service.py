@@ -5,7 +5,6 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, TypeVar, Union
@@ -23,6 +22,7 @@ from ..inference.video import Moment, annotate_frames
 from ..inference.visualization import draw_faces
 from .limits import Limits
 from .model_cache import ModelCache
+from .turns import Turns, Visitor
 from .uploads import Upload
 
 __all__ = ["Look", "Sent", "Service", "tell", "tell_error"]
@@ -75,8 +75,8 @@ def tell_error(error: Exception) -> str:
 class Service:
     """Photos to ages, for whoever asks.
 
-    A few photos are worked on at a time, one of each who asks in turn: a hundred photos of one do not hold up the only
-    one of another.
+    A few photos and frames of films are worked on at a time, one of each who asks in turn: a hundred photos of one do
+    not hold up the only one of another.
 
     Errors are `SSRNetHubError`; they name an upload by its own name, not by where it lies.
 
@@ -84,25 +84,32 @@ class Service:
         models: The weights.
         limits: What may be asked for.
         is_heard: Tells whether somebody still waits for the answer that is being worked on; work ends otherwise.
+        visitor: Tells who that is.
     """
 
-    def __init__(self, models: ModelCache, limits: Limits, is_heard: Callable[[], bool] = lambda: True):
+    def __init__(
+        self,
+        models: ModelCache,
+        limits: Limits,
+        is_heard: Callable[[], bool] = lambda: True,
+        visitor: Callable[[], Visitor] = lambda: Visitor("", ""),
+    ):
         self._models, self._limits, self._is_heard = models, limits, is_heard
-        self._turns = ThreadPoolExecutor(limits.workers, "photos")
+        self._turns = Turns(limits.workers, "photos", visitor, is_heard)
         # pictures of cameras do not wait for photos
-        self._quick_turns = ThreadPoolExecutor(limits.workers, "cameras")
+        self._quick_turns = Turns(limits.workers, "cameras", visitor, is_heard)
         # at most 25 bytes a pixel are needed, for grey of 16 bits; the rest is the process itself
         self._decoder = Decoder(limits.max_decode_seconds, (1 << 30) + 32 * limits.max_pixels)
 
     def look(self, photo: Sent, weights: Optional[str] = None) -> Look:
         """The faces in a photo, and a picture of them."""
-        return self._turns.submit(self._draw, self._models[weights], photo).result()
+        return self._turns.take(self._draw, self._models[weights], photo)
 
     def faces(self, photo: Optional[Sent], weights: Optional[str] = None) -> list[Face]:
         """The faces in a photo, the largest first."""
         if not photo:
             raise PhotoError("There is no photo yet: upload one first.")
-        return self._turns.submit(self._search, self._models[weights], photo).result()
+        return self._turns.take(self._search, self._models[weights], photo)
 
     def predict(self, image: Sent, weights: Optional[str] = None) -> dict[str, Any]:
         """Find the faces in a photo and tell their ages.
@@ -161,7 +168,7 @@ class Service:
                     raise PhotoError(f"These are more than {self._limits.max_photos} photos: send fewer at a time.")
                 if not self._is_heard():
                     return
-                yield self._turns.submit(self._row, estimator, name, photo).result()
+                yield self._turns.take(self._row, estimator, name, photo)
 
     def film(self, video: Optional[Sent], target: str, weights: Optional[str] = None) -> Iterator[Optional[Moment]]:
         """Write an annotated copy of a film, moment by moment; as `annotate_frames`, but the faces have no crops."""
@@ -182,7 +189,7 @@ class Service:
             decoder=self._decoder,
         )
         try:
-            while (moment := self._turns.submit(next, moments, _OVER).result()) is not _OVER:
+            while (moment := self._turns.take(next, moments, _OVER)) is not _OVER:
                 yield moment and moment._replace(people=[_without_crop(sighting) for sighting in moment.people])
         finally:
             moments.close()
@@ -204,12 +211,12 @@ class Service:
             frame = self._read(picture, "The camera's picture", self._limits.max_film_pixels)
             return frame, tracker(frame, seconds)
 
-        return self._quick_turns.submit(step).result()
+        return self._quick_turns.take(step)
 
     def close(self) -> None:
         """Take no more work; what is begun is done, and what waits is not."""
         for turns in (self._turns, self._quick_turns):
-            turns.shutdown(cancel_futures=True)
+            turns.close()
 
     def _unpack(self, sent: Sent, number: int) -> Iterator[tuple[str, Union[Sent, ArchiveError]]]:
         if not isinstance(sent, Upload) or Path(sent).suffix.lower() != ".zip":

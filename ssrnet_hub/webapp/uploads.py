@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Union
 
 from filelock import FileLock, Timeout
+from gradio.route_utils import GradioMultiPartParser, MultiPartException
 
 from ..errors import PhotoError
 
-__all__ = ["Folder", "Upload", "find_upload"]
+__all__ = ["FilesOnlyParser", "Folder", "Upload", "find_upload"]
 
 _PREFIX = "ssrnet_hub-"
 
@@ -21,6 +22,15 @@ class Upload(str):
     """Path of a file that was found among the uploads; a plain string is no such path."""
 
     __slots__ = ()
+
+
+class FilesOnlyParser(GradioMultiPartParser):
+    """Parses uploads that hold files and nothing else: other parts would be kept in memory, whatever their size."""
+
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        if self._current_part.file is None:
+            raise MultiPartException("An upload holds files, each with its name.")
 
 
 def find_upload(path: Any, folder: Path) -> Upload:

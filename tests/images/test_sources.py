@@ -431,12 +431,12 @@ PUBLIC = ["93.184.215.14", "8.8.8.8", "2606:2800:21f:cb07:6820:80da:af6b:8b2c", 
 
 @pytest.mark.parametrize("address", PRIVATE)
 def test_private_addresses(address):
-    assert not fetching._is_public(address)
+    assert not fetching.is_public(address)
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses(address):
-    assert fetching._is_public(address)
+    assert fetching.is_public(address)
 
 
 @pytest.fixture
@@ -475,7 +475,7 @@ def test_a_name_is_looked_up_once(resolver, site, content, monkeypatch):
     assert headers["Host"] == f"rebind.test:{port}"
 
     # what was checked is what is connected to
-    monkeypatch.setattr(fetching, "_is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(fetching, "is_public", lambda address: address == "127.0.0.1")
     resolver["rebind.test"] = [["127.0.0.1"], ["127.0.0.2"]]
     assert fetch(f"http://rebind.test:{port}/photo.png") == content
     assert resolver["asked"] == ["rebind.test"] * 2
@@ -493,7 +493,7 @@ def test_a_redirect(site, content):
 
 def test_a_redirect_to_a_private_host(resolver, site, content, monkeypatch):
     # of the two hosts one counts as public
-    monkeypatch.setattr(fetching, "_is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(fetching, "is_public", lambda address: address == "127.0.0.1")
     with serving(Site(content)) as other:
         resolver["inside.test"] = [["127.0.0.3"]]
         inside = f"http://inside.test:{other.server_address[1]}/photo.png"

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +21,7 @@ import psutil
 import pytest
 from gradio.routes import App
 from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
@@ -39,6 +41,7 @@ from ssrnet_hub.webapp.looks import Looks
 from ssrnet_hub.webapp.uploads import Folder, Upload, find_upload
 
 from ..demo_server import Demo, serve
+from ..hostile import BOMBS, write_color
 from ..hub_server import HubServer
 from ..pictures import encode, png_header, write_zip
 from .test_page import DESK, browser, webcam  # noqa: F401  fixtures
@@ -49,6 +52,7 @@ FUNCTIONS = range(15)
 """Of the page, by their numbers."""
 
 REFUSED = "This file is not, or no longer, among the uploads of this server: upload it again."
+LENGTHS = {"long": 1200, "short": 10}
 META = {"_type": "gradio.FileData"}
 MARKUP = "<img src=http://127.0.0.1:{port}/seen>![](http://127.0.0.1:{port}/seen)"
 
@@ -228,6 +232,27 @@ def test_the_call_that_read_any_picture(demo, foreign):
             assert event == "error" and str(foreign.parent) not in json.dumps(said)
 
 
+def test_a_path_without_its_upload(demo, foreign):
+    """Whoever forgets `handle_file` is told."""
+    for name, value in (("predict", str(foreign)), ("predict", "photo.jpg"), ("predict_batch", ["a.jpg", "b.jpg"])):
+        with pytest.raises(AppError, match=r"gradio_client\.handle_file"):
+            demo.client().predict(value, api_name=f"/{name}")
+
+
+def test_what_goes_wrong_is_not_told_in_full(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    with GatedBlocks(Limits()) as page:
+        gr.Button().click(lambda: open("/nowhere/secret"))  # noqa: PTH123, SIM115
+    with pytest.raises(gr.Error, match="see the log of the server") as e:
+        asyncio.run(page.process_api(page.fns[0], []))
+    assert "secret" not in str(e.value)
+
+
+def test_what_is_printed_at_the_start(demo):
+    said = demo.log.read_text()
+    assert f"Running on {demo.url}" in said and "public link" not in said and "share" not in said
+
+
 def test_own_uploads_are_read(demo, foreign):
     path = upload(demo, foreign)
     for file in ({"path": path}, {"path": path, "meta": META, "orig_name": "a.png"}, {"url": path}):
@@ -352,10 +377,12 @@ def test_tools_get_no_other_files(demo, foreign):
     files = [path, f"file://{path}", {"path": path, "meta": META}, {"path": path}]
     refused = [("predict", {"image": file}) for file in files] + [("predict_batch", {"images": [f]}) for f in files]
     refused += [("predict", {"image": picture, "weights": {"path": path, "meta": META}})]
-    *answers, taken = asyncio.run(use([*refused, ("predict", {"image": picture})]))
+    every = [("predict_batch", {"images": [picture, picture]}), ("predict", {"image": picture})]
+    *answers, both, taken = asyncio.run(use([*refused, *every]))
     for answer in answers:
         assert answer.isError and "faces" not in answer.content[0].text, answer
-    assert not taken.isError and "'age'" in taken.content[0].text
+    assert not taken.isError and taken.content[0].text.count("'age'") == 1
+    assert not both.isError and both.content[0].text.count("'age'") == 2
     # what comes in such a URL lies in the server's own folder, too
     assert not list(demo.uploads.glob("*/file.png")) and list(demo.uploads.glob("ssrnet_hub-*/uploads/*/file.png"))
 
@@ -397,6 +424,120 @@ def test_large_requests(demo):
     assert call(demo, "predict", [deep, None])[0] == "error"
     event, said = call(demo, "predict_batch", [[data_url(b"")] * 201, None])
     assert event == "error" and "more than 200 photos" in said["error"]
+
+
+@pytest.mark.parametrize("path", ["queue/join", "call/predict", "call/v2/predict", "run/predict", "mcp/", "stream/a"])
+@pytest.mark.parametrize("item", ["[]", "{}", "0", '[{"a":[0]}]', '"a,b"'])
+def test_requests_of_very_many_values(demo, path, item):
+    """They are not even parsed: a million values take seconds in which nobody is answered, and 200 MB."""
+    server = psutil.Process(demo.process.pid)
+    resident, spent = server.memory_info().rss, sum(server.cpu_times()[:2])
+    body = f'{{"fn_index": 0, "session_hash": "many", "data": [{",".join([item] * (3_900_000 // (len(item) + 1)))}]}}'
+    for content in (body.encode(), body.encode("utf-16")[:3_900_000], iter([body.encode()])):
+        headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+        assert HTTP.post(f"{demo.url}gradio_api/{path}", content=content, headers=headers).status_code == 413
+    assert server.memory_info().rss - resident < 60e6 and sum(server.cpu_times()[:2]) - spent < 2
+
+
+def multipart(*parts: tuple[str, bytes], end: bytes = b"--x--\r\n") -> bytes:
+    return b"".join(b"--x\r\n%s\r\n\r\n%s\r\n" % (head.encode(), content) for head, content in parts) + end
+
+
+FILE = 'Content-Disposition: form-data; name="files"; filename="a.png"'
+FIELD = 'Content-Disposition: form-data; name="files"'
+
+
+def test_uploads_of_what_is_no_file(demo):
+    """What has no name of a file would be kept in memory as a text."""
+    server = psutil.Process(demo.process.pid)
+
+    def large():
+        yield multipart((FIELD, b""), end=b"")[:-2]
+        for _ in range(240):
+            yield bytes(1_000_000)
+
+    resident, headers = server.memory_info().rss, {"content-type": "multipart/form-data; boundary=x"}
+    answer = HTTP.post(f"{demo.url}gradio_api/upload", content=large(), headers=headers)
+    assert answer.status_code == 400 and "files, each with its name" in answer.text
+    assert server.memory_info().rss - resident < 60e6
+
+
+def test_odd_uploads(demo):
+    before = demo.log.read_text()
+    for kind, content, taken in (
+        ("multipart/form-data; boundary=x", multipart((FIELD, b"a")), False),
+        ("multipart/form-data; boundary=x", multipart((FILE, b"a"), (FIELD, b"a")), False),
+        ("multipart/form-data; boundary=x", multipart((FILE, b"a"), (FIELD.replace("files", "other"), b"a")), False),
+        ("multipart/form-data; boundary=x", multipart(("Content-Type: image/png", b"a")), False),
+        ("multipart/form-data; boundary=x", multipart((f"{FILE}\r\nA: {'a' * 20_000}", b"a")), False),
+        ("multipart/form-data; boundary=x", b"a" * 1000, False),
+        ("multipart/form-data; boundary=x", b"", True),
+        ("multipart/form-data; boundary=x", multipart((FILE, b"a"), end=b""), True),
+        ("multipart/form-data; boundary=x; charset=none", multipart((FILE, b"a")), True),
+        ("multipart/form-data; boundary=" + "x" * 20_000, multipart((FILE, b"a")), False),
+        ("multipart/form-data", multipart((FILE, b"a")), False),
+        ("application/json", b"[]", False),
+        ("multipart/form-data; boundary=x", multipart((FILE.replace("a.png", ""), b"a")), True),
+        ("multipart/form-data; boundary=x", multipart((FILE.replace("a.png", ".."), b"a")), False),
+        ("multipart/form-data; boundary=x", multipart((FILE.replace("a.png", "a\0/b\0.png"), b"a")), True),
+        ("multipart/form-data; boundary=x", multipart((FILE.replace("a.png", "a" * 3000 + ".png"), b"a")), True),
+    ):
+        answer = HTTP.post(f"{demo.url}gradio_api/upload", content=content, headers={"content-type": kind})
+        assert answer.status_code // 100 == (2 if taken else 4), (kind[:100], content[:100], answer.text)
+        assert not taken or all(Path(path).is_file() for path in answer.json())
+    assert "Traceback" not in demo.log.read_text()[len(before) :]
+
+
+def test_odd_requests(demo):
+    """No traceback, and nothing of what was sent is sent back."""
+    before = demo.log.read_text()
+    for path, content in (
+        ("queue/join", b'{"fn_index": -1, "session_hash": "odd", "data": []}'),
+        ("queue/join", b'{"fn_index": 500, "session_hash": "odd", "data": []}'),
+        ("queue/join", b'{"fn_index": %s, "session_hash": "odd", "data": []}' % (b"9" * 400)),
+        ("queue/join", b'{"fn_index": %s, "session_hash": "odd", "data": []}' % (b"9" * 5000)),
+        ("queue/join", b'{"session_hash": "odd", "data": []}'),
+        ("queue/join", b'{"fn_index": 0, "data": []}'),
+        ("queue/join", b'{"fn_index": 0, "session_hash": "odd", "data": NaN}'),
+        ("queue/join", b'{"fn_index": 0, "session_hash": "odd", "data": "%s"}' % (b"sent" * 100_000)),
+        ("queue/join", b'{"fn_index": 0, "session_hash": ["odd"], "data": []}'),
+        ("queue/join", b'{"fn_index": 0, "session_hash": "odd", "data": %s}' % (b"[" * 5000)),
+        ("queue/join", b"\xff"),
+        ("queue/join", b""),
+        ("queue/join", b"null"),
+        ("call/nothere", b'{"data": []}'),
+        ("call/v2/nothere", b"{}"),
+        ("call/v2/predict", b"{}"),
+        ("call/v2/predict", b'{"image": null, "other": 1}'),
+        ("call/v2/predict", b"[]"),
+        ("run/nothere", b'{"data": []}'),
+        ("run/predict", b'{"data": [], "fn_index": -1}'),
+        ("cancel", b"{}"),
+        ("stream/nothere", b'{"data": []}'),
+        ("stream/nothere/close", b""),
+        ("reset", b"[NaN]"),
+    ):
+        headers = {"content-type": "application/json"}
+        answer = HTTP.post(f"{demo.url}gradio_api/{path}", content=content, headers=headers)
+        assert answer.status_code // 100 == 4, (path, content[:100], answer.text)
+        assert len(answer.text) < 500 and "sentsent" not in answer.text
+    assert "Traceback" not in demo.log.read_text()[len(before) :]
+
+
+def test_values_that_no_function_takes(demo, foreign, tmp_path):
+    flat = tmp_path / "flat.png"
+    Image.new("RGB", (9, 9)).save(flat)
+    photo = {"path": upload(demo, foreign), "meta": META}
+    for function in config_of(demo)["dependencies"]:
+        if function["cancels"]:
+            continue
+        for count in {0, len(function["inputs"]) - 1, len(function["inputs"]) + 1, 50} - {-1, len(function["inputs"])}:
+            answer = ask(demo, function["id"], [photo] * count)
+            assert answer["output"]["error"].endswith(f"takes {len(function['inputs'])} values, not {count}.")
+    # as many photos as there may be are not too many
+    flat = {"path": upload(demo, flat), "meta": META, "orig_name": "a,b.png", "url": None, "size": 1, "mime_type": ""}
+    event, (answer,) = call(demo, "predict_batch", [[flat] * 200, None])
+    assert event == "complete" and len(answer["photos"]) == 200
 
 
 @pytest.fixture
@@ -466,6 +607,27 @@ def test_downloads(internet, tmp_path):
             asyncio.run(download(url, tmp_path, 100))
 
 
+PRIVATE = [
+    *("127.0.0.1", "0.0.0.0", "10.0.0.1", "100.64.0.1", "169.254.169.254", "192.0.0.170", "192.168.0.1", "198.18.0.1"),
+    *("224.0.0.1", "240.0.0.1", "255.255.255.255", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "localhost"),
+    *("::", "::1", "::2", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:0:127.0.0.1", "fd00::1"),
+    *("fe80::1", "fec0::1", "ff0e::1", "5f00::1", "2001:db8::1", "2001:0:7f00:1::", "2002:7f00:1::"),
+    *("64:ff9b::7f00:1", "64:ff9b::a00:1", "64:ff9b:1::7f00:1", "64:ff9b:1::808:808", "100::1", "4000::1"),
+]
+"""Hosts that are not on the internet, or whose addresses may be translated to such."""
+
+
+@pytest.mark.parametrize("host", PRIVATE)
+def test_hosts_that_are_not_on_the_internet(host):
+    with pytest.raises(ValueError, match=f"^{re.escape(host)}$"):
+        asyncio.run(gate._resolve(host))
+
+
+@pytest.mark.parametrize("host", ["8.8.8.8", "2606:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8"])
+def test_hosts_on_the_internet(host):
+    assert asyncio.run(gate._resolve(host)) == host
+
+
 def test_addresses_of_the_servers_own_network(demo, elsewhere):
     for url in (f"http://127.0.0.1:{elsewhere.server_port}/a.png", demo.url, "http://localhost/"):
         for file in ({"path": url, "meta": META}, {"path": url}, {"url": url}):
@@ -508,7 +670,19 @@ def test_pages_of_other_names_are_not_answered(demo, path):
 
 @pytest.mark.parametrize("path", PATHS)
 def test_pages_of_other_origins_are_not_answered(demo, path):
-    for origin in ("http://evil.example", "null", "http://127.0.0.1.evil.example", "file://", "http://[", "x"):
+    port = demo.url.split(":")[2].strip("/")
+    for origin in (
+        *("http://evil.example", "null", "http://127.0.0.1.evil.example", "file://", "http://[", "x", ""),
+        # other programs of this machine
+        *("http://localhost:9999", "http://127.0.0.1:9999", "http://127.0.0.1", f"http://localhost:{port}"),
+        *(
+            f"https://127.0.0.1:{port}",
+            f"http://[::1]:{port}",
+            f"http://evil@127.0.0.1:{port}",
+            f"x://127.0.0.1:{port}",
+        ),
+        *(f"http://127.0.0.1:{port}.evil.example", "http://127.0.0.1:x"),
+    ):
         for method in ("GET", "POST", "OPTIONS"):
             headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
             answer = HTTP.request(method, demo.url + path, headers=headers)
@@ -522,6 +696,14 @@ def test_names_of_this_machine_are_answered(demo):
         for name in (host, f"{host}:{port}", host.upper()):
             headers = {"Host": name, "Origin": f"http://{name}"}
             assert HTTP.get(f"{demo.url}config", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("path", [*PATHS, "monitoring"])
+def test_no_other_page_frames_it(demo, path):
+    for headers in ({}, {"Host": "evil.example"}, {"Origin": "http://evil.example"}):
+        answer = HTTP.get(demo.url + path, headers=headers)
+        assert "frame-ancestors 'self' https://huggingface.co" in answer.headers["content-security-policy"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 def test_which_names_are_answered():
@@ -539,10 +721,23 @@ def test_names_that_are_allowed(tmp_path):
     command = [sys.executable, "-m", "ssrnet_hub.cli", "demo", "--allowed-host", "one.example", "--host", "0.0.0.0"]
     with serve(tmp_path, command, SSRNET_HUB_DEMO_ALLOWED_HOSTS="two.example, *.three.example") as demo:
         codes = {
-            name: HTTP.get(f"{demo.url}config", headers={"Host": name, "Origin": f"https://{name}"}).status_code
+            name: HTTP.get(f"{demo.url}config", headers={"Host": name, "Origin": f"http://{name}"}).status_code
             for name in ("one.example", "two.example:8080", "a.three.example", "four.example", "127.0.0.1")
         }
         assert list(codes.values()) == [200, 200, 200, 400, 200]
+        # a proxy that ends TLS, and one that asks by an address of its own
+        for host, origin, code in (
+            ("one.example", "https://one.example", 200),
+            ("127.0.0.1:7860", "https://one.example", 200),
+            ("127.0.0.1:7860", "https://a.three.example", 200),
+            ("one.example:8443", "https://one.example:8443", 200),
+            ("one.example", "https://one.example:8443", 403),
+            ("127.0.0.1:7860", "https://three.example", 403),
+            ("127.0.0.1:7860", "http://0.0.0.0", 403),
+            ("127.0.0.1:7860", "http://127.0.0.1:9999", 403),
+        ):
+            answer = HTTP.get(f"{demo.url}config", headers={"Host": host, "Origin": origin})
+            assert answer.status_code == code, (host, origin)
         assert "one.example, two.example, *.three.example" in demo.log.read_text()
 
 
@@ -740,6 +935,59 @@ def test_two_do_not_hold_up_a_third(demo, batch, foreign):
     wait_until_idle(demo, 60)
 
 
+def test_costly_pictures_of_two_do_not_hold_up_a_third(demo, foreign):
+    """787 bytes of 40 megapixels, for which nobody listens."""
+    costly, photo = (
+        data_url(BOMBS["JPEG 2000 of one color"](), "image/jp2"),
+        {"path": upload(demo, foreign), "meta": META},
+    )
+    predict, explain, look = (number_of(demo, name) for name in ("predict", "explain", "look"))
+    assert ask(demo, predict, [photo, None])["success"]
+    for session in ("costly", "costly too"):
+        for number, data in ((predict, []), (predict, []), (explain, []), (look, [[]])):
+            start(demo, number, [costly, None, *data], session)
+    started = time.monotonic()
+    assert ask(demo, predict, [photo, None])["success"]
+    assert time.monotonic() - started < 15
+
+
+def test_long_films_do_not_hold_up_a_short_one(demo, tmp_path):
+    """Three sessions have two films of minutes each: another's of a second is done before any of them."""
+    film = number_of(demo, "film")
+    files = {name: write_color(tmp_path / f"{name}.mp4", "red", frames=frames) for name, frames in LENGTHS.items()}
+    long, short = ({"path": upload(demo, files[name]), "meta": META} for name in LENGTHS)
+    messages, ended = Counter(), threading.Event()
+
+    def watch(session):
+        with HTTP.stream("GET", f"{demo.url}gradio_api/queue/data?session_hash={session}", timeout=120) as stream:
+            for line in stream.iter_lines():
+                for name in ("process_starts", "process_completed"):
+                    messages[session, name] += name in line
+                if ended.is_set():
+                    return
+
+    threads = []
+    for number in range(3):
+        session = f"films{number}"
+        for _ in range(2):
+            start(demo, film, [long, None], session)
+        threads.append(threading.Thread(target=watch, args=(session,)))
+        threads[-1].start()
+    while sum(messages.values()) < 3:
+        time.sleep(0.1)
+    try:
+        answer = ask(demo, film, [short, None])
+        assert answer["success"] and answer["output"]["data"][0]
+        assert messages == {(f"films{number}", "process_starts"): 1 for number in range(3)} | dict.fromkeys(
+            ((f"films{number}", "process_completed") for number in range(3)), 0
+        )
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    wait_until_idle(demo, 60)
+
+
 def test_a_camera_that_nobody_watches_gives_its_place_back(demo, astronaut):
     picture = data_url(encode(astronaut, "JPEG"))
     live = number_of(demo, "live")
@@ -806,9 +1054,22 @@ def test_a_click_on_what_is_not_kept_any_more(tmp_path, foreign):
         for face in (7, -1, "a", None, 1.5, [0]):
             answer = ask(demo, number_of(demo, "pick_row"), [None], "me", event_data={"face": face})
             assert answer["output"]["data"][1] == before[2]
-        for index in ([1, 1], "ab", [1], [1, 2, 3], [None, None], 7):
+        said = demo.log.read_text()
+        for index in (
+            [1, 1],
+            "ab",
+            [1],
+            [1, 2, 3],
+            [None, None],
+            7,
+            [10**400, 1],
+            [-(10**400), 1],
+            [1e999, 1],
+            [[], {}],
+        ):
             answer = ask(demo, number_of(demo, "pick_box"), [None], "me", event_data={"index": index, "value": None})
             assert answer["output"]["data"][1] == before[2]
+        assert demo.log.read_text() == said
         Path(photo["path"]).unlink()
         assert (
             ask(demo, number_of(demo, "pick_row"), [None], "me", event_data={"face": 0})["output"]["error"] == REFUSED
