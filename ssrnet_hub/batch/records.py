@@ -35,6 +35,7 @@ COLUMNS = {
     "x2": float,
     "y2": float,
     "score": float,
+    "turned": int,
     "aligned": bool,
     "gender_score": float,
     "pages": int,

@@ -63,7 +63,7 @@ def print_table(
                 row.append(f"{face.gender_score:.2f}")
             row += [
                 f"{face.score:.2f}",
-                " ".join(f"{v:.0f}" for v in face.box or ()),
+                " ".join(f"{v:.0f}" for v in face.box or ()) + (f", turned by {face.turned}" if face.turned else ""),
                 face.explain() if explain else "",
             ]
             print_row(row, columns.values())
@@ -71,7 +71,7 @@ def print_table(
             blank = [""] * (len(columns) - 3)
             print_row([file, *blank, "not read" if error else "no face found", ""], columns.values())
     if doubtful:
-        print("?: this looks too little like a face for its age to be trusted", file=sys.stderr)
+        print("?: too little of a face, or too unlike one, for its age to be trusted", file=sys.stderr)
     for note in of_pages:
         print(note, file=sys.stderr)
 

@@ -214,17 +214,26 @@ def _front_license(license: str) -> dict[str, Any]:
     return {"license": license, **terms}
 
 
+_METRICS = {
+    "mae": ("Age estimation", "MAE, years"),
+    "distance": ("Age estimation", "mean distance to the labelled range, years"),
+    "accuracy": ("Gender estimation", "accuracy"),
+}
+"""What figures are of, and what the Hub is told of them."""
+
+
 def _eval_result(figures: dict[str, Any]) -> EvalResult:
-    of_age = "mae" in figures
+    metric = next(name for name in _METRICS if name in figures)
+    task, name = _METRICS[metric]
     return EvalResult(
         task_type="image-classification",
-        task_name="Age estimation" if of_age else "Gender estimation",
+        task_name=task,
         dataset_type=figures["dataset"],
         dataset_name=f"{figures['dataset']} ({'photos' if figures['detect'] else 'aligned chips'})",
         dataset_split=figures["split"] or "all",
-        metric_type="mae" if of_age else "accuracy",
-        metric_name="MAE, years" if of_age else "accuracy",
-        metric_value=round(figures["mae"], 2) if of_age else figures["accuracy"],
+        metric_type=metric,
+        metric_name=name,
+        metric_value=figures[metric] if metric == "accuracy" else round(figures[metric], 2),
     )
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from ..errors import ConfigError
 from ..utils.untrusted import checked, listing, number, optional, record, whole
 
-__all__ = ["AUTHORS_FRAMING", "Box", "Framing", "Landmarks", "align"]
+__all__ = ["AUTHORS_FRAMING", "Box", "Framing", "Landmarks", "align", "turn_points"]
 
 Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels of the upright picture."""
@@ -24,6 +24,9 @@ _BOX_LANDMARKS = ((0.310, 0.351), (0.690, 0.351), (0.500, 0.574), (0.333, 0.743)
 
 # where MTCNN finds the five landmarks on UTKFace's aligned chips, in fractions of the side
 _UTKFACE_TEMPLATE = ((0.299, 0.292), (0.693, 0.292), (0.494, 0.527), (0.319, 0.690), (0.673, 0.693))
+
+_SAMPLES = 16
+"""Points along each side of a crop that are asked whether they lie within the picture."""
 
 _FIELDS = record(
     {
@@ -69,32 +72,57 @@ class Framing:
         """The attributes as JSON has them."""
         return {**asdict(self), "template": self.template and [list(point) for point in self.template]}
 
-    def crop(self, image: Image.Image, box: Box, landmarks: Optional[Landmarks]) -> Image.Image:
+    def crop(self, image: Image.Image, box: Box, landmarks: Optional[Landmarks], turned: int = 0) -> Image.Image:
         """Cut a face out of an RGB picture.
 
         Args:
             image: The upright picture.
             box: The detector's box.
             landmarks: Its five landmarks, if they were found.
+            turned: Degrees by which the face is turned, counterclockwise: 0, 90, 180 or 270.
 
         Returns:
             A picture of ``size`` x ``size``; black where the frame reaches over the edge.
         """
         if self.template is None:
-            return _crop_box(image, box, self.margin, self.size)
-        points = _usual_landmarks(box) if landmarks is None else np.array(landmarks)
+            return _crop_box(image, box, self.margin, self.size).rotate(-turned)
+        points = _usual_landmarks(box, turned) if landmarks is None else np.array(landmarks)
         return align(image, points, np.array(self.template) * self.size, self.size)
+
+    def visible(self, size: tuple[int, int], box: Box, landmarks: Optional[Landmarks], turned: int = 0) -> float:
+        """The share of `crop` that a picture of this size fills, in [0, 1]; the rest is black."""
+        if self.template is None:
+            return 1.0
+        points = _usual_landmarks(box, turned) if landmarks is None else np.array(landmarks)
+        turn, shift = _fit(points, np.array(self.template))
+        middles = (np.arange(_SAMPLES) + 0.5) / _SAMPLES
+        z = turn * (middles + 1j * middles[:, None]) + shift
+        return float(((z.real >= 0) & (z.real < size[0]) & (z.imag >= 0) & (z.imag < size[1])).mean())
 
 
 AUTHORS_FRAMING = Framing(size=64, template=None, margin=0.4)
 """What the weights of the paper's authors want, as their demo cuts faces out."""
 
 
-def _usual_landmarks(box: Box) -> np.ndarray:
+def turn_points(points: np.ndarray, turned: int, size: tuple[float, float]) -> np.ndarray:
+    """Where points of a picture are once it is turned.
+
+    Args:
+        points: ``(N, 2)``, pixels.
+        turned: Degrees, counterclockwise: 0, 90, 180 or 270.
+        size: Of the picture before, width and height.
+    """
+    middle = np.array(size) / 2
+    # a quarter is a factor of -i, as y runs down
+    z = (points - middle) @ (1, 1j) * (-1j) ** (turned // 90)
+    return np.stack([z.real, z.imag], -1) + (middle[::-1] if turned % 180 else middle)
+
+
+def _usual_landmarks(box: Box, turned: int) -> np.ndarray:
     x1, y1, x2, y2 = box
     side = max(x2 - x1, y2 - y1)
     centre = (x1 + x2) / 2, (y1 + y2) / 2
-    return centre + side * (np.array(_BOX_LANDMARKS) - 0.5)
+    return centre + side * (turn_points(np.array(_BOX_LANDMARKS), turned, (1, 1)) - 0.5)
 
 
 def _crop_box(image: Image.Image, box: Box, margin: float, size: int) -> Image.Image:
@@ -121,12 +149,8 @@ def align(image: Image.Image, landmarks: np.ndarray, template: np.ndarray, size:
     Returns:
         A picture of ``size`` x ``size``; black where it reaches over the edge.
     """
-    # the least squares similarity, as complex numbers: landmark = turn * template + shift
-    source, target = landmarks @ (1, 1j), template @ (1, 1j)
-    centred = target - target.mean()
-    turn = np.vdot(centred, source - source.mean()) / np.vdot(centred, centred).real
+    turn, shift = _fit(landmarks, template)
     scale = max(abs(turn), 1e-3)
-    shift = source.mean() - turn * target.mean()
 
     # the warp reads single pixels: to shrink without aliasing, first resize the part that it reads
     corners = turn * np.array([0, size, size * 1j, size * (1 + 1j)]) + shift
@@ -145,3 +169,11 @@ def align(image: Image.Image, landmarks: np.ndarray, template: np.ndarray, size:
         *(turn.imag * fy, turn.real * fy, (shift.imag - y1) * fy),
     )
     return part.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+
+
+def _fit(landmarks: np.ndarray, template: np.ndarray) -> tuple[complex, complex]:
+    """The least squares similarity, as complex numbers: landmark = turn * template + shift."""
+    source, target = landmarks @ (1, 1j), template @ (1, 1j)
+    centred = target - target.mean()
+    turn = np.vdot(centred, source - source.mean()) / np.vdot(centred, centred).real
+    return turn, source.mean() - turn * target.mean()

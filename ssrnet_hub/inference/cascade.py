@@ -3,12 +3,14 @@
 The first network scans the picture at several scales for candidates, the second and the third look at each candidate
 closer. The networks, scales, thresholds and rules are facenet-pytorch's; what is ours is how pixels reach the networks:
 the candidates of a stage are cut out of pictures at such scales, all of a scale at once, where facenet-pytorch resizes
-them one by one from the full picture; and a pixel's channels lie beside each other in memory.
+them one by one from the full picture; beyond the picture's edge all networks see grey, where facenet-pytorch shows the
+first nothing and the others what is left of a candidate, stretched; and a pixel's channels lie beside each other in
+memory.
 """
 
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Optional, Union
@@ -20,7 +22,10 @@ from torchvision.ops import nms
 
 from ..utils.inference_mode import inference
 
-__all__ = ["Cascade"]
+__all__ = ["LOOK", "Cascade", "cut"]
+
+LOOK = 48
+"""Side of what the last network looks at, pixels."""
 
 _FACTOR = 0.709
 """From one scale to the next."""
@@ -34,6 +39,16 @@ _THRESHOLDS = (0.6, 0.7, 0.7)
 
 _CELL = 12
 """Side of what the first network sees at once, pixels."""
+
+_MARGIN = _CELL // 2
+"""Pixels of grey around what the first network scans, so that it sees faces of which the picture has half."""
+
+_WITHOUT_MARGIN = 2
+"""Scales that have no margin: the first ones make most of the work, and nobody misses halves of the smallest faces."""
+
+_FADE = 0.07
+"""Share of a crop's side within which the picture's last pixels fade into grey beyond its edge, by a factor e: with
+grey alone the networks take the edge for the end of the face, and with these pixels alone they see it go on too far."""
 
 _DETAIL = 1.4
 """Candidates are cut out of a scale at which they are at least so much larger than the network wants them: from the
@@ -93,22 +108,25 @@ class Cascade:
         """What the last network says of crops that are known to be about a face.
 
         Args:
-            crops: ``(N, 3, 48, 48)`` uint8, RGB.
+            crops: ``(N, 3, 48, 48)``, as `cut` answers them.
 
         Returns:
             Scores ``(N,)``; moves of the crop's corners to the face's box ``(N, 4)`` and landmarks ``(N, 5, 2)``, in
             shares of the crop's side.
         """
         crops = crops.to(self.device).contiguous(memory_format=torch.channels_last)
-        moves, points, probs = self._onet(_normalise(crops))
+        parts = zip(*map(self._onet, crops.split(_CROPS_AT_ONCE)), strict=True)
+        moves, points, probs = map(torch.cat, parts)
         return probs[:, 1], moves, _pairs(points)
 
     def _propose(self, levels: "_Levels") -> list[Tensor]:
         """Candidates of the first network, for each picture squares ``(N, 4)``."""
         found = [[torch.zeros(0, 9, dtype=torch.float32, device=self.device)] for _ in range(levels.count)]
-        for scale, level in levels.scanned():
-            moves, probs = self._pnet(level)
-            boxes, pictures = self._rules.generateBoundingBox(moves, probs[:, 1], scale, _THRESHOLDS[0])
+        for step, (scale, level) in enumerate(levels.scanned()):
+            # without a margin, what is smaller than a cell cannot be seen
+            margin = 0 if step < _WITHOUT_MARGIN and min(level.shape[2:]) >= _CELL else _MARGIN
+            moves, probs = self._pnet(F.pad(level, (margin,) * 4) if margin else level)
+            boxes, pictures = _candidates(moves, probs, scale, margin)
             for number, own in enumerate(found):
                 part = boxes[pictures == number]
                 own.append(part[nms(part[:, :4], part[:, 4], 0.5)])
@@ -132,7 +150,7 @@ class Cascade:
     def _confirm(self, levels: "_Levels", boxes: list[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
         """What the last network keeps of them, as `search` answers it."""
         confirmed = []
-        for own, moves, points, probs in _ask(self._onet, levels, boxes, 48):
+        for own, moves, points, probs in _ask(self._onet, levels, boxes, LOOK):
             own, moves, points, scores = _above(_THRESHOLDS[2], probs[:, 1], own, moves, _pairs(points))
             points = points * (own[:, None, 2:] - own[:, None, :2] + 1) + own[:, None, :2] - 1
             own = self._rules.bbreg(own, moves)
@@ -149,8 +167,8 @@ class _Levels:
         self._full = pixels.contiguous(memory_format=torch.channels_last)
         self.count, _, self._height, self._width = pixels.shape
         self._made: dict[float, Tensor] = {}
-        # a picture is not enlarged for what is smaller still
-        first, last = (_step(face) for face in (max(min_face, _CELL), min(self._height, self._width)))
+        # a picture is not enlarged for what is smaller still; of the largest faces it has half
+        first, last = (_step(face) for face in (max(min_face, _CELL), 2 * min(self._height, self._width)))
         ladder = [_CELL / _STOCK_FACE * _FACTOR**step for step in range(min(first, 0), last + 1)]
         self._scanned = ladder[max(first, 0) :]
         self._scales = [1.0, *(scale for scale in ladder if scale < 1)]
@@ -168,7 +186,7 @@ class _Levels:
         return ((scale, self[scale]) for scale in self._scanned)
 
     def cut(self, picture: int, boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:
-        """Cut boxes out of a picture; what its edge leaves of one is stretched to a square.
+        """Cut boxes out of a picture; beyond its edge they are grey.
 
         Args:
             picture: Its number.
@@ -180,8 +198,8 @@ class _Levels:
         """
         size = boxes.new_tensor([self._width, self._height])
         # as facenet-pytorch has it, the first pixel is number 1, and the last is part of the box
-        corners = torch.cat([boxes[:, :2].trunc().clamp(min=1) - 1, boxes[:, 2:].trunc().minimum(size)], 1)
-        inside = (corners[:, 2:] > corners[:, :2]).all(1)
+        corners = torch.cat([boxes[:, :2].floor() - 1, boxes[:, 2:].floor()], 1)
+        inside = (corners[:, 2:] > corners[:, :2].clamp(min=0)).all(1) & (corners[:, :2] < size).all(1)
         boxes, corners = boxes[inside], corners[inside]
         sides = (corners[:, 2:] - corners[:, :2]).amax(1, keepdim=True)
         enough = sides * boxes.new_tensor(self._scales) >= _DETAIL * side
@@ -192,6 +210,19 @@ class _Levels:
             level = self[self._scales[number]][picture : picture + 1]
             crops[members] = _sample(level, corners[members] / size.repeat(2), side)
         return boxes, crops
+
+
+def cut(picture: Tensor, square: Sequence[float]) -> Tensor:
+    """Cut a square out of a picture for `Cascade.look`.
+
+    Args:
+        picture: ``(3, h, w)`` uint8, RGB, of about the size that the square is seen at, or up to twice that.
+        square: x1, y1, x2, y2 in shares of the picture; beyond its edge the crop fades into grey.
+
+    Returns:
+        ``(3, 48, 48)``.
+    """
+    return _sample(_normalise(picture[None]), torch.tensor([square], dtype=torch.float32), LOOK)[0]
 
 
 def _load(net: type[nn.Module]) -> nn.Module:
@@ -208,21 +239,38 @@ def _step(face: float) -> int:
     return math.floor(math.log(_STOCK_FACE / face, _FACTOR) + 1e-9)
 
 
+def _candidates(moves: Tensor, probs: Tensor, scale: float, margin: int) -> tuple[Tensor, Tensor]:
+    """What the first network sees at a scale: boxes with scores and moves ``(N, 9)``, and the picture of each."""
+    pictures, rows, columns = (probs[:, 1] >= _THRESHOLDS[0]).nonzero(as_tuple=True)
+    # where each of its views begins, a stride of 2 from one to the next
+    starts = (2 * torch.stack([columns, rows], 1) - margin).to(moves.dtype)
+    boxes = (torch.cat([starts + 1, starts + _CELL], 1) / scale).floor()
+    return torch.cat([boxes, probs[pictures, 1:, rows, columns], moves[pictures, :, rows, columns]], 1), pictures
+
+
 def _sample(level: Tensor, corners: Tensor, side: int) -> Tensor:
     """Parts of a picture ``(1, 3, h, w)``, their corners in shares of it, resized to ``(N, 3, side, side)``."""
     # two points a pixel of the crop, either way, so that none of the picture is skipped
     middles = (torch.arange(2 * side, dtype=corners.dtype, device=corners.device) + 0.5) / (2 * side)
-    x, y = (corners[:, i, None] + (corners[:, i + 2, None] - corners[:, i, None]) * middles for i in (0, 1))
-    shape = (len(corners), 2 * side, 2 * side)
-    grid = torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], -1) * 2 - 1
+    begins, lengths = corners[:, :2, None], (corners[:, 2:] - corners[:, :2])[:, :, None]
+    points = begins + lengths * middles
+    (x, y), shape = (points * 2 - 1).unbind(1), (len(corners), 2 * side, 2 * side)
+    grid = torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], -1)
     crops = F.grid_sample(level.expand(len(corners), -1, -1, -1), grid, padding_mode="border", align_corners=False)
     # the mean of each four, in a quarter of the time that a pooling layer takes
     rows = crops[:, :, ::2] + crops[:, :, 1::2]
-    return (rows[..., ::2] + rows[..., 1::2]) / 4
+    crops = (rows[..., ::2] + rows[..., 1::2]) / 4
+    over = ((corners < 0) | (corners > 1)).any(1)
+    if over.any():
+        beyond = (points - points.clamp(0, 1)).abs()[over] / lengths[over]
+        x, y = (-beyond / _FADE).exp()[:, :, ::2].unbind(1)
+        crops[over] *= y[:, None, :, None] * x[:, None, None, :]
+    return crops
 
 
 def _normalise(pixels: Tensor) -> Tensor:
-    return (pixels.float() - 127.5) / 128
+    # (pixels - 127.5) / 128 in one pass over them
+    return torch.add(torch.tensor(-127.5 / 128, dtype=torch.float32, device=pixels.device), pixels, alpha=1 / 128)
 
 
 def _pairs(points: Tensor) -> Tensor:

@@ -3,15 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional, Protocol, Union
+from typing import NamedTuple, Optional, Protocol, Union
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
-from ..images.alignment import Box, Landmarks, align
+from ..images.alignment import Box, Framing, Landmarks, turn_points
 from ..utils.forks import reset_threads_after_fork
-from .cascade import Cascade
+from .cascade import LOOK, Cascade, cut
 
 __all__ = ["Detection", "Detector", "Locator", "MTCNNDetector"]
 
@@ -20,6 +20,24 @@ _PIXELS_AT_ONCE, _PIXELS_AT_ONCE_ON_GPU = 1_000_000, 32_000_000
 """Pixels of the pictures that are searched together, at most, but for a single one: on a CPU more of them bring nothing
 but a need for memory."""
 
+_BACK = {90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90}
+"""What turns a picture back whose faces are turned by so many degrees."""
+
+_TURNED = 5.0
+"""By how much the log-odds of two looks have to be larger in another turn for a face not to be upright."""
+
+_CERTAIN = 0.9999
+"""Score from which a face is upright, without a look at it in other turns: beyond, scores differ by chance."""
+
+_SURE = 8.0
+"""Least log-odds of a face, those of the search and of one look, for a photo to be turned where none is upright."""
+
+_CUT = 0.1
+"""Share of a box's side that is beyond the picture's edge from which a face counts as cut."""
+
+_TRUST = 0.05
+"""Share of a box's side beyond the picture's edge within which the corners of a mouth are trusted, by a factor e."""
+
 
 @dataclass(frozen=True)
 class Detection:
@@ -27,14 +45,17 @@ class Detection:
 
     Attributes:
         box: x1, y1, x2, y2 in pixels of the picture, within it.
-        landmarks: Left eye, right eye, nose, left and right corner of the mouth (as the viewer sees them), x and y in
-            pixels; they may lie outside of the picture where it cuts the face. None where they were not found.
+        landmarks: Left eye, right eye, nose, left and right corner of the mouth (as the viewer sees them on the upright
+            face), x and y in pixels; they may lie outside of the picture where it cuts the face. None where they were
+            not found.
         score: How sure the detector is, in [0, 1].
+        turned: Degrees by which the face is turned, counterclockwise as by `PIL.Image.Image.rotate`: 0, 90, 180 or 270.
     """
 
     box: Box
     landmarks: Optional[Landmarks]
     score: float
+    turned: int = 0
 
 
 class Detector(Protocol):
@@ -52,8 +73,9 @@ class Locator(Protocol):
 class MTCNNDetector:
     """MTCNN with facenet-pytorch's networks, whose weights are part of its wheel.
 
-    Where it finds nothing it looks once more, with a border around the picture: it does not see faces that the
-    picture's edge cuts.
+    The last network looks at each face once more, in four turns: its landmarks are better then, and a face that is
+    turned looks more like one the right way round. Where no face is upright, the picture is searched in the other turns
+    as well.
 
     Args:
         min_score: Faces below this score are dropped.
@@ -65,6 +87,7 @@ class MTCNNDetector:
         device: Where the three networks run.
         max_faces: Faces in a picture, at most, the largest of those it is surest of; the time for pictures with very
             many is bounded as well. Without, as many as there are.
+        upright_only: Take all faces as upright, which is faster.
 
     Raises:
         ValueError: ``min_face`` is no number above 0.
@@ -78,6 +101,7 @@ class MTCNNDetector:
         max_side: int = 2048,
         device: Union[str, torch.device] = "cpu",
         max_faces: Optional[int] = None,
+        upright_only: bool = False,
     ):
         if min_face is not None and not 0 < min_face < math.inf:
             raise ValueError(f"min_face is a number of pixels, or a share of the short side, not {min_face}")
@@ -86,6 +110,7 @@ class MTCNNDetector:
         self.min_face = min_face
         self.max_side = max_side
         self.max_faces = max_faces
+        self.upright_only = upright_only
         self._cascade = Cascade(device, max_faces)
         on_cpu = torch.device(device).type == "cpu"
         self._pixels_at_once = _PIXELS_AT_ONCE if on_cpu else _PIXELS_AT_ONCE_ON_GPU
@@ -104,23 +129,53 @@ class MTCNNDetector:
 
     def _search(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
         reset_threads_after_fork()
+        found = self._search_upright(images)
+        # one upright face says that the picture is upright
+        lost = [number for number, faces in enumerate(found) if all(face.doubtful for face in faces)]
+        if not self.upright_only and lost:
+            odds = {number: max([_SURE, *(face.odds for face in found[number])]) for number in lost}
+            for turned, back in _BACK.items():
+                again = self._search_upright([images[number].transpose(back) for number in lost])
+                for number, faces in zip(lost, again, strict=True):
+                    best = max((face.odds for face in faces if not face.doubtful), default=-math.inf)
+                    if best > odds[number]:
+                        odds[number] = best
+                        found[number] = [face.turn(turned, images[number].size) for face in faces]
+        return [
+            sorted((face.detection for face in faces), key=lambda face: _area(face.box), reverse=True)
+            for faces in found
+        ]
+
+    def _search_upright(self, images: Sequence[Image.Image]) -> list[list["_Found"]]:
+        """The faces that are found in pictures as they are."""
         seen = [self._reduce(image) for image in images]
-        found: list[list[Detection]] = [[] for _ in images]
-        for bordered in (False, True):
-            by_size: dict[tuple[int, int], list[int]] = {}
-            for number, picture in enumerate(seen):
-                if not found[number] and min(picture.size) >= self._smallest(picture.size):
-                    by_size.setdefault(picture.size, []).append(number)
-            for size, numbers in by_size.items():
-                border = max(size) // 4 if bordered else 0
-                count = max(self._pixels_at_once // (size[0] * size[1]), 1)
-                for part in (numbers[start : start + count] for start in range(0, len(numbers), count)):
-                    pictures = [ImageOps.expand(seen[number], border) if border else seen[number] for number in part]
-                    pixels = torch.stack([_to_tensor(picture) for picture in pictures])
-                    answers = self._cascade.search(pixels, self._smallest(size))
-                    for number, answer in zip(part, answers, strict=True):
-                        found[number] = self._detections(answer, border, size, images[number].size)
-        return [sorted(faces, key=_area, reverse=True)[: self.max_faces] for faces in found]
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for number, picture in enumerate(seen):
+            if min(picture.size) >= self._smallest(picture.size):
+                by_size.setdefault(picture.size, []).append(number)
+        hits: list[tuple[int, _Hit]] = []
+        for size, numbers in by_size.items():
+            count = max(self._pixels_at_once // (size[0] * size[1]), 1)
+            for part in (numbers[start : start + count] for start in range(0, len(numbers), count)):
+                # stacked as they lie in memory, which is channels last
+                pixels = torch.stack([torch.from_numpy(np.array(seen[number])) for number in part]).permute(0, 3, 1, 2)
+                answers = self._cascade.search(pixels, self._smallest(size))
+                for number, answer in zip(part, answers, strict=True):
+                    hits += [(number, hit) for hit in self._select(answer, size, images[number].size)]
+        boxes, upright = np.array([hit.box for _, hit in hits]), [hit.score >= _CERTAIN for _, hit in hits]
+        looks = self._ask([images[number] for number, _ in hits], boxes, upright, twice=False)
+        found: list[list[_Found]] = [[] for _ in images]
+        for (number, hit), look in zip(hits, looks, strict=True):
+            found[number].append(_judge(hit, look, images[number].size))
+        return found
+
+    def _select(self, answer: tuple[torch.Tensor, ...], seen: tuple[int, int], size: tuple[int, int]) -> list["_Hit"]:
+        """What the cascade answered for a picture of this size, as it was seen, the largest first."""
+        boxes, scores, points = (v.cpu().double().numpy() for v in answer)
+        scale = np.array(size) / seen
+        hits = map(_Hit, boxes * np.tile(scale, 2), scores.tolist(), points * scale)
+        kept = [hit for hit in hits if hit.score >= self.min_score and _area(_within(hit.box, size)) > 0]
+        return sorted(kept, key=lambda hit: _area(_within(hit.box, size)), reverse=True)[: self.max_faces]
 
     def _reduce(self, image: Image.Image) -> Image.Image:
         if max(image.size) <= self.max_side:
@@ -134,20 +189,6 @@ class MTCNNDetector:
             return max(20.0, max(size) / 50)
         return self.min_face * min(size) if self.min_face < 1 else self.min_face
 
-    def _detections(
-        self, answer: tuple[torch.Tensor, ...], border: int, seen: tuple[int, int], size: tuple[int, int]
-    ) -> list[Detection]:
-        """What the cascade answered for a picture seen with a border around it, in pixels of the picture itself."""
-        boxes, scores, points = (v.cpu().double().numpy() for v in answer)
-        scale = np.array(size) / seen
-        boxes = ((boxes.reshape(-1, 2, 2) - border) * scale).clip(0, size)
-        points = (points - border) * scale
-        return [
-            Detection(tuple(box.ravel().tolist()), tuple(map(tuple, landmarks.tolist())), float(score))
-            for box, landmarks, score in zip(boxes, points, scores, strict=True)
-            if score >= self.min_score and (box[1] > box[0]).all()
-        ]
-
     def locate(self, image: Image.Image, boxes: Sequence[Box]) -> list[Detection]:
         """The landmarks of faces whose boxes are known, by the last of the three networks.
 
@@ -160,26 +201,176 @@ class MTCNNDetector:
         """
         if not len(boxes):
             return []
-        given = np.array(boxes, float)
-        # the network says how its own boxes should be; landmarks are best in one that it put right
-        _, better, _ = self._look(image, given)
-        scores, _, points = self._look(image, better)
-        return [
-            Detection(box, tuple(map(tuple, landmarks.tolist())) if score >= self.min_located else None, score)
-            for box, landmarks, score in zip(map(tuple, given.tolist()), points, scores.tolist(), strict=True)
-        ]
+        given, found = np.array(boxes, float), []
+        looks = self._ask([image] * len(given), given, [False] * len(given), twice=True)
+        for box, look in zip(given, looks, strict=True):
+            turn = look.turn
+            score = float(look.scores[turn])
+            landmarks = _to_landmarks(look.landmarks[turn], box, image.size) if score >= self.min_located else None
+            found.append(Detection(tuple(box.tolist()), landmarks, score, 90 * turn))
+        return found
 
-    def _look(self, image: Image.Image, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Scores ``(N,)``, improved boxes ``(N, 4)`` and landmarks ``(N, 5, 2)`` of the last network."""
-        reset_threads_after_fork()
-        sides = (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True)
-        corners = (boxes[:, :2] + boxes[:, 2:] - sides) / 2
-        squares = np.concatenate([corners, corners + sides], 1)
-        unit = np.array([(0, 0), (1, 0), (0, 1), (1, 1)])
-        crops = [align(image, c + s * unit, 48 * unit, 48) for c, s in zip(corners, sides, strict=True)]
-        answers = self._cascade.look(torch.stack([_to_tensor(crop) for crop in crops]))
-        scores, moves, points = (v.cpu().double().numpy() for v in answers)
-        return scores, squares + sides * moves, corners[:, None] + sides[:, None] * points
+    def _ask(
+        self, images: Sequence[Image.Image], boxes: np.ndarray, upright: Sequence[bool], twice: bool
+    ) -> list["_Look"]:
+        """What the last network says of faces in each turn.
+
+        Args:
+            images: The picture that each is in.
+            boxes: ``(N, 4)``.
+            upright: Of each whether it is known to be upright, so that the other turns need not be tried.
+            twice: Look at all of them again, in the boxes that the first look put right; without, at those that do not
+                look best upright.
+        """
+        looks = self._look(images, boxes[:, None], upright)
+        again = [number for number, look in enumerate(looks) if twice or look.odds.argmax()]
+        seconds = self._look(
+            [images[number] for number in again],
+            np.array([looks[number].boxes for number in again]),
+            [upright[number] for number in again],
+        )
+        for number, look in zip(again, seconds, strict=True):
+            looks[number] = look._replace(first=looks[number].first, odds=looks[number].odds + look.odds)
+        return looks
+
+    def _look(self, images: Sequence[Image.Image], boxes: np.ndarray, upright: Sequence[bool]) -> list["_Look"]:
+        """A look at each face in each turn, in the square around its box ``(N, 1, 4)``, or one a turn ``(N, 4, 4)``."""
+        if not len(boxes):
+            return []
+        sides = (boxes[..., 2:] - boxes[..., :2]).max(-1, keepdims=True)
+        middles = (boxes[..., :2] + boxes[..., 2:]) / 2
+        asked = np.ones((len(boxes), 4), bool)
+        asked[np.array(upright) | self.upright_only, 1:] = False
+        faces, turns = asked.nonzero()
+        crops = [
+            [_crop(image, *square) for square in zip(*squares, strict=True)]
+            for image, *squares in zip(images, middles, sides, strict=True)
+        ]
+        turned = [crops[face][turn % len(crops[face])].rot90(-turn, (1, 2)) for face, turn in np.argwhere(asked)]
+        # one that is not asked about is no face
+        scores, moves, points = np.zeros((len(boxes), 4)), np.zeros((len(boxes), 4, 4)), np.zeros((len(boxes), 4, 5, 2))
+        for known, answer in zip((scores, moves, points), self._cascade.look(torch.stack(turned)), strict=True):
+            known[faces, turns] = answer.cpu().numpy()
+        ends = moves.reshape(-1, 4, 2, 2) + np.array([[0, 0], [1, 1]])
+        # from the crop as the network saw it to the picture: a quarter turn back is a factor of -i
+        seen = ((np.concatenate([ends, points], 2) - 0.5) @ (1, 1j)) * (-1j) ** np.arange(4)[:, None]
+        placed = middles[:, :, None] + sides[:, :, None] * np.stack([seen.real, seen.imag], -1)
+        better = np.concatenate([placed[:, :, :2].min(2), placed[:, :, :2].max(2)], -1)
+        odds = _log_odds(scores)
+        return [_Look(*row) for row in zip(odds[:, 0], odds, scores, better, placed[:, :, 2:], strict=True)]
+
+
+class _Hit(NamedTuple):
+    """A face as the search answers it.
+
+    Attributes:
+        box: ``(4,)``, which may reach over the picture's edge.
+        score: In [0, 1].
+        landmarks: ``(5, 2)``.
+    """
+
+    box: np.ndarray
+    score: float
+    landmarks: np.ndarray
+
+
+class _Look(NamedTuple):
+    """What the last network says of a face in each of ``T`` turns.
+
+    Attributes:
+        first: Log-odds of the first look at it upright.
+        odds: Sum of the log-odds of the looks, ``(T,)``.
+        scores: Of the last look, ``(T,)``.
+        boxes: As they should be, ``(T, 4)``.
+        landmarks: ``(T, 5, 2)``.
+    """
+
+    first: float
+    odds: np.ndarray
+    scores: np.ndarray
+    boxes: np.ndarray
+    landmarks: np.ndarray
+
+    @property
+    def turn(self) -> int:
+        """By how many quarters the face is turned."""
+        turn = int(self.odds.argmax())
+        return turn if self.odds[turn] - self.odds[0] > _TURNED and self.scores[turn] > 0.9 else 0
+
+
+class _Found(NamedTuple):
+    """A face that the search found.
+
+    Attributes:
+        detection: Where.
+        odds: Log-odds of the search and of a first look, both as if it were upright.
+        doubtful: Whether it looks better in another turn.
+    """
+
+    detection: Detection
+    odds: float
+    doubtful: bool
+
+    def turn(self, turned: int, size: tuple[int, int]) -> "_Found":
+        """The same in a picture of this size, which was turned back by so many degrees for the search."""
+        found, seen = self.detection, size[::-1] if turned % 180 else size
+        ends = turn_points(np.array(found.box).reshape(2, 2), turned, seen)
+        box = tuple(np.concatenate([ends.min(0), ends.max(0)]).tolist())
+        landmarks = tuple(map(tuple, turn_points(np.array(found.landmarks), turned, seen).tolist()))
+        return self._replace(detection=Detection(box, landmarks, found.score, (found.turned + turned) % 360))
+
+
+def _judge(hit: _Hit, look: _Look, size: tuple[int, int]) -> _Found:
+    """A face of a picture of this size, by what the search and a look say of it."""
+    turn = look.turn
+    odds = float(_log_odds(np.array(hit.score)) + look.first)
+    box, score, landmarks = hit
+    if turn:
+        box, score, landmarks = look.boxes[turn], float(look.scores[turn]), look.landmarks[turn]
+    elif np.abs(box - _within(box, size)).max() > _CUT * (box[2:] - box[:2]).max():
+        # what the edge hides is guessed: two guesses are better than one
+        landmarks = (landmarks + look.landmarks[0]) / 2
+    else:
+        landmarks = look.landmarks[0]
+    detection = Detection(tuple(_within(box, size).tolist()), _to_landmarks(landmarks, box, size), score, 90 * turn)
+    return _Found(detection, odds, bool(look.odds.argmax()))
+
+
+def _log_odds(scores: np.ndarray) -> np.ndarray:
+    scores = scores.clip(1 - _CERTAIN, _CERTAIN)
+    return np.log(scores / (1 - scores))
+
+
+def _to_landmarks(points: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> Landmarks:
+    """Landmarks ``(5, 2)`` as the network answers them, with a mouth beyond the picture's edge where the eyes say.
+
+    The network guesses what the edge hides of an eye or the nose, but hardly how far below the eyes a mouth is.
+    """
+    beyond = (points - points.clip(0, size)) / (box[2:] - box[:2]).max()
+    hidden = np.abs(beyond).max(1)
+    if not hidden[:2].any():
+        usual, seen = np.array(Framing().template) @ (1, 1j), points @ (1, 1j)
+        usual = seen[0] + (usual - usual[0]) * (seen[1] - seen[0]) / (usual[1] - usual[0])
+        trust = np.exp(-hidden / _TRUST)[3:, None]
+        points = points.copy()
+        points[3:] = trust * points[3:] + (1 - trust) * np.stack([usual.real, usual.imag], -1)[3:]
+    return tuple(map(tuple, points.tolist()))
+
+
+def _within(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The part of a box that a picture of this size has."""
+    return box.clip(0, [*size, *size])
+
+
+def _crop(image: Image.Image, middle: np.ndarray, side: np.ndarray) -> torch.Tensor:
+    """A square of a picture as the last network wants it."""
+    square, size = np.stack([middle - side / 2, middle + side / 2]), np.array(image.size)
+    # the part of the picture that it shows, and what goes into its outermost pixels
+    low = np.floor(square[0] - side / LOOK).clip(0, size - 1)
+    high = np.ceil(square[1] + side / LOOK).clip(low + 1, size)
+    reduced = np.ceil((high - low) * min(2 * LOOK / float(side[0]), 1.0)).astype(int)
+    part = image.resize(tuple(reduced.tolist()), Image.Resampling.BICUBIC, (*low.tolist(), *high.tolist()), 3.0)
+    return cut(_to_tensor(part), ((square - low) / (high - low)).ravel().tolist())
 
 
 def _to_tensor(image: Image.Image) -> torch.Tensor:
@@ -187,6 +378,6 @@ def _to_tensor(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def _area(face: Detection) -> float:
-    x1, y1, x2, y2 = face.box
-    return (x2 - x1) * (y2 - y1)
+def _area(box: Union[Box, np.ndarray]) -> float:
+    x1, y1, x2, y2 = box
+    return max(x2 - x1, 0.0) * max(y2 - y1, 0.0)

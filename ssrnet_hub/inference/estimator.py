@@ -1,5 +1,6 @@
 """From a photo to the age of every face in it."""
 
+import copy
 import json
 import math
 import os
@@ -30,6 +31,10 @@ from .stages import Stage, explain, split_stages
 
 __all__ = ["AgeEstimator", "Face"]
 
+_LEAST_VISIBLE = 5 / 6
+"""Share of a crop that has to be in the photo: where the forehead, the mouth or half of the face is missing, ages are
+anything."""
+
 
 @dataclass(frozen=True)
 class Face:
@@ -41,15 +46,18 @@ class Face:
         in_range: Whether the network's answer was within [0, V].
         V: Range of the weights, years.
         box: x1, y1, x2, y2 in pixels of the upright photo; None for a crop that was not searched.
-        landmarks: Left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them; x, y in
-            pixels; None where they were not found or not looked for.
+        landmarks: Left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them on the upright
+            face; x, y in pixels; None where they were not found or not looked for.
         score: How sure the detector is that this is a face, in [0, 1]; None for a crop that was not searched.
         aligned: Whether the face was brought by its landmarks to the frame that the weights want. False where there
             are none, for crops taken as they are, and with weights that want the box alone.
         gender_score: From 0, female, to 1, male, clamped to that, as the gender weights see the face; None without.
             Weights whose own score runs the other way, as the authors' of MORPH2, are turned round.
         stages: How the network got to ``raw_age``: the contributions of its stages add up to it.
-        crop: What the network looked at, before it was scaled to its input.
+        crop: What the network looked at, before it was scaled to its input: the face the right way round.
+        turned: Degrees by which the face is turned in the photo, counterclockwise, as by `PIL.Image.Image.rotate`: 0,
+            90, 180 or 270.
+        visible: Share of the crop that lies within the photo, in [0, 1]; the rest is black.
         intervals: What the weights' calibration knows of errors, for `interval`; None without one.
         reliability: What it knows of faces, for ``oddness`` and ``reliable``; None without one.
     """
@@ -65,6 +73,8 @@ class Face:
     gender_score: Optional[float]
     stages: tuple[Stage, ...]
     crop: Image.Image = field(repr=False, compare=False)
+    turned: int = 0
+    visible: float = 1.0
     intervals: Optional[Intervals] = field(default=None, repr=False, compare=False)
     reliability: Optional[Reliability] = field(default=None, repr=False, compare=False)
 
@@ -77,10 +87,13 @@ class Face:
 
     @property
     def reliable(self) -> Optional[bool]:
-        """False where ``oddness`` is above a threshold that one face in a hundred exceeds: do not trust the age then.
-        None with weights that carry no calibration.
+        """False where ``oddness`` is above a threshold that one face in a hundred exceeds, or where the photo's edge
+        leaves less than five sixths of the crop: do not trust the age then. None with weights that carry no
+        calibration.
         """
-        return None if self.oddness is None else self.oddness <= self.reliability.threshold
+        if self.oddness is None or self.reliability is None:
+            return None
+        return self.oddness <= self.reliability.threshold and self.visible >= _LEAST_VISIBLE
 
     def interval(self, level: float = 0.9) -> Optional[tuple[float, float]]:
         """Between which ages the true one lies in a share ``level`` of the cases, for faces like those of training.
@@ -238,6 +251,17 @@ class AgeEstimator:
         images = (load_photo(crop, self.max_pixels) for crop in crops)
         return self._estimate([self._find(image) if align else _Cut(image, image) for image in images])
 
+    def upright_only(self) -> "AgeEstimator":
+        """The same estimator, on the same networks, that takes all faces as upright: faster, for films and cameras.
+
+        A detector of your own is left as it is.
+        """
+        other = copy.copy(self)
+        if isinstance(self.detector, MTCNNDetector):
+            other.detector = copy.copy(self.detector)
+            other.detector.upright_only = True
+        return other
+
     def _detect(self, images: list[Image.Image]) -> list[list[Detection]]:
         batch = getattr(self.detector, "batch", None)
         return batch(images) if batch else [self.detector(image) for image in images]
@@ -249,17 +273,17 @@ class AgeEstimator:
 
     def _find(self, crop: Image.Image) -> "_Cut":
         """The one face of a crop."""
-        found = self.detector(crop)[:1]
         whole = (0.0, 0.0, float(crop.width), float(crop.height))
-        # where a face fills its picture the search misplaces the landmarks: they are looked for again in its box
-        located = self._locate(crop, [found[0].box if found else whole])
-        best = next((face for face in (*located, *found) if face.landmarks is not None), None)
-        return _Cut(crop, crop) if best is None else self._cut(crop, best)
+        face = next(iter(self.detector(crop)), None)
+        if face is None or face.landmarks is None:
+            (face,) = self._locate(crop, [whole if face is None else face.box])
+        return _Cut(crop, crop) if face.landmarks is None else self._cut(crop, face)
 
     def _cut(self, image: Image.Image, detection: Detection) -> "_Cut":
-        crop = self.framing.crop(image, detection.box, detection.landmarks)
-        for_gender = self._gender and self._gender.framing.crop(image, detection.box, detection.landmarks)
-        return _Cut(crop, for_gender, detection)
+        where = detection.box, detection.landmarks, detection.turned
+        crop = self.framing.crop(image, *where)
+        for_gender = self._gender and self._gender.framing.crop(image, *where)
+        return _Cut(crop, for_gender, detection, self.framing.visible(image.size, *where))
 
     def _estimate(self, cuts: Sequence["_Cut"]) -> list[Face]:
         faces: list[Face] = []
@@ -289,6 +313,8 @@ class AgeEstimator:
             gender_score=gender_score,
             stages=stages,
             crop=cut.crop,
+            turned=found.turned if found else 0,
+            visible=cut.visible,
             intervals=self._intervals,
             reliability=self._reliability,
         )
@@ -300,6 +326,7 @@ class _Cut(NamedTuple):
     crop: Image.Image
     for_gender: Optional[Image.Image]
     detection: Optional[Detection] = None
+    visible: float = 1.0
 
 
 class _Network:

@@ -59,7 +59,8 @@ class AgeTracker:
             from trackers import ByteTrackTracker
         except ImportError as e:
             raise SSRNetHubError("Faces are followed by the extra video: pip install 'ssrnet_hub[video]'.") from e
-        self._estimator, self._memory = estimator, memory
+        # people before a camera do not stand on their heads, and the next frame is soon there
+        self._estimator, self._memory = estimator.upright_only(), memory
         # it counts its patience in frames of the rate that it is told
         self._tracker = ByteTrackTracker(
             lost_track_buffer=round(30 * patience), frame_rate=30.0, minimum_consecutive_frames=1

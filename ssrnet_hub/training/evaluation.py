@@ -13,21 +13,34 @@ from tqdm import tqdm
 
 from ..errors import LabelsError
 from ..hub.loading import get_extras
-from ..images.alignment import Box, Framing
+from ..images.alignment import Box, Framing, turn_points
 from ..images.loading import load_photo
 from ..inference.estimator import AgeEstimator, Face
 from ..models.config import read_training
-from ..utils.metrics import age_band, age_metrics, gender_group_metrics, gender_metrics, group_metrics, worst_group
+from ..utils.metrics import (
+    age_band,
+    age_metrics,
+    gender_group_metrics,
+    gender_metrics,
+    group_metrics,
+    name_range,
+    range_group_metrics,
+    range_metrics,
+    worst_group,
+)
 from .labels import Label
 
 __all__ = [
     "LEVELS",
+    "TURNS",
     "answer_missing",
     "find_faces",
     "measure_ages",
+    "measure_errors",
     "measure_genders",
     "measure_intervals",
     "measure_robustness",
+    "measure_turned",
     "mirrored_ages",
     "predicted_ages",
     "rounded",
@@ -38,6 +51,9 @@ UTKFACE_MEDIAN_AGE = 29.0
 
 LEVELS = (0.8, 0.9, 0.95)
 """Of the intervals that are measured."""
+
+TURNS = (90, 180, 270)
+"""Degrees that photos are turned by, counterclockwise."""
 
 
 def answer_missing(estimator: AgeEstimator) -> float:
@@ -92,13 +108,29 @@ def measure_ages(ages: Sequence[float], labels: Sequence[Label]) -> dict[str, An
         labels: As many.
 
     Returns:
-        What `age_metrics` has; ``groups``, what `group_metrics` has by ``"age"`` (bands), ``"gender"`` and
-        ``"ethnicity"``, each where a label says it; ``worst_group``, the `worst_group` of each of these that has one.
-        Floats are rounded to four digits.
+        What `measure_errors` has; ``groups``, what `group_metrics` or `range_group_metrics` has by ``"age"`` (bands),
+        ``"gender"`` and ``"ethnicity"``, each where a label says it; ``worst_group``, the `worst_group` of each of
+        these that has one. Floats are rounded to four digits.
     """
-    true = [label.age for label in labels]
-    figures = age_metrics(ages, true)
-    return rounded({**figures, **_by_group(labels, lambda members: group_metrics(ages, true, members))})
+
+    def measure(members: list[Optional[str]]) -> dict[str, dict[str, Any]]:
+        if ranges := _ranges(labels):
+            return range_group_metrics(ages, ranges, members)
+        return group_metrics(ages, [label.age for label in labels], members)
+
+    return rounded({**measure_errors(ages, labels), **_by_group(labels, measure)})
+
+
+def measure_errors(ages: Sequence[float], labels: Sequence[Label]) -> dict[str, Any]:
+    """What `age_metrics` has of ages, years, or `range_metrics` where the labels, as many, know ranges alone."""
+    if ranges := _ranges(labels):
+        return range_metrics(ages, ranges)
+    return age_metrics(ages, [label.age for label in labels])
+
+
+def _ranges(labels: Sequence[Label]) -> list[tuple[float, float]]:
+    """What is known of the ages; nothing where they are known themselves."""
+    return [label.age_range for label in labels if label.age_range]
 
 
 def measure_intervals(faces: Sequence[Optional[Face]], labels: Sequence[Label]) -> Optional[dict[str, Any]]:
@@ -111,9 +143,10 @@ def measure_intervals(faces: Sequence[Optional[Face]], labels: Sequence[Label]) 
     Returns:
         By `LEVELS` ``coverage`` and mean ``width``, years; ``bands``, the coverage of the level 0.9 by true age;
         ``flagged``, the share of faces called unreliable, and ``mae_reliable``, the MAE of the others, years. None
-        where the weights carry no calibration.
+        where the weights carry no calibration, or the labels know ranges alone.
     """
-    found = [(face, label.age) for face, label in zip(faces, labels, strict=True) if face and face.interval()]
+    pairs = zip(faces, labels, strict=True)
+    found = [(face, label.age) for face, label in pairs if face and face.interval() and not label.age_range]
     if not found:
         return None
 
@@ -159,7 +192,7 @@ def measure_genders(labels: Sequence[Label], faces: Sequence[Optional[Face]]) ->
 
 def _by_group(labels: Sequence[Label], measure: Callable[[list], dict[str, dict[str, Any]]]) -> dict[str, Any]:
     members = {
-        "age": [age_band(label.age) for label in labels],
+        "age": [name_range(*label.age_range) if label.age_range else age_band(label.age) for label in labels],
         "gender": [label.gender for label in labels],
         "ethnicity": [label.ethnicity for label in labels],
     }
@@ -254,6 +287,55 @@ def measure_robustness(
             else:
                 changes[how].append(abs(again.age - face.age))
     return {how: round(float(np.mean(part)), 4) if part else None for how, part in changes.items()}, missed
+
+
+def measure_turned(
+    estimator: AgeEstimator, labels: Sequence[Label], found: Sequence[Optional[Face]]
+) -> dict[str, dict[str, Any]]:
+    """What becomes of faces when their photos are turned by a quarter, a half and three quarters.
+
+    Args:
+        estimator: What found the faces.
+        labels: Whose photos.
+        found: What `find_faces` answered of them.
+
+    Returns:
+        By degrees, ``"0"`` for the photos as they are: ``found``, the share of the faces that are found again, the
+        largest in the photo and where they were; ``right``, the share of these that are said to be turned by so much;
+        ``change``, the mean absolute change of their ages, years. None where there are no such faces.
+    """
+    faces = [(label, face) for label, face in zip(labels, found, strict=True) if face]
+    result = {"0": _compare_turned(0, [(face, face) for _, face in faces])}
+    for turned in TURNS:
+        pairs = []
+        for label, face in _progress(faces, f"turned by {turned}"):
+            image = load_photo(label.path)
+            again = _largest(estimator(image.rotate(turned, expand=True)))
+            ends = turn_points(np.array(face.box).reshape(2, 2), turned, image.size)
+            there = again and again.box and _overlap(again.box, (*ends.min(0), *ends.max(0))) >= 0.5
+            pairs.append((face, again if there else None))
+        result[str(turned)] = _compare_turned(turned, pairs)
+    return result
+
+
+def _compare_turned(turned: int, pairs: list[tuple[Face, Optional[Face]]]) -> dict[str, Any]:
+    again = [(face, other) for face, other in pairs if other]
+    return {
+        "found": _mean([other is not None for _, other in pairs]),
+        "right": _mean([other.turned == turned for _, other in again]),
+        "change": _mean([abs(other.age - face.age) for face, other in again]),
+    }
+
+
+def _mean(values: Sequence[float]) -> Optional[float]:
+    return round(float(np.mean(values)), 4) if values else None
+
+
+def _overlap(a: Box, b: Box) -> float:
+    """Of two boxes, as a share of what both cover."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    both = max(width, 0) * max(height, 0)
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
 _FIVE_DEGREES = cmath.rect(1, math.radians(5))

@@ -1,5 +1,6 @@
 """How far predicted ages are from true ones."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
@@ -19,6 +20,9 @@ __all__ = [
     "gender_group_metrics",
     "gender_metrics",
     "group_metrics",
+    "name_range",
+    "range_group_metrics",
+    "range_metrics",
     "worst_group",
 ]
 
@@ -88,17 +92,78 @@ def group_metrics(
     }
 
 
-def worst_group(groups: Mapping[str, Mapping[str, Any]]) -> Optional[str]:
-    """The group with the largest MAE, or where there is none the smallest accuracy.
+def range_metrics(predicted: Sequence[float], ranges: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """How far ages are from ranges that the true ones are known to lie in.
 
     Args:
-        groups: What `group_metrics` or `gender_group_metrics` answered.
+        predicted: Ages, years.
+        ranges: Of each the lowest age, and the first that is above it, years, as many; the latter may be infinite.
+
+    Returns:
+        ``distance``, the mean distance to the range in years, 0 within it, and ``distance_interval``, ``[low, high]``,
+        its 95 % interval by a bootstrap over the faces, the same every time; ``within``, share of the ages in their
+        range, in [0, 1]; ``n``.
+
+    Raises:
+        ValueError: There are not as many of the one as of the other, or none at all.
+    """
+    distances, within = _distances(predicted, ranges)
+    return {
+        "distance": float(distances.mean()),
+        "distance_interval": _interval(distances),
+        "within": float(within.mean()),
+        "n": len(distances),
+    }
+
+
+def range_group_metrics(
+    predicted: Sequence[float], ranges: Sequence[tuple[float, float]], groups: Sequence[Optional[str]]
+) -> dict[str, dict[str, Any]]:
+    """The figures of each group of faces whose ages are known by their range, the groups in alphabetical order.
+
+    Args:
+        predicted: Ages, years.
+        ranges: As in `range_metrics`.
+        groups: What each face belongs to, as many; faces of None or ``""`` are passed over.
+
+    Returns:
+        Of each group ``distance``, ``within`` and ``n``, as in `range_metrics`.
+
+    Raises:
+        ValueError: There are not as many of each, or none at all.
+    """
+    distances, within = _distances(predicted, ranges)
+    return {
+        group: {
+            "distance": float(distances[part].mean()),
+            "within": float(within[part].mean()),
+            "n": int(part.sum()),
+        }
+        for group, part in _split(groups, len(distances)).items()
+    }
+
+
+def name_range(low: float, high: float) -> str:
+    """A range of ages as people write it: ``"20-29"`` for 20 up to, but not, 30; ``"70+"`` for an open one."""
+    return f"{low:g}+" if math.isinf(high) else f"{low:g}-{high - 1:g}"
+
+
+def worst_group(groups: Mapping[str, Mapping[str, Any]]) -> Optional[str]:
+    """The group with the largest MAE or distance, or where there is neither the smallest accuracy.
+
+    Args:
+        groups: What `group_metrics`, `range_group_metrics` or `gender_group_metrics` answered.
 
     Returns:
         Its name; None where no group has at least `SMALLEST_GROUP` faces.
     """
     large = [group for group, figures in groups.items() if figures["n"] >= SMALLEST_GROUP]
-    return max(large, key=lambda group: groups[group].get("mae", -groups[group].get("accuracy", 0)), default=None)
+
+    def error(group: str) -> float:
+        figures = groups[group]
+        return next((figures[name] for name in ("mae", "distance") if name in figures), -figures.get("accuracy", 0))
+
+    return max(large, key=error, default=None)
 
 
 def age_band(age: float) -> str:
@@ -200,6 +265,13 @@ def describe_device(device: Union[str, torch.device]) -> str:
 def _errors(predicted: Sequence[float], true: Sequence[float]) -> np.ndarray:
     _assert_paired(len(predicted), "predicted ages", len(true), "true ones")
     return np.asarray(predicted, float) - np.asarray(true, float)
+
+
+def _distances(predicted: Sequence[float], ranges: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """How far each age is from its range, years, and whether it is within."""
+    _assert_paired(len(predicted), "predicted ages", len(ranges), "ranges")
+    ages, (low, high) = np.asarray(predicted, float), np.asarray(ranges, float).T
+    return np.maximum(np.maximum(low - ages, ages - high), 0), (low <= ages) & (ages < high)
 
 
 def _right(scores: Sequence[float], genders: Sequence[str]) -> np.ndarray:

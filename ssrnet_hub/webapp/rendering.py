@@ -54,7 +54,7 @@ CSS = """
 """
 
 
-UNLIKE_A_FACE = "too little like a face to be trusted"
+UNLIKE_A_FACE = "too little of a face, or too unlike one, to be trusted"
 """What is said of a face that is not reliable."""
 
 
@@ -70,6 +70,11 @@ def say_interval(face: Face) -> str:
     return said + f"<small><b>{UNLIKE_A_FACE}</b></small>" * (face.reliable is False)
 
 
+def say_turned(turned: int) -> str:
+    """How many degrees a face is turned by in the photo, to follow something else; nothing for an upright one."""
+    return f", turned by {turned}°" if turned else ""
+
+
 def show_faces(faces: Sequence[Face], picked: int) -> str:
     """A button a face: its crop, number, age, and how sure the detector is."""
     if not faces:
@@ -80,7 +85,7 @@ def show_faces(faces: Sequence[Face], picked: int) -> str:
             f'<button type="button" class="ssr-face" data-face="{index}" aria-pressed="{str(index == picked).lower()}">'
             f'<img src="{_picture(face.crop)}" alt="face {index + 1}">'
             f"<span>face {index + 1}<br><b>{say_age(face)}</b> years{say_interval(face)}"
-            f"<small>found with {face.score:.0%} confidence</small></span></button>"
+            f"<small>found with {face.score:.0%} confidence{say_turned(face.turned)}</small></span></button>"
         )
     return f'<div class="ssr-faces" role="group" aria-label="faces">{"".join(cards)}</div>'
 

@@ -39,6 +39,15 @@ def test_an_age_not_to_be_trusted_is_marked(run, folder, photo):
     assert code == 0 and "?" not in out and "trusted" not in err
 
 
+def test_a_turned_face(run, folder, photo):
+    photo.rotate(180).save(folder / "turned.png")
+    assert ", turned by 180" in run("predict", folder / "turned.png")[1]
+    for option, value in (("--csv", "180"), ("--json", 180)):
+        out = run("predict", folder / "turned.png", option)[1]
+        rows = list(csv.DictReader(io.StringIO(out))) if option == "--csv" else json.loads(out)[0]["faces"]
+        assert [row["turned"] for row in rows] == [value]
+
+
 def test_no_column_of_intervals_without_a_calibration(run, folder, tmp_path):
     model = ssrnet_hub.from_pretrained()
     model.ssrnet_hub_extras.pop("calibration")

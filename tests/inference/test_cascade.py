@@ -11,7 +11,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from ssrnet_hub import AgeEstimator
-from ssrnet_hub.inference.cascade import _FACTOR, _STOCK_FACE, _THRESHOLDS, Cascade, _Levels
+from ssrnet_hub.inference.cascade import _FACTOR, _FADE, _STOCK_FACE, _THRESHOLDS, Cascade, _Levels, cut
 from ssrnet_hub.inference.detector import MTCNNDetector
 
 from ..pictures import iou
@@ -158,8 +158,10 @@ def test_search_answers_tensors_that_belong_together(cascade, astronaut):
 
 @pytest.mark.parametrize("size", [(512, 512), (100, 333), (700, 20), (21, 21), (29, 200), (2048, 1365)])
 def test_scales_of_facenet_pytorch(size):
-    assert scales_of(*size, 20) == pytest.approx(stock_scales(*size), rel=1e-9)
-    assert scales_of(*size, 20)
+    stock, found = stock_scales(*size), scales_of(*size, 20)
+    assert stock and found[: len(stock)] == pytest.approx(stock, rel=1e-9)
+    # and those of faces of which the picture has half
+    assert min(size) * found[-1] >= 6 > min(size) * found[-1] * 0.709
 
 
 @pytest.mark.parametrize("min_face", [12, 19.9, 20, 20.1, 24, 28.3, 35, 50, 80, 123.4, 299, 300])
@@ -170,8 +172,8 @@ def test_scales_begin_at_the_smallest_face(min_face):
     # what fills the first network is no larger than the smallest face, and at the next scale it would be
     assert 12 / scales[0] <= min_face * (1 + 1e-6)
     assert 12 / (scales[0] * 0.709) > min_face
-    # and the last scale is the last at which the network fits into the picture
-    assert 300 * scales[-1] >= 12 > 300 * scales[-1] * 0.709
+    # and the last scale is the last at which half of what the network sees fits into the picture
+    assert 300 * scales[-1] >= 6 > 300 * scales[-1] * 0.709
 
 
 @pytest.mark.parametrize("min_face", [5, 1, 1e-9])
@@ -203,16 +205,15 @@ def test_the_levels_are_as_large_as_facenet_pytorch_makes_them(ramp):
 @pytest.mark.parametrize("side", [24, 48])
 def test_crops_show_what_is_in_the_box(ramp, side):
     generator = torch.Generator().manual_seed(1)
-    corners = torch.rand(60, 2, generator=generator) * torch.tensor([150.0, 110.0])
     sizes = torch.rand(60, 1, generator=generator) * 90 + 12
+    corners = 1 + torch.rand(60, 2, generator=generator) * (torch.tensor([199.0, 159.0]) - sizes)
     boxes = torch.cat([corners, corners + sizes], 1)
     kept, crops = _Levels(ramp[None], 20).cut(0, boxes, side)
     assert torch.equal(kept, boxes)
     assert crops.shape == (60, 3, side, side)
     for (x1, y1, x2, y2), crop in zip(boxes.tolist(), crops * 128 + 127.5, strict=True):
         # as facenet-pytorch has it: the first pixel is number 1
-        left, top = max(int(x1), 1) - 1, max(int(y1), 1) - 1
-        right, bottom = min(int(x2), 200), min(int(y2), 160)
+        left, top, right, bottom = int(x1) - 1, int(y1) - 1, int(x2), int(y2)
         columns = left + (torch.arange(side) + 0.5) * (right - left) / side - 0.5
         rows = top + (torch.arange(side) + 0.5) * (bottom - top) / side - 0.5
         inner = slice(2, -2)
@@ -221,25 +222,43 @@ def test_crops_show_what_is_in_the_box(ramp, side):
         assert crop[2].sub(77).abs().max() < 0.1
 
 
+@pytest.mark.parametrize("side", [24, 48])
 @pytest.mark.parametrize(
-    "box, seen",
+    "box",
     [
-        ((-30.0, 20.0, 60.0, 110.0), (0, 19, 60, 110)),
-        ((150.0, -40.0, 240.0, 50.0), (149, 0, 200, 50)),
-        ((150.0, 120.0, 210.0, 180.0), (149, 119, 200, 160)),
-        ((-500.0, -500.0, 700.0, 660.0), (0, 0, 200, 160)),
-        ((0.0, 0.0, 200.0, 160.0), (0, 0, 200, 160)),
+        (-30.0, 20.0, 60.0, 110.0),
+        (150.0, -40.0, 240.0, 50.0),
+        (150.0, 120.0, 210.0, 180.0),
+        (-50.0, -70.0, 250.0, 230.0),
+        (-0.5, 0.5, 99.5, 100.5),
     ],
     ids=str,
 )
-def test_crops_at_the_edge_are_stretched(ramp, box, seen):
-    kept, crops = _Levels(ramp[None], 20).cut(0, torch.tensor([box]), 48)
+def test_crops_over_the_edge_show_what_is_where(ramp, box, side):
+    kept, crops = _Levels(ramp[None], 20).cut(0, torch.tensor([box]), side)
     assert kept.tolist() == [list(box)]
     red, green, _ = crops[0] * 128 + 127.5
-    x1, y1, x2, y2 = seen
-    for values, first, last in ((red.mean(0), x1, x2), (green.mean(1), y1, y2)):
-        expected = first + (torch.arange(48) + 0.5) * (last - first) / 48 - 0.5
-        torch.testing.assert_close(values[2:-2], expected[2:-2], rtol=0, atol=1)
+    for values, low, high, length in ((red, box[0], box[2], 200), (green.T, box[1], box[3], 160)):
+        first, last = math.floor(low) - 1, math.floor(high)
+        expected = first + (torch.arange(side) + 0.5) * (last - first) / side - 0.5
+        step = (last - first) / side
+        inside = (expected > step) & (expected < length - 1 - step)
+        # along the middle, where the other way nothing is beyond the edge
+        middle = values[side // 2]
+        assert inside.any()
+        torch.testing.assert_close(middle[inside], expected[inside], rtol=0, atol=1)
+        far = (expected < -0.7 * (last - first)) | (expected > length + 0.7 * (last - first))
+        assert (middle[far] - 127.5).abs().sum() < 0.5
+
+
+def test_the_last_pixels_fade_into_grey_beyond_the_edge():
+    white = _Levels(torch.full((1, 3, 100, 100), 255, dtype=torch.uint8), 20)
+    _, (crop,) = white.cut(0, torch.tensor([[-49.0, 1.0, 50.0, 100.0]]), 48)
+    beyond, inside = crop[:, 2:-2, :24].flip(2), crop[:, 2:-2, 26:]
+    assert (inside - 127.5 / 128).abs().max() < 0.01
+    assert (beyond.diff(dim=2) < 0).all()
+    # by a factor e within this share of the side
+    torch.testing.assert_close(beyond[:, :, 20] / beyond[:, :, 10], torch.full((3, 44), math.exp(-10 / 48 / _FADE)))
 
 
 def test_boxes_outside_of_the_picture_are_left_out(ramp):
@@ -346,7 +365,7 @@ def test_pictures_of_one_size_are_searched_as_each_alone(cascade, astronaut):
 def test_a_detector_searches_pictures_of_all_sizes(astronaut):
     detector = MTCNNDetector()
     empty = Image.new("RGB", (80, 300))
-    cut = astronaut.crop((181, 62, 268, 172))  # seen only with a border around it
+    cut = astronaut.crop((181, 62, 268, 172))  # all edges cut it
     pictures = [astronaut.resize((256, 256)), astronaut, empty, cut, Image.new("RGB", (5, 5)), astronaut, cut]
     found = detector.batch(pictures)
     assert [len(faces) for faces in found] == [1, 1, 0, 1, 0, 1, 1]
@@ -367,12 +386,26 @@ def test_a_subclass_may_look_in_its_own_way(astronaut):
     assert AgeEstimator(detector=Blind()).batch([astronaut]) == [[]]
 
 
+# the edge
+
+
+@pytest.mark.parametrize(
+    "box", [(181, 62, 268, 172), (0, 92, 512, 512), (0, 0, 512, 140), (205, 0, 512, 512), (0, 0, 245, 512)], ids=str
+)
+def test_faces_that_the_edge_cuts_are_found_with_their_landmarks(cascade, astronaut, box):
+    whole = search(cascade, to_pixels(astronaut), 20)[2][0]
+    _, scores, landmarks = search(cascade, to_pixels(astronaut.crop(box)), 20)
+    assert scores.max() > 0.99
+    assert (landmarks[scores.argmax()] + torch.tensor(box[:2]) - whole).abs().max() < 8
+
+
 # the last network alone
 
 
 def test_looking_at_crops(cascade, astronaut):
-    face = to_pixels(astronaut.resize((48, 48), box=(170, 62, 280, 172)))
-    nothing = to_pixels(astronaut.resize((48, 48), box=(0, 300, 110, 410)))
+    picture = to_pixels(astronaut)
+    face = cut(picture, [v / 512 for v in (170, 62, 280, 172)])
+    nothing = cut(picture, [v / 512 for v in (0, 300, 110, 410)])
     for crops in (face[None], torch.stack([face, nothing, face])):
         scores, moves, points = cascade.look(crops)
         assert (scores.shape, moves.shape, points.shape) == ((len(crops),), (len(crops), 4), (len(crops), 5, 2))
@@ -388,12 +421,20 @@ def test_looking_at_crops(cascade, astronaut):
 
 def test_the_networks_are_facenet_pytorchs(cascade, stock, astronaut):
     crops = torch.stack([to_pixels(astronaut.resize((48, 48), box=(170, y, 280, y + 110))) for y in (40, 62, 90)])
+    crops = (crops.float() - 127.5) * 0.0078125
     scores, moves, points = cascade.look(crops)
     with torch.no_grad():
-        their_moves, their_points, their_scores = stock.onet((crops.float() - 127.5) * 0.0078125)
+        their_moves, their_points, their_scores = stock.onet(crops)
     torch.testing.assert_close(scores, their_scores[:, 1])
     torch.testing.assert_close(moves, their_moves)
     torch.testing.assert_close(points, torch.stack([their_points[:, :5], their_points[:, 5:]], -1))
+
+
+def test_a_square_is_cut_out_as_a_candidate(astronaut):
+    picture = to_pixels(astronaut)
+    _, (candidate,) = _Levels(picture[None], 20).cut(0, torch.tensor([[-19.0, 31.0, 60.0, 110.0]]), 48)
+    square = [v / 512 for v in (-20, 30, 60, 110)]
+    torch.testing.assert_close(cut(picture, square), candidate, rtol=0, atol=1e-3)
 
 
 # the detector's smallest face
@@ -411,7 +452,7 @@ class Asked:
 
 
 def smallest(size, **kwargs):
-    """What a detector asks its cascade to look for in a picture of this size, with a border and without."""
+    """What a detector asks its cascade to look for in a picture of this size without a face, in all turns."""
     detector = MTCNNDetector(**kwargs)
     detector._cascade = Asked()
     assert detector(Image.new("RGB", size)) == []
@@ -435,25 +476,24 @@ def smallest(size, **kwargs):
 )
 def test_what_the_detector_looks_for(min_face, size, expected):
     width, height = size
-    border = max(size) // 4
     asked = smallest(size, min_face=min_face)
-    assert [shape for shape, _ in asked] == [(1, 3, height, width), (1, 3, height + 2 * border, width + 2 * border)]
-    # the border makes no face larger
-    assert [face for _, face in asked] == pytest.approx([expected] * 2)
+    assert [shape for shape, _ in asked] == [(1, 3, height, width), (1, 3, width, height)] * 2
+    assert [face for _, face in asked] == pytest.approx([expected] * 4)
+    assert len(smallest(size, min_face=min_face, upright_only=True)) == 1
 
 
 def test_the_smallest_face_of_a_large_picture_is_of_the_reduced_one():
-    ((_, first), _) = smallest((1000, 800), max_side=500, min_face=0.25)
+    ((_, first), *_) = smallest((1000, 800), max_side=500, min_face=0.25)
     assert first == pytest.approx(100)
-    ((_, first), _) = smallest((1000, 800), max_side=500, min_face=30)
+    ((_, first), *_) = smallest((1000, 800), max_side=500, min_face=30)
     assert first == 30
-    ((_, first), _) = smallest((4000, 3000), max_side=2000)
+    ((_, first), *_) = smallest((4000, 3000), max_side=2000)
     assert first == 40
 
 
 def test_a_picture_smaller_than_the_smallest_face_is_not_searched():
     assert smallest((100, 39), min_face=40) == []
-    assert len(smallest((100, 40), min_face=40)) == 2
+    assert len(smallest((100, 40), min_face=40)) == 4
     assert smallest((100, 19)) == []
     assert smallest((1500, 29)) == []
 

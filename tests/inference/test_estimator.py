@@ -30,7 +30,7 @@ from ssrnet_hub.errors import (
 )
 from ssrnet_hub.hub.convert import convert_keras
 from ssrnet_hub.hub.loading import get_extras
-from ssrnet_hub.images.alignment import AUTHORS_FRAMING
+from ssrnet_hub.images.alignment import AUTHORS_FRAMING, turn_points
 from ssrnet_hub.images.loading import load_photo
 from ssrnet_hub.inference.detector import Detection, MTCNNDetector
 from ssrnet_hub.inference.stages import explain
@@ -790,6 +790,88 @@ def test_batch_with_boxes(estimator, photo, pair):
 def test_as_many_lists_of_boxes_as_photos(estimator, photo, count):
     with pytest.raises(ValueError):
         estimator.batch([photo, photo], boxes=[[(60, 40, 145, 155)]] * count)
+
+
+# faces that the photo's edge cuts
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [(0, y, 512, 512) for y in (80, 92, 100)]
+    + [(0, 0, 512, y) for y in (135, 140, 155)]
+    + [(x, 0, 512, 512) for x in (190, 205, 225)]
+    + [(0, 0, x, 512) for x in (225, 240, 255)],
+    ids=str,
+)
+def test_a_face_that_the_edge_cuts(estimator, astronaut, whole, cut):
+    (face,) = estimator(astronaut.crop(cut))
+    landmarks = np.array(face.landmarks) + cut[:2]
+    assert np.hypot(*(landmarks - whole.landmarks).T).max() < 8
+    assert face.turned == 0
+    assert abs(face.age - whole.age) < 6 or face.reliable is False
+
+
+@pytest.mark.parametrize("cut", [(0, 0, 512, 140), (205, 0, 512, 512)], ids=str)
+def test_a_face_of_which_too_little_is_left_is_not_reliable(estimator, astronaut, whole, cut):
+    (face,) = estimator(astronaut.crop(cut))
+    assert whole.visible == 1 and whole.reliable is True
+    assert 0.4 < face.visible < 5 / 6
+    assert face.oddness < face.reliability.threshold and face.reliable is False
+    assert json.loads(face.to_json())["visible"] == face.visible
+
+
+def test_a_close_up_without_a_border(estimator, astronaut, whole):
+    close = astronaut.crop((176, 56, 274, 180))
+    for side in (98, 60, 400):
+        (face,) = estimator(close.resize((side, side * 124 // 98), Image.Resampling.BICUBIC))
+        assert abs(face.age - whole.age) < 6 and face.score > 0.9
+
+
+# turned photos
+
+
+@pytest.mark.parametrize("turned_by", [90, 180, 270])
+def test_a_turned_photo(estimator, astronaut, whole, turned_by):
+    (face,) = estimator(astronaut.rotate(turned_by))
+    assert face.turned == turned_by
+    assert face.age == pytest.approx(whole.age, abs=1)
+    assert face.to_dict()["turned"] == turned_by
+    # drawn the right way round
+    assert np.abs(np.asarray(face.crop, float) - np.asarray(whole.crop, float)).mean() < 6
+
+
+@pytest.mark.parametrize("turned_by", [90, 180, 270])
+@pytest.mark.parametrize("framing", [None, AUTHORS_FRAMING], ids=["aligned", "box"])
+def test_a_box_of_ones_own_in_a_turned_photo(estimator, astronaut, whole, framing, turned_by):
+    est = estimator if framing is None else AgeEstimator(framing=framing)
+    (upright,) = est(astronaut, boxes=[whole.box])
+    ends = turn_points(np.array(whole.box).reshape(2, 2), turned_by, astronaut.size)
+    (face,) = est(astronaut.rotate(turned_by), boxes=[(*ends.min(0), *ends.max(0))])
+    assert face.turned == turned_by
+    assert face.age == pytest.approx(upright.age, abs=1.5)
+
+
+def test_a_turned_crop_is_turned_back(estimator, astronaut, whole):
+    for crop in (astronaut.crop((120, 20, 320, 250)), astronaut.crop((176, 56, 274, 180))):
+        for turned_by in (0, 90, 180, 270):
+            (face,) = estimator.crops([crop.rotate(turned_by, expand=True)], align=True)
+            assert face.turned == turned_by
+            assert face.age == pytest.approx(whole.age, abs=4)
+
+
+def test_an_estimator_for_upright_faces(estimator, astronaut, whole):
+    upright = estimator.upright_only()
+    assert (upright.detector.upright_only, estimator.detector.upright_only) == (True, False)
+    assert upright.model is estimator.model
+    assert near(upright(astronaut)[0], whole, years=0.1, pixels=0.1)
+    assert upright(astronaut.rotate(180)) == []
+
+
+def test_a_detector_of_ones_own_is_left_as_it_is(photo):
+    def detect(image):
+        return detections(1)
+
+    assert AgeEstimator(detector=detect).upright_only().detector is detect
 
 
 # crops to be aligned

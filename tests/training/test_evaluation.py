@@ -27,10 +27,11 @@ from ssrnet_hub.training.evaluation import (
     measure_ages,
     measure_genders,
     measure_robustness,
+    measure_turned,
     mirrored_ages,
     predicted_ages,
 )
-from ssrnet_hub.training.labels import Label
+from ssrnet_hub.training.labels import Label, read_labels
 from ssrnet_hub.utils.metrics import SMALLEST_GROUP, age_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -185,6 +186,38 @@ def test_robustness_of_a_face(estimator, photos):
     assert all(0 < change < 20 for change in changes.values())
     assert set(missed.values()) == {0}
     assert (changes, missed) == measure_robustness(estimator, labels, found)
+
+
+def test_faces_are_found_again_in_turned_photos(estimator, photos):
+    labels = read_labels(photos)
+    faces = find_faces(estimator, labels, detect=True)
+    turned = measure_turned(estimator, labels, faces)
+    assert turned.keys() == {"0", "90", "180", "270"}
+    assert turned["0"] == {"found": 1, "right": 1, "change": 0}
+    for figures in turned.values():
+        assert (figures["found"], figures["right"]) == (1, 1)
+        assert figures["change"] < 1.5
+    upright = measure_turned(estimator.upright_only(), labels, faces)
+    assert upright["180"] == {"found": 0, "right": None, "change": None}
+
+
+def test_evaluate_ranges_of_ages(call, weights, photos, tmp_path, estimator, astronaut):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    astronaut.crop((120, 20, 320, 250)).save(folder / "0.png")
+    grey().save(folder / "1.png")
+    (folder / "labels.csv").write_text("file,age_min,age_max,gender\n0.png,40,49,female\n1.png,70,,\n")
+    age = estimator(folder / "0.png")[0].age
+    args = ("--weights", "ssrnet.utkface", "--labels", folder / "labels.csv", "--detect")
+    result = json.loads(call("evaluate", *args, "--json", "--turned")[1])
+    # one that is not found counts as the median age of the training, 29
+    assert result["distance"] == pytest.approx((40 - age + 70 - answer_missing(estimator)) / 2, abs=1e-3)
+    assert (result["within"], result["n"], result["missed"]) == (0, 2, 1)
+    assert result["groups"]["age"].keys() == {"40-49", "70+"}
+    assert result["turned"]["180"]["found"] == 1
+    assert "intervals" not in result
+    out = call("evaluate", *args)[1]
+    assert "distance" in out and "70+" in out
 
 
 def test_faces_that_are_missed_in_a_worse_photo_are_counted(weights, tmp_path):

@@ -1,5 +1,6 @@
 """Labels files in, files out."""
 
+import math
 import os
 import stat
 from pathlib import Path
@@ -75,6 +76,32 @@ def test_refused(write, text, said):
 def test_age_must_be_one_that_people_have(write, age):
     with pytest.raises(LabelsError, match="age is no number"):
         read_labels(write(f"file,age\na,1\nb,{age}\n"))
+
+
+def test_ranges_of_ages(write):
+    path = write("file,age_min,age_max,split\na.jpg,20,29,val\nb.jpg,0,2,val\nc.jpg,70,,val\n")
+    first, second, last = read_labels(path, "val", ranges=True)
+    # both ends are in the range: someone is 29 until the day they are 30
+    assert [label.age_range for label in (first, second, last)] == [(20, 30), (0, 3), (70, math.inf)]
+    assert math.isnan(first.age) and first.path == path.parent / "a.jpg"
+    with pytest.raises(LabelsError, match="no column age"):
+        read_labels(path)
+
+
+def test_ages_count_for_more_than_ranges(write):
+    (label,) = read_labels(write("file,age,age_min,age_max\na.jpg,25,20,29\n"), ranges=True)
+    assert (label.age, label.age_range) == (25, None)
+
+
+@pytest.mark.parametrize("ends", ["29,20", "x,29", ",29", "-1,2", "20,201", "nan,3"])
+def test_no_range(write, ends):
+    with pytest.raises(LabelsError, match="no number of years"):
+        read_labels(write(f"file,age_min,age_max\na.jpg,{ends}\n"), ranges=True)
+
+
+def test_a_range_has_two_ends(write):
+    with pytest.raises(LabelsError, match="no column age_max"):
+        read_labels(write("file,age_min\na.jpg,3\n"), ranges=True)
 
 
 def test_unknown_split_names_those_there_are(write):

@@ -14,6 +14,9 @@ from ssrnet_hub.utils.metrics import (
     gender_group_metrics,
     gender_metrics,
     group_metrics,
+    name_range,
+    range_group_metrics,
+    range_metrics,
     worst_group,
 )
 
@@ -233,3 +236,32 @@ def test_where_there_is_one_gender_only():
 def test_as_many_genders_as_scores(scores, genders):
     with pytest.raises(ValueError, match="genders"):
         gender_metrics(scores, genders)
+
+
+def test_ranges_by_hand():
+    ranges = [(20, 30), (20, 30), (20, 30), (70, math.inf), (0, 3)]
+    # distances: 0, 1.5, 2, 0, 0; at 30 someone is no longer 29
+    metrics = range_metrics([29.9, 18.5, 32, 99, 0], ranges)
+    assert metrics["distance"] == pytest.approx(0.7)
+    assert metrics["within"] == pytest.approx(0.6)
+    assert metrics["n"] == 5
+    low, high = metrics["distance_interval"]
+    assert 0 <= low <= 0.7 <= high <= 2
+    assert range_metrics([30], [(20, 30)])["within"] == 0
+
+
+def test_ranges_by_group():
+    groups = range_group_metrics([25, 10, 80], [(20, 30), (20, 30), (70, math.inf)], ["a", "a", None])
+    assert groups == {"a": {"distance": 5, "within": 0.5, "n": 2}}
+    many = {"near": {"distance": 1, "n": SMALLEST_GROUP}, "far": {"distance": 2, "n": SMALLEST_GROUP}}
+    assert worst_group(many) == "far"
+
+
+def test_names_of_ranges():
+    assert [name_range(0, 3), name_range(20, 30), name_range(70, math.inf)] == ["0-2", "20-29", "70+"]
+
+
+@pytest.mark.parametrize("ranges", [[], [(20, 30), (20, 30)]])
+def test_as_many_ranges_as_ages(ranges):
+    with pytest.raises(ValueError):
+        range_metrics([25], ranges)

@@ -109,7 +109,7 @@ def test_the_same_as_the_command(client, photos, capsys):
         answer = client.predict(handle_file(row["file"]), api_name="/predict")
         assert answer.keys() == {"faces"}
         for said, face in zip(answer["faces"], row["faces"], strict=True):
-            assert said.keys() == {"age", "interval", "reliable", "box", "score", "stages"}
+            assert said.keys() == {"age", "interval", "reliable", "box", "score", "turned", "stages"}
             assert said["interval"] == pytest.approx(face["interval"], abs=1e-3)
             assert said["reliable"] is face["reliable"]
             assert said["age"] == pytest.approx(face["age"], abs=1e-3)
