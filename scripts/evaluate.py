@@ -96,7 +96,8 @@ def main() -> int:
         for option in OF_AGE:
             if getattr(args, option) and of_gender:
                 parser.error(f"--{option} goes with weights of age")
-        estimator = AgeEstimator(**{"gender" if of_gender else "model": model}, device=args.device)
+        weights: dict[str, Any] = {"gender" if of_gender else "model": model}
+        estimator = AgeEstimator(**weights, device=args.device)
         faces = find_faces(estimator, labels, args.detect)
         ages = predicted_ages(estimator, faces)
         result = measure_genders(labels, faces) if of_gender else measure_ages(ages, labels)

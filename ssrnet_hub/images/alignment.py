@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 import numpy as np
 from PIL import Image
@@ -133,7 +133,7 @@ def _crop_box(image: Image.Image, box: Box, margin: float, size: int) -> Image.I
     return _resize(image, (size, size), (x1, y1, x2, y2))
 
 
-def _resize(image: Image.Image, size: tuple[int, int], box: Union[Box, tuple[int, ...]]) -> Image.Image:
+def _resize(image: Image.Image, size: tuple[int, int], box: Optional[tuple[float, float, float, float]]) -> Image.Image:
     return image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
 
 

@@ -77,7 +77,7 @@ class Cascade:
 
         self.device = torch.device(device)
         self._pnet, self._rnet, self._onet = (
-            _load(net).eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+            _load(net).eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
             for net in (mtcnn.PNet, mtcnn.RNet, mtcnn.ONet)
         )
 

@@ -267,9 +267,11 @@ class AgeEstimator:
         return batch(images) if batch else [self.detector(image) for image in images]
 
     def _locate(self, image: Image.Image, boxes: list[Box]) -> list[Detection]:
-        if not hasattr(self.detector, "locate") and self._locator is None:
-            self._locator = MTCNNDetector(device=self.device)
-        return (self._locator or self.detector).locate(image, boxes)
+        locate = getattr(self.detector, "locate", None)
+        if locate is None:
+            self._locator = self._locator or MTCNNDetector(device=self.device)
+            locate = self._locator.locate
+        return locate(image, boxes)
 
     def _find(self, crop: Image.Image) -> "_Cut":
         """The one face of a crop."""
@@ -282,7 +284,7 @@ class AgeEstimator:
     def _cut(self, image: Image.Image, detection: Detection) -> "_Cut":
         where = detection.box, detection.landmarks, detection.turned
         crop = self.framing.crop(image, *where)
-        for_gender = self._gender and self._gender.framing.crop(image, *where)
+        for_gender = self._gender.framing.crop(image, *where) if self._gender else None
         return _Cut(crop, for_gender, detection, self.framing.visible(image.size, *where))
 
     def _estimate(self, cuts: Sequence["_Cut"]) -> list[Face]:
@@ -290,25 +292,26 @@ class AgeEstimator:
         for start in range(0, len(cuts), self.batch_size):
             part = cuts[start : start + self.batch_size]
             output = self._age([cut.crop for cut in part], part[0].detection is not None)
-            scores = self._gender_scores([cut.for_gender for cut in part]) if self._gender else repeat(None)
+            scores = self._gender_scores(self._gender, part) if self._gender else [None] * len(part)
             faces += map(self._face, part, output.age[:, 0].tolist(), split_stages(output.stages), scores)
         return faces
 
-    def _gender_scores(self, crops: list[Image.Image]) -> list[float]:
-        scores = self._gender(crops, found=True).age[:, 0].clamp(0, 1)
+    def _gender_scores(self, gender: "_Network", cuts: Sequence["_Cut"]) -> Sequence[Optional[float]]:
+        crops = (cut.crop if cut.for_gender is None else cut.for_gender for cut in cuts)
+        scores = gender(crops, found=True).age[:, 0].clamp(0, 1)
         return (scores if self._gender_ends == FEMALE_MALE else 1 - scores).tolist()
 
     def _face(self, cut: "_Cut", raw_age: float, stages: tuple[Stage, ...], gender_score: Optional[float]) -> Face:
-        age = min(max(raw_age, 0.0), self.model.V)
+        age = min(max(raw_age, 0.0), self._age.V)
         found = cut.detection
         return Face(
             age=age,
             raw_age=raw_age,
             in_range=age == raw_age,
-            V=self.model.V,
-            box=found and found.box,
-            landmarks=found and found.landmarks,
-            score=found and found.score,
+            V=self._age.V,
+            box=found.box if found else None,
+            landmarks=found.landmarks if found else None,
+            score=found.score if found else None,
             aligned=found is not None and found.landmarks is not None and self.framing.template is not None,
             gender_score=gender_score,
             stages=stages,
@@ -346,6 +349,7 @@ class _Network:
                 f"An estimator needs an age model of this package with one output, not this {type(self.model).__name__}"
                 f" with {getattr(self.model, 'num_classes', 'no')} outputs."
             )
+        self.V = _range_of(self.model)
         if getattr(self.model, "in_chans", 3) not in (1, 3):
             raise ArchitectureError(f"Pictures have 1 or 3 channels, and this model takes {self.model.in_chans}.")
         if device is not None:
@@ -366,6 +370,10 @@ class _Network:
     def __call__(self, crops: Iterable[Image.Image], found: bool) -> StagewiseOutput:
         """Ages of crops; ``found`` says that they were just cut out of photos that faces were looked for in."""
         return self._runtime(self._pixels(crops), after_torch=found)
+
+
+def _range_of(model: Any) -> float:
+    return float(model.V)
 
 
 def _read_calibration(model: nn.Module) -> tuple[Optional[Intervals], Optional[Reliability]]:

@@ -151,7 +151,7 @@ def measure_intervals(faces: Sequence[Optional[Face]], labels: Sequence[Label]) 
         return None
 
     def cover(members: list[tuple[Face, float]], level: float) -> dict[str, float]:
-        ends = [(*face.interval(level), age) for face, age in members]
+        ends = [(*interval, age) for face, age in members if (interval := face.interval(level))]
         inside = [low <= age <= high for low, high, age in ends]
         return {"coverage": float(np.mean(inside)), "width": float(np.mean([high - low for low, high, _ in ends]))}
 
@@ -182,16 +182,16 @@ def measure_genders(labels: Sequence[Label], faces: Sequence[Optional[Face]]) ->
     Raises:
         LabelsError: A label has no gender.
     """
-    genders = [label.gender for label in labels]
+    genders = [label.gender or "" for label in labels]
     if not {*genders} <= {"female", "male"}:
         raise LabelsError("These weights tell gender, and the labels have none: a column gender, female or male.")
-    scores = [0.5 if face is None else face.gender_score for face in faces]
+    scores = [0.5 if face is None or face.gender_score is None else face.gender_score for face in faces]
     figures = gender_metrics(scores, genders)
     return rounded({**figures, **_by_group(labels, lambda members: gender_group_metrics(scores, genders, members))})
 
 
 def _by_group(labels: Sequence[Label], measure: Callable[[list], dict[str, dict[str, Any]]]) -> dict[str, Any]:
-    members = {
+    members: dict[str, list[Any]] = {
         "age": [name_range(*label.age_range) if label.age_range else age_band(label.age) for label in labels],
         "gender": [label.gender for label in labels],
         "ethnicity": [label.ethnicity for label in labels],
@@ -224,6 +224,7 @@ def try_boxes(
 
     def crop(label: Label, face: Face) -> Face:
         image = load_photo(label.path)
+        assert face.box
         x1, y1, x2, y2 = face.box
         margin = 0.3 * (x2 - x1)
         corners = (
@@ -232,7 +233,8 @@ def try_boxes(
             min(x2 + margin, image.width),
             min(y2 + margin, image.height),
         )
-        return estimator.crops([image.crop(tuple(map(round, corners)))], align=True)[0]
+        left, top, right, bottom = map(round, corners)
+        return estimator.crops([image.crop((left, top, right, bottom))], align=True)[0]
 
     yield "boxes as found", by_boxes(lambda box, number: box)
     yield "boxes 20 % larger, shifted by 10 %", by_boxes(_put_off)
@@ -281,11 +283,11 @@ def measure_robustness(
         for (how, _), again in zip(moves, moved, strict=True):
             changes[how].append(abs(again.age - face.age))
         for how, worsen in _WORSE.items():
-            again = _largest(estimator(worsen(image)))
-            if again is None:
+            seen = _largest(estimator(worsen(image)))
+            if seen is None:
                 missed[how] += 1
             else:
-                changes[how].append(abs(again.age - face.age))
+                changes[how].append(abs(seen.age - face.age))
     return {how: round(float(np.mean(part)), 4) if part else None for how, part in changes.items()}, missed
 
 
@@ -349,6 +351,7 @@ _MOVES: dict[str, list[tuple[complex, complex]]] = {
 
 def _cut_moved(framing: Framing, image: Image.Image, face: Face, shift: complex, turn: complex) -> Image.Image:
     """The crop with the face in it turned about the frame's middle, then shifted."""
+    assert face.box
     if framing.template is not None:
         middle = 0.5 + 0.5j
         points = [(complex(x, y) - middle) * turn + middle + shift for x, y in framing.template]

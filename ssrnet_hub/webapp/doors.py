@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import gradio as gr
@@ -75,7 +76,7 @@ async def _refuse_invalid(request: Request, error: Exception) -> Response:
     return PlainTextResponse(f"This request is not as it should be: {said:.300}", 422)
 
 
-REFUSALS = {
+REFUSALS: dict[Any, Any] = {
     RequestValidationError: _refuse_invalid,
     **dict.fromkeys((FnIndexInferError, LookupError, TypeError, ValueError), _refuse),
 }
