@@ -6,9 +6,8 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import gradio as gr
@@ -76,9 +75,12 @@ async def _refuse_invalid(request: Request, error: Exception) -> Response:
     return PlainTextResponse(f"This request is not as it should be: {said:.300}", 422)
 
 
-REFUSALS: dict[Any, Any] = {
+REFUSALS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
     RequestValidationError: _refuse_invalid,
-    **dict.fromkeys((FnIndexInferError, LookupError, TypeError, ValueError), _refuse),
+    FnIndexInferError: _refuse,
+    LookupError: _refuse,
+    TypeError: _refuse,
+    ValueError: _refuse,
 }
 """What is answered where Gradio looks for what a request names, or reads it, and is not prepared for what it finds."""
 
