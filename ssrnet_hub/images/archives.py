@@ -81,7 +81,12 @@ def unzip(path: Union[str, os.PathLike], name: str, *, max_file_size: int = 500_
     Raises:
         ArchiveError: As for `read_zip`, or there is no such picture, or it cannot be unpacked.
     """
-    archive = _keep_open(os.fspath(path))
+    try:
+        state = Path(path).stat()
+    except (OSError, ValueError) as e:
+        raise ArchiveError(f"The zip cannot be read: {getattr(e, 'strerror', None) or e}.") from e
+    # another file may have come to its name, or the working directory have changed
+    archive = _keep_open(os.fspath(path), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
     try:
         entry = archive.getinfo(name)
     except KeyError as e:
@@ -90,7 +95,7 @@ def unzip(path: Union[str, os.PathLike], name: str, *, max_file_size: int = 500_
 
 
 @lru_cache(maxsize=1)
-def _keep_open(path: str) -> zipfile.ZipFile:
+def _keep_open(path: str, *state: int) -> zipfile.ZipFile:
     return _open(path)
 
 

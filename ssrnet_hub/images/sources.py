@@ -5,7 +5,6 @@ import shlex
 import stat
 import sys
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, Optional, Union
 from urllib.parse import unquote, urlsplit
@@ -117,12 +116,15 @@ def find_packed(path: Path) -> Optional[Found]:
     """The photo that a path names in a zip, as `unpack` calls it."""
     for archive in path.parents:
         if archive.suffix.lower() == ".zip" and is_file(archive):
-            return _packed_in(archive).get(PurePosixPath(path.relative_to(archive).as_posix()))
+            # another file may have come to its name
+            state = archive.stat()
+            packed = _packed_in(archive, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+            return packed.get(PurePosixPath(path.relative_to(archive).as_posix()))
     return None
 
 
 @lru_cache(maxsize=1)
-def _packed_in(archive: Path) -> dict[PurePosixPath, Found]:
+def _packed_in(archive: Path, *state: int) -> dict[PurePosixPath, Found]:
     return {PurePosixPath(one.photo.name): one for one in unpack(archive, Sieve()) if isinstance(one.photo, ZipPhoto)}
 
 

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from ssrnet_hub.errors import ArchiveError
-from ssrnet_hub.images.archives import read_zip
+from ssrnet_hub.images.archives import read_zip, unzip
 
 from ..pictures import write_zip
 
@@ -188,3 +188,11 @@ def test_an_empty_zip(tmp_path):
     zipfile.ZipFile(file, "w").close()
     (tmp_path / "a.zip").write_bytes(file.getvalue())
     assert list(read_zip(tmp_path / "a.zip")) == []
+
+
+def test_another_zip_under_the_same_name(tmp_path, monkeypatch):
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        write_zip(tmp_path / place / "a.zip", {f"{place}.png": place.encode()})
+        monkeypatch.chdir(tmp_path / place)
+        assert unzip("a.zip", f"{place}.png") == place.encode()
