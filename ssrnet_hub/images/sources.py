@@ -5,6 +5,7 @@ import shlex
 import stat
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, Optional, Union
 from urllib.parse import unquote, urlsplit
