@@ -212,6 +212,7 @@ class _Levels:
         return boxes, crops
 
 
+@inference()
 def cut(picture: Tensor, square: Sequence[float]) -> Tensor:
     """Cut a square out of a picture for `Cascade.look`.
 
@@ -222,7 +223,8 @@ def cut(picture: Tensor, square: Sequence[float]) -> Tensor:
     Returns:
         ``(3, 48, 48)``.
     """
-    return _sample(_normalise(picture[None]), torch.tensor([square], dtype=torch.float32), LOOK)[0]
+    corners = torch.tensor([square], dtype=torch.float32, device=picture.device)
+    return _sample(_normalise(picture[None]), corners, LOOK)[0]
 
 
 def _load(net: type[nn.Module]) -> nn.Module:

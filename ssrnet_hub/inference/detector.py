@@ -199,6 +199,7 @@ class MTCNNDetector:
         Returns:
             One detection a box, with the box as it was given; the landmarks are None where the network sees no face.
         """
+        reset_threads_after_fork()
         if not len(boxes):
             return []
         given, found = np.array(boxes, float), []
