@@ -13,7 +13,7 @@ from ..images.alignment import Box, Framing, Landmarks, turn_points
 from ..utils.forks import reset_threads_after_fork
 from .cascade import LOOK, Cascade, cut
 
-__all__ = ["Detection", "Detector", "Locator", "MTCNNDetector"]
+__all__ = ["Detection", "Detector", "MTCNNDetector"]
 
 
 _PIXELS_AT_ONCE, _PIXELS_AT_ONCE_ON_GPU = 1_000_000, 32_000_000
@@ -62,12 +62,6 @@ class Detector(Protocol):
     """Anything that finds faces: called with an upright RGB picture, it answers the faces in it, the largest first."""
 
     def __call__(self, image: Image.Image) -> list[Detection]: ...
-
-
-class Locator(Protocol):
-    """Anything that finds the landmarks of faces whose boxes are known, as `MTCNNDetector.locate` does."""
-
-    def locate(self, image: Image.Image, boxes: Sequence[Box]) -> list[Detection]: ...
 
 
 class MTCNNDetector:
