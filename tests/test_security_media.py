@@ -146,7 +146,13 @@ def decoder():
 
 
 def children() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children() if any("ssrnet_hub.images.decoding" in part for part in p.cmdline())]
+    found = []
+    for process in psutil.Process().children():
+        # one that has just ended has no command line
+        with suppress(psutil.Error):
+            if any("ssrnet_hub.images.decoding" in part for part in process.cmdline()):
+                found.append(process)
+    return found
 
 
 def slow() -> bytes:
@@ -219,9 +225,9 @@ def test_processes_that_die(decoder):
     # while idle: nobody notices
     assert decoder.load_photo(photo).size == (9, 9)
     # at work: their photo is lost, and no other
+    photo_at_work, known = slow(), set(children())
     with ThreadPoolExecutor(1) as pool:
-        lost = pool.submit(Decoder().load_photo, slow())
-        known = set(children())
+        lost = pool.submit(Decoder().load_photo, photo_at_work)
         while not lost.done():
             for process in set(children()) - known:
                 # it may end by itself meanwhile

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any, Optional
 
 import gradio.mcp
@@ -58,11 +58,14 @@ def launch(
     if not is_loopback(bound) and not options.get("quiet"):
         asked = "under any name" if hosts == ["*"] else f"as {', '.join(hosts)}"
         print(f"Everybody who reaches this machine can use the page on {bound}, {asked}.", file=sys.stderr)
+    ended = threading.Event()
+    handled = threading.current_thread() is threading.main_thread() and not prevent_thread_lock
     with ExitStack() as ending:
-        if threading.current_thread() is threading.main_thread() and not prevent_thread_lock:
+        if handled:
             # as Ctrl+C does, so that what is below comes to its end
-            before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-            ending.callback(signal.signal, signal.SIGTERM, before)
+            ending.callback(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+            ending.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         ending.callback(setattr, gradio.route_utils, _PARSER, getattr(gradio.route_utils, _PARSER))
         setattr(gradio.route_utils, _PARSER, FilesOnlyParser)
         folder = ending.enter_context(_own_folder())
@@ -76,6 +79,11 @@ def launch(
             yield
             unheard.cancel()
 
+        if handled:
+            # from here on visitors are served, and nothing may break off half-way
+            for number in (signal.SIGTERM, signal.SIGINT):
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    signal.signal(number, lambda *_: ended.set())
         started = page.launch(
             theme=THEME,
             css=CSS,
@@ -95,7 +103,6 @@ def launch(
         ending.callback(service.close)
         ending.callback(page.close, verbose=False)
         folder.keep()
-        ended = threading.Event()
 
         def sweep() -> None:
             while not ended.wait(limits.sweep):
@@ -110,10 +117,9 @@ def launch(
         if prevent_thread_lock:
             atexit.register(ending.pop_all().close)
             return started
-        with suppress(KeyboardInterrupt):
-            # a wait without an end is not interrupted on every system
-            while not ended.wait(1):
-                pass
+        # a wait without an end is not interrupted on every system
+        while not ended.wait(1):
+            pass
     return started
 
 
