@@ -84,7 +84,9 @@ def check(arguments: list) -> None:
 
 
 def find_tests(revision: str = "HEAD") -> list:
-    """Files of the tests of what changed since a revision: tests/ROOM/test_NAME.py tests ssrnet_hub/ROOM/NAME.py."""
+    """Tests of what changed since a revision: those of ssrnet_hub/ROOM/NAME.py are in tests/ROOM/test_NAME.py, or where
+    there is no such file among the others in tests/ROOM.
+    """
     names = []
     for command in (["diff", "--name-only", revision, "--"], ["ls-files", "--others", "--exclude-standard"]):
         answer = subprocess.run(["git", *command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -93,9 +95,11 @@ def find_tests(revision: str = "HEAD") -> list:
         names += answer.stdout.splitlines()
     tests = {Path("tests", "test_rooms.py")}
     for path in map(Path, names):
-        if path.parts[0] == "ssrnet_hub":
-            path = Path("tests", *path.parts[1:-1], f"test_{path.name}")
-        if path.parts[0] == "tests" and path.name.startswith("test_") and (ROOT / path).exists():
+        if path.parts[0] == "ssrnet_hub" and len(path.parts) > 2 and path.suffix == ".py":
+            room = Path("tests", path.parts[1])
+            own = room / f"test_{path.name}"
+            tests.add(own if (ROOT / own).exists() else room)
+        elif path.parts[0] == "tests" and path.name.startswith("test_") and (ROOT / path).exists():
             tests.add(path)
     return sorted(map(str, tests))
 

@@ -5,6 +5,7 @@ from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
 from time import monotonic
+from types import ModuleType
 from typing import Any, NamedTuple, Optional
 
 from PIL import Image
@@ -12,7 +13,7 @@ from PIL import Image
 from ..errors import SSRNetHubError, VideoError
 from .bombs import MAX_SCANS, count_scans
 
-__all__ = ["SUFFIXES", "Frame", "read_film"]
+__all__ = ["SUFFIXES", "Frame", "import_av", "read_film"]
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".3gp", ".webm", ".mkv", ".avi", ".mjpeg", ".mjpg")
 """File name endings, in lower case with the dot, of the films that are opened."""
@@ -51,6 +52,19 @@ class Frame(NamedTuple):
     rate: float
 
 
+def import_av() -> ModuleType:
+    """PyAV.
+
+    Raises:
+        SSRNetHubError: It is not installed.
+    """
+    try:
+        import av
+    except ImportError as e:
+        raise SSRNetHubError("Films are read by the extra video: pip install 'ssrnet_hub[video]'.") from e
+    return av
+
+
 class _Source:
     """A film's bytes and nothing else of it: without a name, from which FFmpeg would find its neighbors."""
 
@@ -77,10 +91,7 @@ def read_film(
         VideoError: No film, one of another kind, a damaged one, or one that is over a limit.
         SSRNetHubError: PyAV (extra ``video``) is not installed.
     """
-    try:
-        import av
-    except ImportError as e:
-        raise SSRNetHubError("Films are read by the extra video: pip install 'ssrnet_hub[video]'.") from e
+    av = import_av()
     name = Path(path).name
     if Path(path).suffix.lower() not in SUFFIXES:
         raise VideoError(f"{name} is not called like a film. {_TAKEN}: {', '.join(SUFFIXES)}.")

@@ -55,8 +55,9 @@ _DETAIL = 1.4
 smallest scale that need not be enlarged, some hard faces are lost."""
 
 
-_CROPS_AT_ONCE = 256
-"""Candidates in one forward pass of the second and third network, at most."""
+_CROPS_AT_ONCE, _CROPS_AT_ONCE_ON_GPU = 32, 256
+"""Candidates in one forward pass of the second and third network, at most: of more the caches of a core do not hold
+what the networks make."""
 
 _CANDIDATES_A_FACE, _LEAST_FACES = (20, 4), 50
 """Where the number of faces is bounded, so many candidates for each go to the second and third network, the surest; as
@@ -80,6 +81,9 @@ class Cascade:
             _load(net).eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
             for net in (mtcnn.PNet, mtcnn.RNet, mtcnn.ONet)
         )
+        if self.device.type == "cpu":
+            # what PyTorch is slow at where channels are few and lie beside each other
+            self._pnet.prelu1, self._pnet.pool1 = _PReLU(self._pnet.get_parameter("prelu1.weight")), _MaxPool()
 
     @property
     def _rules(self) -> ModuleType:
@@ -115,7 +119,7 @@ class Cascade:
             shares of the crop's side.
         """
         crops = crops.to(self.device).contiguous(memory_format=torch.channels_last)
-        parts = zip(*map(self._onet, crops.split(_CROPS_AT_ONCE)), strict=True)
+        parts = zip(*map(self._onet, crops.split(_crops_at_once(crops))), strict=True)
         moves, points, probs = map(torch.cat, parts)
         return probs[:, 1], moves, _pairs(points)
 
@@ -174,11 +178,11 @@ class _Levels:
         self._scales = [1.0, *(scale for scale in ladder if scale < 1)]
 
     def __getitem__(self, scale: float) -> Tensor:
-        """The pictures at a scale, ``(B, 3, h, w)``, normalised."""
+        """The pictures at a scale, ``(B, 3, h, w)``, normalized."""
         if scale not in self._made:
             size = (int(self._height * scale + 1), int(self._width * scale + 1))
             seen = self._full if scale == 1 else F.interpolate(self._full, size, mode="bilinear", antialias=True)
-            self._made[scale] = _normalise(seen)
+            self._made[scale] = _normalize(seen)
         return self._made[scale]
 
     def scanned(self) -> Iterator[tuple[float, Tensor]]:
@@ -224,7 +228,7 @@ def cut(picture: Tensor, square: Sequence[float]) -> Tensor:
         ``(3, 48, 48)``.
     """
     corners = torch.tensor([square], dtype=torch.float32, device=picture.device)
-    return _sample(_normalise(picture[None]), corners, LOOK)[0]
+    return _sample(_normalize(picture[None]), corners, LOOK)[0]
 
 
 def _load(net: type[nn.Module]) -> nn.Module:
@@ -234,6 +238,39 @@ def _load(net: type[nn.Module]) -> nn.Module:
     network = net(pretrained=False)
     network.load_state_dict({name: value.contiguous() for name, value in weights.items()}, assign=True)
     return network
+
+
+class _PReLU(nn.Module):
+    """`nn.PReLU` of all channels of a row at once."""
+
+    def __init__(self, weight: Tensor):
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.weight: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        count, channels, height, width = x.shape
+        rows = x.permute(0, 2, 3, 1).reshape(count * height, width * channels)
+        activated = F.prelu(rows, self.weight.repeat(width))
+        return activated.view(count, height, width, channels).permute(0, 3, 1, 2)
+
+
+class _MaxPool(nn.Module):
+    """``nn.MaxPool2d(2, 2, ceil_mode=True)`` as the larger of two rows, and of two columns."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self._larger(x[:, :, ::2], x[:, :, 1::2], 2)
+        return self._larger(x[:, :, :, ::2], x[:, :, :, 1::2], 3)
+
+    @staticmethod
+    def _larger(x: Tensor, other: Tensor, dim: int) -> Tensor:
+        if x.shape == other.shape:
+            return torch.maximum(x, other)
+        # the last one stays as it is
+        x = x.clone(memory_format=torch.channels_last)
+        paired = x.narrow(dim, 0, other.shape[dim])
+        torch.maximum(paired, other, out=paired)
+        return x
 
 
 def _step(face: float) -> int:
@@ -270,14 +307,18 @@ def _sample(level: Tensor, corners: Tensor, side: int) -> Tensor:
     return crops
 
 
-def _normalise(pixels: Tensor) -> Tensor:
-    # (pixels - 127.5) / 128 in one pass over them
-    return torch.add(torch.tensor(-127.5 / 128, dtype=torch.float32, device=pixels.device), pixels, alpha=1 / 128)
+def _normalize(pixels: Tensor) -> Tensor:
+    # (pixels - 127.5) / 128, to the bit
+    return pixels.to(torch.float32).mul_(1 / 128).sub_(127.5 / 128)
 
 
 def _pairs(points: Tensor) -> Tensor:
     """Landmarks as the last network answers them, five x and five y, as ``(N, 5, 2)``."""
     return points.view(-1, 2, 5).transpose(1, 2)
+
+
+def _crops_at_once(crops: Tensor) -> int:
+    return _CROPS_AT_ONCE if crops.device.type == "cpu" else _CROPS_AT_ONCE_ON_GPU
 
 
 def _above(threshold: float, scores: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
@@ -292,6 +333,6 @@ def _ask(network: nn.Module, levels: _Levels, boxes: list[Tensor], side: int) ->
     crops = torch.cat([crops for _, crops in cuts])
     # of none at all the networks can make nothing: they are asked about an empty one, which is left out again
     asked = crops if len(crops) else crops.new_zeros(1, *crops.shape[1:])
-    parts = zip(*map(network, asked.split(_CROPS_AT_ONCE)), strict=True)
+    parts = zip(*map(network, asked.split(_crops_at_once(crops))), strict=True)
     answers = [torch.cat(part)[: len(crops)].split([len(own) for own, _ in cuts]) for part in parts]
     return zip((own for own, _ in cuts), *answers, strict=True)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Optional, Union
 from ..errors import OutputError, SSRNetHubError, VideoError
 from ..images.decoding import Decoder
 from ..images.loading import MAX_PIXELS
-from ..images.videos import Frame
+from ..images.videos import Frame, import_av
 from ..utils.io import replace_file
 from .estimator import AgeEstimator
 from .tracking import AgeTracker, Sighting
@@ -131,10 +131,7 @@ def _write_copy(
     if target is None:
         yield lambda frame, people: None
         return
-    try:
-        import av
-    except ImportError as e:
-        raise SSRNetHubError("Films are read by the extra video: pip install 'ssrnet_hub[video]'.") from e
+    av = import_av()
     out: Any = None
 
     def write(frame: Frame, people: list[Sighting]) -> None:

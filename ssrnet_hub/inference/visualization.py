@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_faces", "draw_people", "figure_svg", "plot_ages", "plot_breakdown", "plot_errors"]
 
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-"""One a stage or a person; told apart by colour-blind eyes as well (Okabe and Ito)."""
+_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+"""One a stage or a person; told apart by color-blind eyes as well (Okabe and Ito)."""
 
 
 def draw_faces(image: Image.Image, faces: Sequence[Face], labels: Optional[Sequence[str]] = None) -> Image.Image:
@@ -54,7 +54,7 @@ def draw_faces(image: Image.Image, faces: Sequence[Face], labels: Optional[Seque
         draw.rectangle((x1, y1, x2, y2), outline="black", width=line + 2)
         draw.rectangle((x1 + 1, y1 + 1, max(x2, x1 + 2) - 1, max(y2, y1 + 2) - 1), outline="white", width=line)
     taken: list[Box] = []
-    # over all the boxes, or those of neighbours would cross them out
+    # over all the boxes, or those of neighbors would cross them out
     for (x1, y1, x2, y2), label in zip(boxes, labels, strict=True):
         font, edge = ImageFont.load_default(min(max(round((x2 - x1) / 4), 9 * line), 24 * line)), 2 * line
         left, top, right, bottom = draw.textbbox((0, 0), label, font)
@@ -66,7 +66,7 @@ def draw_faces(image: Image.Image, faces: Sequence[Face], labels: Optional[Seque
             if y >= 0 and (y == y1 or y + height <= image.height)
         ]
         # above the box, or below, or inside where there is no room
-        x, y = min(spots, key=lambda spot: sum(_overlap((*spot, spot[0] + width, spot[1] + height), o) for o in taken))
+        x, y = min(spots, key=lambda spot: sum(_shared_area((*spot, spot[0] + width, spot[1] + height), o) for o in taken))
         taken.append((x, y, x + width, y + height))
         draw.rectangle(taken[-1], fill="black")
         draw.text((x + edge - left, y + edge - top), label, fill="white", font=font)
@@ -90,7 +90,7 @@ def _clip_box(face: Face, image: Image.Image) -> Box:
     return max(x1, 0), max(y1, 0), min(x2, image.width), min(y2, image.height)
 
 
-def _overlap(a: Box, b: Box) -> float:
+def _shared_area(a: Box, b: Box) -> float:
     """The area that two boxes share."""
     return max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
 
@@ -140,7 +140,7 @@ def plot_breakdown(face: Face, *, width: float = 9.0) -> "Figure":
     fixed = face.V
     for k, (stage, name) in enumerate(zip(stages, names, strict=True)):
         fixed /= len(stage.p)
-        _draw_bins(axes[name], stage, before[k], fixed, highest, _COLOURS[k % len(_COLOURS)])
+        _draw_bins(axes[name], stage, before[k], fixed, highest, _COLORS[k % len(_COLORS)])
         says = f"{added[k]:.1f} years" if k == 0 else f"{added[k]:+.1f} years"
         kind = "" if len(stages) == 1 else ", coarse" if k == 0 else ", finer" if k == 1 else ", finest"
         axes[name].set_title(f"stage {k + 1}{kind}: {says}", loc="left", fontsize=11, fontweight="bold")
@@ -149,7 +149,7 @@ def plot_breakdown(face: Face, *, width: float = 9.0) -> "Figure":
     return figure
 
 
-def _draw_bins(axes: "Axes", stage: Stage, start: float, fixed: float, highest: float, colour: str) -> None:
+def _draw_bins(axes: "Axes", stage: Stage, start: float, fixed: float, highest: float, color: str) -> None:
     """The bins of a stage, over those of ``fixed`` years that stand at their places from ``start``."""
     few = len(stage.p) <= 10
     for i, (p, eta) in enumerate(zip(stage.p, stage.eta, strict=True)):
@@ -157,7 +157,7 @@ def _draw_bins(axes: "Axes", stage: Stage, start: float, fixed: float, highest: 
             axes.bar(start + i * fixed, highest, fixed, align="edge", gid="fixed", **_FAINT)
         left = start + (i + eta) * stage.width
         axes.bar(
-            left, p, stage.width, align="edge", gid="bin", color=colour, alpha=0.6, edgecolor=colour, linewidth=1.5
+            left, p, stage.width, align="edge", gid="bin", color=color, alpha=0.6, edgecolor=color, linewidth=1.5
         )
         if few and math.isfinite(left):
             middle = (left + stage.width / 2, 0)
@@ -177,7 +177,7 @@ _FAINT: dict[str, Any] = {"fill": False, "edgecolor": "0.6", "linewidth": 0.8, "
 def _draw_sum(axes: "Axes", before: Sequence[float], added: Sequence[float], face: Face) -> None:
     """The contributions, each from where the one before ended, down to the age."""
     for k, share in enumerate(added):
-        axes.barh(k, before[k + 1] - before[k], 0.7, left=before[k], color=_COLOURS[k % len(_COLOURS)])
+        axes.barh(k, before[k + 1] - before[k], 0.7, left=before[k], color=_COLORS[k % len(_COLORS)])
         axes.plot([before[k + 1]] * 2, [k - 0.35, k + 1.35], color="0.5", linewidth=1, linestyle=":")
         _note(axes, max(before[k], before[k + 1]), k, f"{share:.1f}" if k == 0 else f"{share:+.1f}")
     axes.barh(len(added), before[-1], 0.7, color="0.5")
@@ -216,11 +216,11 @@ def plot_ages(seen: Iterable[tuple[float, Sequence[Sighting]]], *, width: float 
     figure = _new_figure(width, 3.6)
     axes = figure.subplots()
     for person, points in sorted(times.items()):
-        colour, line = _COLOURS[(person - 1) % len(_COLOURS)], _LINES[(person - 1) // len(_COLOURS) % len(_LINES)]
+        color, line = _COLORS[(person - 1) % len(_COLORS)], _LINES[(person - 1) // len(_COLORS) % len(_LINES)]
         seconds, raw, smooth = np.array(points).T
-        axes.scatter(seconds, raw, s=6, color=colour, alpha=0.3, linewidths=0)
+        axes.scatter(seconds, raw, s=6, color=color, alpha=0.3, linewidths=0)
         gaps = np.flatnonzero(np.diff(seconds) > 1) + 1
-        axes.plot(np.insert(seconds, gaps, np.nan), np.insert(smooth, gaps, np.nan), line, color=colour, gid="person")
+        axes.plot(np.insert(seconds, gaps, np.nan), np.insert(smooth, gaps, np.nan), line, color=color, gid="person")
         _note(axes, seconds[-1], smooth[-1], str(person))
     low, high = axes.get_ylim()
     spare = max(10 - (high - low), 0) / 2
@@ -248,8 +248,8 @@ def plot_ratios(panels: Mapping[str, Mapping[str, float]], *, width: float = 9.0
         figure.subplots(len(rows), 1, sharex=True, squeeze=False, height_ratios=rows)[:, 0], panels.items(), strict=True
     ):
         places = range(len(shares), 0, -1)
-        colours = ["#999999"] + [_COLOURS[0]] * (len(shares) - 1)
-        bars = axes.barh(places, list(shares.values()), 0.7, color=colours)
+        colors = ["#999999"] + [_COLORS[0]] * (len(shares) - 1)
+        bars = axes.barh(places, list(shares.values()), 0.7, color=colors)
         axes.bar_label(bars, [f"{share:.2f}" for share in shares.values()], padding=3, fontsize=9)
         axes.set_yticks(places, list(shares), fontsize=9)
         axes.set_title(task, loc="left", fontsize=10)
@@ -260,10 +260,10 @@ def plot_ratios(panels: Mapping[str, Mapping[str, float]], *, width: float = 9.0
 
 
 def figure_svg(figure: "Figure", prefix: str = "") -> str:
-    """A figure as an ``<svg>`` element for a web page: in the page's own text colour and without a background.
+    """A figure as an ``<svg>`` element for a web page: in the page's own text color and without a background.
 
     Args:
-        figure: Of matplotlib; it is changed: what is black in it takes the colour of the text around it.
+        figure: Of matplotlib; it is changed: what is black in it takes the color of the text around it.
         prefix: For the ids in it, which must differ between the figures of a page.
 
     Returns:
@@ -278,7 +278,7 @@ def figure_svg(figure: "Figure", prefix: str = "") -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}", svg)
-    # axes and ticks are drawn in black, and text without any colour, which is black as well
+    # axes and ticks are drawn in black, and text without any color, which is black as well
     svg = re.sub(r"(stroke|fill): #000000", r"\1: currentColor", svg)
     svg = svg.replace("<text ", '<text fill="currentColor" ').replace("'DejaVu Sans'", "inherit")
     return svg.replace("<svg ", '<svg role="img" ', 1)
@@ -309,7 +309,7 @@ def plot_errors(
 
     ends = [min(0, x.min(), y.min()), max(x.max(), y.max())]
     scatter.plot(ends, ends, color="0.5", linewidth=1)
-    scatter.scatter(x, y, s=8, alpha=0.4, color=_COLOURS[0], linewidths=0)
+    scatter.scatter(x, y, s=8, alpha=0.4, color=_COLORS[0], linewidths=0)
     scatter.set(xlabel="true age, years", ylabel="predicted age, years", aspect="equal")
 
     bands = np.array([age_band(age) for age in x])
@@ -319,12 +319,12 @@ def plot_errors(
         list(parts.values()),
         tick_labels=[f"{band}\n{len(part)}" for band, part in parts.items()],
         showfliers=False,
-        medianprops={"color": _COLOURS[1]},
+        medianprops={"color": _COLORS[1]},
     )
     by_age.set(xlabel="true age, years, and number of faces", ylabel="predicted less true age, years")
 
     years = np.arange(201) / 10
-    cs.plot(years, [(np.abs(errors) <= limit).mean() for limit in years], color=_COLOURS[0])
+    cs.plot(years, [(np.abs(errors) <= limit).mean() for limit in years], color=_COLORS[0])
     cs.set(xlabel="error of at most, years", ylabel="share of the faces", xlim=(0, 20), ylim=(0, 1))
     for axes in (scatter, by_age, cs):
         axes.spines[["top", "right"]].set_visible(False)

@@ -103,7 +103,7 @@ def check_model_args(architecture: str, model_args: Any, where: str, **defaults:
     """Check the arguments of a model's constructor, and what such a model costs.
 
     Args:
-        architecture: One of `zoo.list_architectures`.
+        architecture: One of `models.pretrained.list_architectures`.
         model_args: Arguments by their names.
         where: What has them, for errors.
         **defaults: Arguments that hold where ``model_args`` has no others; those of the architecture without.

@@ -57,7 +57,7 @@ def count_cost(architecture: str, **model_args: Any) -> Cost:
     """Compute what a model of an architecture of this package costs.
 
     Args:
-        architecture: One of `zoo.list_architectures`.
+        architecture: One of `models.pretrained.list_architectures`.
         **model_args: Arguments of its constructor; and ``img_size`` where that has none.
 
     Raises:

@@ -18,7 +18,7 @@ class Recipe:
     """How to train.
 
     Attributes:
-        architecture: One of `zoo.list_architectures`.
+        architecture: One of `models.pretrained.list_architectures`.
         model_args: Arguments of its constructor that are to differ from its defaults.
         start: Weights to start from, a name of the zoo or a folder; random ones without.
         epochs: Passes over the train split.

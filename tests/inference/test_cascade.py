@@ -54,6 +54,16 @@ def stock_pixels(monkeypatch):
     monkeypatch.setattr(_Levels, "cut", cut)
 
 
+@pytest.mark.parametrize("size", [(12, 12), (13, 20), (20, 13), (37, 51), (64, 48)])
+def test_the_first_network_answers_as_facenet_pytorchs(cascade, stock, size):
+    pictures = torch.randn(2, 3, *size).contiguous(memory_format=torch.channels_last)
+    stock.pnet.to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        answers, expected = cascade._pnet(pictures), stock.pnet(pictures)
+    for answer, known in zip(answers, expected, strict=True):
+        assert torch.equal(answer, known)
+
+
 def to_pixels(image):
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 

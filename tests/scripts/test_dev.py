@@ -56,3 +56,38 @@ def test_a_folder_that_is_no_virtual_environment_is_left(tmp_path, link):
     run = subprocess.run(command, capture_output=True, encoding="utf-8")
     assert run.returncode == 1 and "move it away" in run.stderr
     assert (mine / "notes.txt").read_text() == "mine"
+
+
+def test_which_tests_are_checked(tmp_path):
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", "-C", tmp_path, *identity, *arguments], check=True, capture_output=True)
+
+    files = ["scripts/dev.py", "ssrnet_hub/errors.py", "ssrnet_hub/images/tiff.py", "ssrnet_hub/webapp/doors.py"]
+    files += ["tests/images/test_tiff.py", "tests/images/test_loading.py", "tests/webapp/test_page.py"]
+    files += ["tests/test_rooms.py", "tests/hub/test_push.py", "tests/hub/helpers.py"]
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    shutil.copy(SCRIPT, tmp_path / "scripts" / "dev.py")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "all")
+
+    def tests_of(*changed):
+        for name in changed:
+            (tmp_path / name).write_text("# changed\n")
+        program = "import sys; sys.path.insert(0, 'scripts'); import dev; print(*dev.find_tests())"
+        run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+        git("checkout", ".")
+        return run.stdout.split()
+
+    always = "tests/test_rooms.py"
+    assert tests_of() == [always]
+    assert tests_of("ssrnet_hub/images/tiff.py") == ["tests/images/test_tiff.py", always]
+    assert tests_of("ssrnet_hub/webapp/doors.py") == [always, "tests/webapp"]
+    assert tests_of("tests/hub/test_push.py", "tests/hub/helpers.py") == ["tests/hub/test_push.py", always]
+    assert tests_of("ssrnet_hub/errors.py") == [always]
+    # what is new counts as well
+    (tmp_path / "ssrnet_hub" / "images" / "loading.py").touch()
+    assert tests_of() == ["tests/images/test_loading.py", always]
