@@ -66,7 +66,7 @@ def draw_faces(image: Image.Image, faces: Sequence[Face], labels: Optional[Seque
             if y >= 0 and (y == y1 or y + height <= image.height)
         ]
         # above the box, or below, or inside where there is no room
-        x, y = min(spots, key=lambda spot: sum(_shared_area((*spot, spot[0] + width, spot[1] + height), o) for o in taken))
+        x, y = min(spots, key=lambda spot: sum(_shared((*spot, spot[0] + width, spot[1] + height), o) for o in taken))
         taken.append((x, y, x + width, y + height))
         draw.rectangle(taken[-1], fill="black")
         draw.text((x + edge - left, y + edge - top), label, fill="white", font=font)
@@ -90,7 +90,7 @@ def _clip_box(face: Face, image: Image.Image) -> Box:
     return max(x1, 0), max(y1, 0), min(x2, image.width), min(y2, image.height)
 
 
-def _shared_area(a: Box, b: Box) -> float:
+def _shared(a: Box, b: Box) -> float:
     """The area that two boxes share."""
     return max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
 
@@ -156,9 +156,7 @@ def _draw_bins(axes: "Axes", stage: Stage, start: float, fixed: float, highest: 
         if few:
             axes.bar(start + i * fixed, highest, fixed, align="edge", gid="fixed", **_FAINT)
         left = start + (i + eta) * stage.width
-        axes.bar(
-            left, p, stage.width, align="edge", gid="bin", color=color, alpha=0.6, edgecolor=color, linewidth=1.5
-        )
+        axes.bar(left, p, stage.width, align="edge", gid="bin", color=color, alpha=0.6, edgecolor=color, linewidth=1.5)
         if few and math.isfinite(left):
             middle = (left + stage.width / 2, 0)
             axes.annotate(
