@@ -55,9 +55,8 @@ _DETAIL = 1.4
 smallest scale that need not be enlarged, some hard faces are lost."""
 
 
-_CROPS_AT_ONCE, _CROPS_AT_ONCE_ON_GPU = 32, 256
-"""Candidates in one forward pass of the second and third network, at most: of more the caches of a core do not hold
-what the networks make."""
+_CROPS_AT_ONCE = 256
+"""Candidates in one forward pass of the second and third network, at most."""
 
 _CANDIDATES_A_FACE, _LEAST_FACES = (20, 4), 50
 """Where the number of faces is bounded, so many candidates for each go to the second and third network, the surest; as
@@ -119,7 +118,7 @@ class Cascade:
             shares of the crop's side.
         """
         crops = crops.to(self.device).contiguous(memory_format=torch.channels_last)
-        parts = zip(*map(self._onet, crops.split(_crops_at_once(crops))), strict=True)
+        parts = zip(*map(self._onet, crops.split(_CROPS_AT_ONCE)), strict=True)
         moves, points, probs = map(torch.cat, parts)
         return probs[:, 1], moves, _pairs(points)
 
@@ -317,10 +316,6 @@ def _pairs(points: Tensor) -> Tensor:
     return points.view(-1, 2, 5).transpose(1, 2)
 
 
-def _crops_at_once(crops: Tensor) -> int:
-    return _CROPS_AT_ONCE if crops.device.type == "cpu" else _CROPS_AT_ONCE_ON_GPU
-
-
 def _above(threshold: float, scores: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
     """The rows of tensors whose score is above a threshold, and these scores."""
     kept = scores > threshold
@@ -333,6 +328,6 @@ def _ask(network: nn.Module, levels: _Levels, boxes: list[Tensor], side: int) ->
     crops = torch.cat([crops for _, crops in cuts])
     # of none at all the networks can make nothing: they are asked about an empty one, which is left out again
     asked = crops if len(crops) else crops.new_zeros(1, *crops.shape[1:])
-    parts = zip(*map(network, asked.split(_crops_at_once(crops))), strict=True)
+    parts = zip(*map(network, asked.split(_CROPS_AT_ONCE)), strict=True)
     answers = [torch.cat(part)[: len(crops)].split([len(own) for own, _ in cuts]) for part in parts]
     return zip((own for own, _ in cuts), *answers, strict=True)
