@@ -11,6 +11,8 @@ memory.
 import inspect
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Optional, Union
@@ -179,14 +181,26 @@ class _Levels:
     def __getitem__(self, scale: float) -> Tensor:
         """The pictures at a scale, ``(B, 3, h, w)``, normalized."""
         if scale not in self._made:
-            size = (int(self._height * scale + 1), int(self._width * scale + 1))
-            seen = self._full if scale == 1 else F.interpolate(self._full, size, mode="bilinear", antialias=True)
-            self._made[scale] = _normalize(seen)
+            self._made[scale] = _normalize(self._resize(scale))
         return self._made[scale]
+
+    def _resize(self, scale: float) -> Tensor:
+        if scale == 1:
+            return self._full
+        size = (int(self._height * scale + 1), int(self._width * scale + 1))
+        return F.interpolate(self._full, size, mode="bilinear", antialias=True)
 
     def scanned(self) -> Iterator[tuple[float, Tensor]]:
         """The scales that the first network looks at, from the one where the smallest faces fill it, down."""
-        return ((scale, self[scale]) for scale in self._scanned)
+        with ExitStack() as stack:
+            resized: Iterator[Tensor] = map(self._resize, self._scanned)
+            if self._full.device.type == "cpu" and torch.get_num_threads() > 1:
+                # PyTorch resizes such pictures on one thread
+                pool = stack.enter_context(ThreadPoolExecutor(torch.get_num_threads()))
+                resized = pool.map(self._resize, self._scanned)
+            for scale, picture in zip(self._scanned, resized, strict=True):
+                self._made[scale] = _normalize(picture)
+                yield scale, self._made[scale]
 
     def cut(self, picture: int, boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:
         """Cut boxes out of a picture; beyond its edge they are grey.

@@ -29,7 +29,7 @@ write_camera = runpy.run_path(str(Path(__file__).resolve().parents[2] / "scripts
     "write_camera"
 ]
 
-expect.set_options(timeout=30_000)  # a machine that has other work to do is slow, not wrong
+expect.set_options(timeout=60_000)  # a machine that has other work to do is slow, not wrong
 
 DESK = {"viewport": {"width": 1280, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -278,7 +278,14 @@ def test_heic_and_avif_that_are_dropped(visit, phone, number):
         }""",
         [photo.name, b64encode(photo.read_bytes()).decode()],
     )
-    page.dispatch_event("#photo button", "drop", {"dataTransfer": transfer})
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    for _ in range(30):
+        # a page that has just come does not listen yet
+        page.dispatch_event("#photo button", "drop", {"dataTransfer": transfer})
+        page.wait_for_timeout(1000)
+        if any("/upload" in url for url in asked):
+            break
     expect(faces(page)).to_have_count(1)
 
 
