@@ -9,7 +9,7 @@ import struct
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Optional, TypeVar, Union
@@ -159,13 +159,15 @@ def unwrap(model: _ModuleT) -> _ModuleT:
     return getattr(model, "_orig_mod", model)
 
 
-def save_pretrained(model: nn.Module, directory: Union[str, os.PathLike], **extras: Any) -> Path:
+def save_pretrained(
+    model: nn.Module, directory: Union[str, os.PathLike], extras: Optional[Mapping[str, Any]] = None
+) -> Path:
     """Write ``model.safetensors`` and ``config.json``, for `from_pretrained` and for timm's ``local-dir:``.
 
     Args:
         model: A model of this package; its device, precision and memory layout do not matter.
         directory: Where to; made where missing. Either file is replaced as a whole.
-        **extras: Keys to set or replace, JSON values, in what `get_extras` answers for the model. A ``calibration`` is
+        extras: Keys to set or replace, JSON values, in what `get_extras` answers for the model. A ``calibration`` is
             kept with the digest of the tensors, and left out where it has that of others.
 
     Returns:
@@ -186,10 +188,10 @@ def save_pretrained(model: nn.Module, directory: Union[str, os.PathLike], **extr
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise ConfigError(f"{directory} cannot be made a folder: {e.strerror or e}.") from e
-    extras = _drop_strange_calibration({**get_extras(model), **extras}, model)
+    kept = _drop_strange_calibration({**get_extras(model), **(extras or {})}, model)
     model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
     with tempfile.TemporaryDirectory(prefix=".save-", dir=directory) as temporary:
-        save_for_hf(model, temporary, model_config={EXTRAS_KEY: extras} if extras else None, safe_serialization=True)
+        save_for_hf(model, temporary, model_config={EXTRAS_KEY: kept} if kept else None, safe_serialization=True)
         try:
             read_model_config(temporary)
         except ConfigError as e:

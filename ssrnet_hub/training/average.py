@@ -55,7 +55,7 @@ def average_weights(
     kept = {key: value for key, value in training[0].items() if key in ("data", "set_aside", "median_age")}
     said = {**kept, "average_of": training, **({"command": command} if command else {})}
     # what was learned of the first one's errors does not hold for the mean
-    return save_pretrained(mean, directory, training=said, calibration=None)
+    return save_pretrained(mean, directory, {"training": said, "calibration": None})
 
 
 _ALIKE = ("architecture", "input_size", "mean", "std", "interpolation", "crop_pct")

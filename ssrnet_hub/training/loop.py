@@ -163,7 +163,7 @@ def train(
             tqdm.write("  ".join(f"{k} {v}" for k, v in line.items()))
             accelerator.log({"loss": line["loss"], "val_mae": line["val_mae"]}, step=epoch)
             extras["training"]["minutes"] = line["minutes"]
-            save_pretrained(ema.module, output, **extras)
+            save_pretrained(ema.module, output, extras)
             write_log(output / "log.csv", log)
             with replace_file(output / STATE) as path:
                 torch.save({"run": run, "log": log, **{k: part.state_dict() for k, part in parts.items()}}, path)

@@ -70,7 +70,7 @@ def test_a_card_says_what_one_has_to_know(name):
 
 def test_card_of_weights_of_ones_own(tmp_path):
     model = timm.create_model("ssrnet_blog")
-    card = render_card(save_pretrained(model, tmp_path, training={"data": "my chips"}), "me/mine")
+    card = render_card(save_pretrained(model, tmp_path, extras={"training": {"data": "my chips"}}), "me/mine")
     front = yaml.safe_load(card.split("---")[1])
     assert front["license"] == "unknown" and "model-index" not in front and front.keys() <= FIELDS
     assert 'from_pretrained("me/mine")' in card and "44,805 parameters" in card and "my chips" in card
@@ -217,7 +217,7 @@ def test_card_of_a_calibration(figures_folder):
     ids=lambda training: str(training)[:60],
 )
 def test_a_training_of_odd_types_is_told(tmp_path, training):
-    folder = save_pretrained(timm.create_model("ssrnet"), tmp_path, training=training)
+    folder = save_pretrained(timm.create_model("ssrnet"), tmp_path, extras={"training": training})
     with pytest.raises(ConfigError, match=r"config\.json, training"):
         render_card(folder, "me/mine")
 
@@ -240,7 +240,7 @@ ALL = {"data": "d", "set_aside": 5, "minutes": 3, "command": "c", "device": "GPU
     ids=str,
 )
 def test_a_training_of_which_little_is_known(tmp_path, training):
-    card = render_card(save_pretrained(timm.create_model("ssrnet"), tmp_path, training=training), "me/mine")
+    card = render_card(save_pretrained(timm.create_model("ssrnet"), tmp_path, extras={"training": training}), "me/mine")
     part = card[card.index("## Training") : card.index("## Limits")]
     assert "None" not in card and "``" not in part and not re.search(r" on [.,]", card)
     assert ("Nothing is known" in part) == (not (training or {}).get("command"))
@@ -250,7 +250,7 @@ def test_what_a_config_says_is_no_markdown(tmp_path):
     evil = "`x`](http://a/b)\n\n# <img src=http://a/c>\n---\n![y](d) \x1b[31m {{ weights }}"
     training = {**dict.fromkeys(("data", "device", "command"), evil), "minutes": 5}
     model = timm.create_model("ssrnet", pretrained_cfg_overlay={"license": evil})
-    card = render_card(save_pretrained(model, tmp_path, training=training), "me/mine")
+    card = render_card(save_pretrained(model, tmp_path, extras={"training": training}), "me/mine")
     # commonmark's own reading of it
     tokens = MarkdownIt().parse(card.split("---\n", 2)[2])
     inner = [child for token in tokens for child in token.children or ()]

@@ -411,7 +411,7 @@ def test_torch_checkpoint_of_a_trainer(tmp_path, pickled, legacy):
 
 def test_torch_with_its_config(tmp_path):
     model = random_model(V=7, stage_bins=(4, 3, 2))
-    folder = save_pretrained(model, tmp_path / "in", note=[1])
+    folder = save_pretrained(model, tmp_path / "in", extras={"note": [1]})
     (folder / "model.safetensors").unlink()
     torch.save(model.state_dict(), folder / "weights.pt")
     converted = from_pretrained(convert_torch(folder / "weights.pt", tmp_path / "out"))

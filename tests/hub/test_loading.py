@@ -52,7 +52,7 @@ def no_network(monkeypatch):
 @pytest.fixture
 def folder(tmp_path):
     """A folder as `save_pretrained` writes it."""
-    return save_pretrained(timm.create_model("ssrnet"), tmp_path / "model", framing=Framing().to_dict())
+    return save_pretrained(timm.create_model("ssrnet"), tmp_path / "model", extras={"framing": Framing().to_dict()})
 
 
 def digest(model):
@@ -217,7 +217,9 @@ def test_extras(tmp_path):
     model = from_pretrained()
     assert get_extras(timm.create_model("ssrnet")) == {"framing": get_extras(model)["framing"]}
     extras = {**get_extras(model), "note": {"list": [1, 2.5, None, "é"]}, "training": "none"}
-    first = save_pretrained(model, tmp_path / "first", note={"list": [1, 2.5, None, "é"]}, training="none")
+    first = save_pretrained(
+        model, tmp_path / "first", extras={"note": {"list": [1, 2.5, None, "é"]}, "training": "none"}
+    )
     loaded = from_pretrained(first)
     assert get_extras(loaded) == extras
     # they are the weights' own: they go along when these are saved again
@@ -229,7 +231,7 @@ def test_extras(tmp_path):
 
 def test_framing_travels_in_the_config(tmp_path):
     framing = Framing(size=64, template=None, margin=0.4)
-    folder = save_pretrained(timm.create_model("ssrnet"), tmp_path, framing=framing.to_dict())
+    folder = save_pretrained(timm.create_model("ssrnet"), tmp_path, extras={"framing": framing.to_dict()})
     assert Framing.from_dict(get_extras(from_pretrained(folder))["framing"]) == framing
 
 
@@ -241,9 +243,9 @@ def test_extras_are_a_copy():
 
 def test_saving_over_an_old_folder(tmp_path):
     (tmp_path / "README.md").write_text("kept")
-    save_pretrained(timm.create_model("ssrnet", stage_bins=(4, 4, 4)), tmp_path, old=1)
+    save_pretrained(timm.create_model("ssrnet", stage_bins=(4, 4, 4)), tmp_path, extras={"old": 1})
     model = timm.create_model("ssrnet")
-    save_pretrained(model, tmp_path, new=2)
+    save_pretrained(model, tmp_path, extras={"new": 2})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", *FILES]
     loaded = from_pretrained(tmp_path)
     assert_same_weights(loaded, model)
@@ -261,7 +263,7 @@ def test_same_bytes_each_time(tmp_path):
 def test_failed_save_leaves_the_old_files(folder):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(TypeError):
-        save_pretrained(timm.create_model("ssrnet"), folder, note=object())
+        save_pretrained(timm.create_model("ssrnet"), folder, extras={"note": object()})
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -488,7 +490,7 @@ def test_pickle_only(folder, file):
 
 def test_command_that_converts_a_pickle(tmp_path):
     model = timm.create_model("ssrnet", V=1)
-    folder = save_pretrained(model, tmp_path / "my model", note=1)
+    folder = save_pretrained(model, tmp_path / "my model", extras={"note": 1})
     (folder / "model.safetensors").unlink()
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
     with pytest.raises(PickleOnlyError) as e:
@@ -745,7 +747,7 @@ def test_hub_out_of_reach_after_half_a_download(hub, cache):
 
 def test_framing_of_a_model_that_timm_loads_from_a_folder(tmp_path):
     framing = Framing(size=64, template=None, margin=0.4).to_dict()
-    folder = save_pretrained(from_pretrained(), tmp_path / "first", framing=framing)
+    folder = save_pretrained(from_pretrained(), tmp_path / "first", extras={"framing": framing})
     model = timm.create_model(f"local-dir:{folder}", pretrained=True)
     assert get_extras(model) == {"framing": framing}
     again = save_pretrained(model, tmp_path / "second")
@@ -910,7 +912,7 @@ def test_extras_of_a_model_that_timm_loads_are_an_object(folder, extras):
 def test_nothing_is_saved_that_could_not_be_loaded(folder, extras):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(ConfigError, match=r"could not be loaded again") as e:
-        save_pretrained(timm.create_model("ssrnet"), folder, **extras)
+        save_pretrained(timm.create_model("ssrnet"), folder, extras=extras)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert str(folder / "config.json") in str(e.value)
 

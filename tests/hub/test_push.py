@@ -102,7 +102,7 @@ def client(hub):
 
 @pytest.fixture
 def folder(tmp_path):
-    return save_pretrained(timm.create_model("ssrnet"), tmp_path / "weights", framing=Framing().to_dict())
+    return save_pretrained(timm.create_model("ssrnet"), tmp_path / "weights", extras={"framing": Framing().to_dict()})
 
 
 @pytest.fixture
@@ -171,7 +171,9 @@ def test_what_is_there_is_not_sent_again(hub, client, folder, repo):
 
 
 def test_revision_tag_and_pull_request(hub, client, folder, repo, tmp_path):
-    other = save_pretrained(timm.create_model("ssrnet", V=50), tmp_path / "other", framing=Framing().to_dict())
+    other = save_pretrained(
+        timm.create_model("ssrnet", V=50), tmp_path / "other", extras={"framing": Framing().to_dict()}
+    )
     assert 'revision="v1"' in client.push(folder, "--repo", repo, "--tag", "v1")
     assert 'revision="v1"' in client.push(folder, "--repo", repo, "--tag", "v1")
     client.refuses("the tag 'v1' already", "push_weights", other, "--repo", repo, "--tag", "v1", "--revision", "next")
@@ -218,7 +220,9 @@ def test_token_file(hub, client, folder, repo, tmp_path):
 def test_a_push_that_dies_leaves_the_repository_as_it_was(hub, client, folder, repo, tmp_path, where, how):
     client.push(folder, "--repo", repo)
     before, files = hub.commit(repo, "main").id, hub.files(repo, "main")
-    other = save_pretrained(timm.create_model("ssrnet", V=50), tmp_path / "other", framing=Framing().to_dict())
+    other = save_pretrained(
+        timm.create_model("ssrnet", V=50), tmp_path / "other", extras={"framing": Framing().to_dict()}
+    )
     hub.fail(f"/api/models/{repo}{where}", how, times=None)
     code, _, err = client.script("push_weights", other, "--repo", repo)
     hub.mend()
@@ -276,7 +280,8 @@ def test_push_from_python(hub, client, repo):
     code = f"""
 import timm, ssrnet_hub
 model = timm.create_model("ssrnet", V=42)
-push = ssrnet_hub.push_to_hub(model, "{repo}", tag="v1", framing=ssrnet_hub.Framing().to_dict(), note="mine")
+extras = {{"framing": ssrnet_hub.Framing().to_dict(), "note": "mine"}}
+push = ssrnet_hub.push_to_hub(model, "{repo}", tag="v1", extras=extras)
 print(push.changed, ssrnet_hub.from_pretrained("{repo}@v1", verify=True).V)
 """
     code, out, err = client.ask(code=code)
@@ -284,9 +289,35 @@ print(push.changed, ssrnet_hub.from_pretrained("{repo}@v1", verify=True).V)
     assert json.loads(hub.files(repo, "main")["config.json"])["ssrnet_hub"]["note"] == "mine"
 
 
+def test_push_to_hub_takes_the_names_of_the_hub(hub, client, repo):
+    code = f"""
+import timm, ssrnet_hub
+model = timm.create_model("ssrnet")
+push = ssrnet_hub.push_to_hub(
+    model, "{repo}", commit_message="Mine", private=True, revision="dev", create_pr=False, token="{TOKEN}"
+)
+print(push.revision)
+"""
+    code, out, err = client.ask(code=code, token=None)
+    assert (code, out) == (0, "dev\n"), err
+    assert hub.repos[repo].private
+    assert hub.commit(repo, "dev").title == "Mine"
+    assert not pushed_files(hub, repo)
+
+
+@pytest.mark.parametrize("keyword", ["message", "framing", "branch"])
+def test_unknown_keywords_are_refused(folder, tmp_path, keyword):
+    model = from_pretrained(folder)
+    with pytest.raises(TypeError, match=keyword):
+        save_pretrained(model, tmp_path / "other", **{keyword: "mistyped"})
+    with pytest.raises(TypeError, match=keyword):
+        push_to_hub(model, "me/mine", **{keyword: "mistyped"})
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize("training", ["my chips", {"minutes": "long"}, {"average_of": 5}], ids=str)
 def test_a_training_of_odd_types_is_not_pushed(folder, tmp_path, training):
-    folder = save_pretrained(from_pretrained(folder), tmp_path / "odd", training=training)
+    folder = save_pretrained(from_pretrained(folder), tmp_path / "odd", extras={"training": training})
     with pytest.raises(ConfigError, match=r"config\.json, training"):
         prepare_repository(folder, tmp_path / "files", "me/mine")
     assert not (tmp_path / "files").exists()

@@ -453,7 +453,7 @@ def test_framing_can_be_given(estimator, photo):
 
 def test_framing_travels_with_the_weights(estimator, tmp_path):
     framing = Framing(size=32, template=None, margin=0.4)
-    ssrnet_hub.save_pretrained(estimator.model, tmp_path, framing=framing.to_dict())
+    ssrnet_hub.save_pretrained(estimator.model, tmp_path, extras={"framing": framing.to_dict()})
     assert AgeEstimator(tmp_path).framing == framing
     assert AgeEstimator(tmp_path, framing=Framing()).framing == Framing()
 
@@ -936,9 +936,9 @@ def gender(tmp_path_factory):
         # near the middle, and not at it
         model.stages[0].p.weight.mul_(0.3)
     folder, extras = tmp_path_factory.mktemp("gender"), {"framing": AUTHORS_FRAMING.to_dict()}
-    ssrnet_hub.save_pretrained(model, folder / "unsaid", **extras)
-    ssrnet_hub.save_pretrained(model, folder / "female", **extras, ends=["female", "male"])
-    ssrnet_hub.save_pretrained(model, folder / "male", **extras, ends=["male", "female"])
+    ssrnet_hub.save_pretrained(model, folder / "unsaid", extras=extras)
+    ssrnet_hub.save_pretrained(model, folder / "female", extras={**extras, "ends": ["female", "male"]})
+    ssrnet_hub.save_pretrained(model, folder / "male", extras={**extras, "ends": ["male", "female"]})
     return folder
 
 
@@ -1044,7 +1044,7 @@ def test_age_and_gender_are_not_mixed_up(gender):
     ids=repr,
 )
 def test_ends_that_are_none(ends, gender, tmp_path):
-    folder = ssrnet_hub.save_pretrained(ssrnet_hub.from_pretrained(gender / "female"), tmp_path, ends=ends)
+    folder = ssrnet_hub.save_pretrained(ssrnet_hub.from_pretrained(gender / "female"), tmp_path, extras={"ends": ends})
     with pytest.raises(ConfigError, match="female and male"):
         AgeEstimator(gender=folder)
 

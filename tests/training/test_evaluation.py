@@ -64,7 +64,7 @@ def new_weights(tmp_path_factory):
 
     def new(name="ssrnet"):
         extras = {"framing": Framing().to_dict(), "training": {"median_age": 16}}
-        return save_pretrained(timm.create_model(name), tmp_path_factory.mktemp(name), **extras)
+        return save_pretrained(timm.create_model(name), tmp_path_factory.mktemp(name), extras=extras)
 
     return new
 
@@ -102,7 +102,7 @@ def call(monkeypatch, capsys):
 
 
 def test_of_weights_that_state_no_median(tmp_path):
-    folder = save_pretrained(timm.create_model("ssrnet"), tmp_path, framing=Framing().to_dict())
+    folder = save_pretrained(timm.create_model("ssrnet"), tmp_path, extras={"framing": Framing().to_dict()})
     assert answer_missing(AgeEstimator(folder, detector=lambda image: [])) == 29
 
 
