@@ -12,7 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..errors import OutputError, UnknownModelError
 from ..images.alignment import Framing
-from ..models.config import read_training
+from ..models.config import read_task, read_training
 from ..models.pretrained import DEFAULT, ZOO, AgeModel, Weights, assert_age_model, count_parameters
 from ..utils.io import file_digest, is_file, replace_file
 from ..utils.metrics import SMALLEST_GROUP
@@ -136,7 +136,7 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
     cfg, training = model.pretrained_cfg, _tell_training(read_training(extras))
     data = _DATA.get(name.partition(".")[2]) if entry else None
     measured = entry.figures if entry else []
-    of_gender = model.V == 1
+    of_gender = read_task(extras, model.V) == "gender"
     license = _line(cfg.get("license") or "") or "unknown"
     by_group = {what for figures in measured for what in figures.get("groups", {})}
     context = {

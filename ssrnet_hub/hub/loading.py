@@ -219,8 +219,8 @@ def get_extras(model: nn.Module) -> dict[str, Any]:
     A ``calibration`` belongs to the tensors that it was measured on: it is left out once they have changed, as by
     training, but not for another precision or device.
 
-    Of a model that timm made from a folder or by a name of the zoo only the ``framing`` and the ``ends`` of a score of
-    gender are known, and of another model nothing.
+    Of a model that timm made from a folder or by a name of the zoo only the ``task``, the ``framing`` and the ``ends``
+    of a score of gender are known, and of another model nothing.
     """
     extras = getattr(model, "ssrnet_hub_extras", None)
     if extras is not None:
@@ -230,7 +230,7 @@ def get_extras(model: nn.Module) -> dict[str, Any]:
     if cfg.get("source") == "local-dir" and is_file(Path(cfg["file"], CONFIG_FILE)):
         extras = _read_config(Path(cfg["file"])).get(EXTRAS_KEY, {})
         extras = checked(f"In {cfg['file']}, {EXTRAS_KEY}", mapping, extras)
-        return {key: value for key, value in extras.items() if key in ("framing", "ends")}
+        return {key: value for key, value in extras.items() if key in ("task", "framing", "ends")}
     weights = zoo.ZOO.get(f"{cfg.get('architecture')}.{cfg.get('tag')}")
     return weights.extras if weights else {}
 

@@ -19,6 +19,7 @@ from ..errors import ArchitectureError, BoxError, ConfigError, PhotoError
 from ..hub.loading import DIGEST_KEY, from_pretrained, get_extras, move_model, unwrap
 from ..images.alignment import Box, Framing, Landmarks
 from ..images.loading import MAX_PIXELS, Photo, by_pixels, load_photo
+from ..models.config import read_task
 from ..models.cost import faces_at_once
 from ..models.layers import StagewiseOutput
 from ..models.pretrained import FEMALE_MALE
@@ -183,12 +184,12 @@ class AgeEstimator:
         age = _Network(model, device, framing, runtime)
         self._use(age, None if gender is None else _Network(gender, age.device, None, runtime))
         self.framing = age.framing
-        if self.model.V == 1:
+        if self._age.task == "gender":
             raise ArchitectureError(
                 "These weights tell gender, not age: pass them as gender= (--gender of the command)."
             )
-        if self._gender and self._gender.model.V != 1:
-            raise ArchitectureError(f"gender= takes weights of gender, whose V is 1, not {self._gender.model.V:g}.")
+        if self._gender and self._gender.task != "gender":
+            raise ArchitectureError("gender= takes weights of gender, and these tell age.")
         self.batch_size = min(faces_at_once(network.model) for network in (self._age, self._gender) if network)
         self._intervals, self._reliability = _read_calibration(self.model)
         self._gender_ends = self._gender and _read_ends(self._gender.model)
@@ -390,13 +391,15 @@ class _Network:
                 f" with {getattr(self.model, 'num_classes', 'no')} outputs."
             )
         self.V = _range_of(self.model)
+        extras = get_extras(self.model)
+        self.task = read_task(extras, self.V)
         if getattr(self.model, "in_chans", 3) not in (1, 3):
             raise ArchitectureError(f"Pictures have 1 or 3 channels, and this model takes {self.model.in_chans}.")
         if device is not None:
             move_model(self.model, device)
         self.device = next(self.model.parameters()).device
         if framing is None:
-            config = get_extras(self.model).get("framing")
+            config = extras.get("framing")
             if config is None:
                 warnings.warn(
                     "Nothing says how faces are cut out for this model: they are aligned as for the embedded weights. "

@@ -95,7 +95,13 @@ class Weights:
     @property
     def extras(self) -> dict[str, Any]:
         """What their config says beyond timm's schema of how they are used."""
-        return {"framing": self.framing.to_dict(), **({"ends": list(self.ends)} if self.ends else {})}
+        ends = {"ends": list(self.ends)} if self.ends else {}
+        return {"task": self.task, "framing": self.framing.to_dict(), **ends}
+
+    @property
+    def task(self) -> str:
+        """What they answer: ``"age"`` or ``"gender"``."""
+        return "gender" if self.ends else "age"
 
     @property
     def folder(self) -> Path:

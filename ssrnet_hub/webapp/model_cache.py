@@ -49,7 +49,7 @@ class ModelCache:
     @property
     def names(self) -> list[str]:
         """The zoo's weights of age that can be had here, the default first."""
-        return [w.name for w in ZOO.values() if not w.ends and (w.embedded or w.repo)]
+        return [w.name for w in ZOO.values() if w.task == "age" and (w.embedded or w.repo)]
 
     @staticmethod
     def tidy(name: Any) -> str:

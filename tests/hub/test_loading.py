@@ -228,7 +228,7 @@ def test_saving_leaves_the_model_alone(tmp_path):
 
 def test_extras(tmp_path):
     model = from_pretrained()
-    assert get_extras(timm.create_model("ssrnet")) == {"framing": get_extras(model)["framing"]}
+    assert get_extras(timm.create_model("ssrnet")) == {key: get_extras(model)[key] for key in ("task", "framing")}
     extras = {**get_extras(model), "note": {"list": [1, 2.5, None, "é"]}, "training": "none"}
     first = save_pretrained(
         model, tmp_path / "first", extras={"note": {"list": [1, 2.5, None, "é"]}, "training": "none"}

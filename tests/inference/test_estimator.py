@@ -1020,6 +1020,7 @@ def gender(tmp_path_factory):
         model.stages[0].p.weight.mul_(0.3)
     folder, extras = tmp_path_factory.mktemp("gender"), {"framing": AUTHORS_FRAMING.to_dict()}
     ssrnet_hub.save_pretrained(model, folder / "unsaid", extras=extras)
+    extras["task"] = "gender"
     ssrnet_hub.save_pretrained(model, folder / "female", extras={**extras, "ends": ["female", "male"]})
     ssrnet_hub.save_pretrained(model, folder / "male", extras={**extras, "ends": ["male", "female"]})
     return folder
@@ -1097,10 +1098,28 @@ def test_without_weights_of_gender_there_is_no_score(estimator, photo):
         assert face.gender_score is None
 
 
+def test_the_task_is_that_of_the_config(tmp_path, photo):
+    # ages of infants, within one year
+    model = new_model("ssrnet", model_args={"V": 1.0})
+    extras = {"framing": AUTHORS_FRAMING.to_dict(), "task": "age"}
+    weights = ssrnet_hub.save_pretrained(model, tmp_path / "infants", extras)
+    (face,) = AgeEstimator(weights)(photo)
+    assert face.V == 1 and 0 <= face.age <= 1
+    with pytest.raises(ArchitectureError, match="tell age"):
+        AgeEstimator(gender=weights)
+
+
+@pytest.mark.parametrize("task, said", [("gender", "from 0 to 1"), ("mood", "task"), (5, "task")])
+def test_a_task_that_is_none(tmp_path, task, said):
+    weights = ssrnet_hub.save_pretrained(ssrnet_hub.from_pretrained(), tmp_path, {"task": task})
+    with pytest.raises(ConfigError, match=said):
+        AgeEstimator(weights)
+
+
 def test_age_and_gender_are_not_mixed_up(gender):
     with pytest.raises(ArchitectureError, match="gender="):
         AgeEstimator(gender / "female")
-    with pytest.raises(ArchitectureError, match="not 101"):
+    with pytest.raises(ArchitectureError, match="tell age"):
         AgeEstimator(gender="ssrnet.utkface")
     with pytest.raises(ArchitectureError):
         AgeEstimator(gender / "female", gender="ssrnet.utkface")
