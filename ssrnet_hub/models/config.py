@@ -21,13 +21,10 @@ from ..utils.untrusted import (
 from .cost import LIMITS, count_cost
 from .pretrained import model_arguments
 
-__all__ = ["EXTRAS_KEY", "TASKS", "check_config", "check_model_args", "read_task", "read_training"]
+__all__ = ["EXTRAS_KEY", "check_config", "check_model_args", "read_task", "read_training"]
 
 EXTRAS_KEY = "ssrnet_hub"
 """Top level key of config.json under which everything stands that timm's schema has no place for."""
-
-TASKS = ("age", "gender")
-"""What weights answer: years, or a score."""
 
 _CHANNELS, _CLASSES, _BINS = whole(1, 16), whole(0, 1000), whole(1, 1000)
 _SIDE = whole(16, 512)
@@ -131,7 +128,7 @@ _COSTS = ("parameters", "multiply-adds a face", "activations a face")
 
 
 def read_task(extras: Mapping[str, Any], V: float) -> str:
-    """Which of `TASKS` weights are for.
+    """What weights answer: ``"age"``, years, or ``"gender"``, a score.
 
     Args:
         extras: Of their config, which does not always say.
@@ -140,7 +137,7 @@ def read_task(extras: Mapping[str, Any], V: float) -> str:
     Raises:
         ConfigError: It is none of them, or gender for a model whose answers are not from 0 to 1.
     """
-    task = checked("In config.json, task", optional(choice(*TASKS)), extras.get("task"))
+    task = checked("In config.json, task", optional(choice("age", "gender")), extras.get("task"))
     if task == "gender" and V != 1:
         raise ConfigError(f"A score of gender is from 0 to 1, and this model's range V is {V:g}, not 1.")
     return task or ("gender" if V == 1 else "age")

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Union
 
 from ..errors import ArchitectureError, ConfigError
-from ..models.config import TASKS, check_model_args
+from ..models.config import check_model_args
 from ..models.pretrained import list_architectures
 from ..utils.untrusted import checked, choice, mapping, number, read_yaml, record, text, whole
 
@@ -73,7 +73,7 @@ class Recipe:
 _FIELDS = record(
     {
         "architecture": text(),
-        "task": choice("", *TASKS),
+        "task": choice("", "age", "gender"),
         "model_args": mapping,
         "start": text(),
         "epochs": whole(1, 100_000),
