@@ -59,7 +59,7 @@ def main() -> int:
             "intervals": fit_intervals(ages, true).to_dict(),
             "reliability": reliability.to_dict(),
         }
-        save_pretrained(model, args.output, calibration=calibration)
+        save_pretrained(model, args.output, {"calibration": calibration})
         both = ages + [face.age for face in tested], true + [row.age for row in val]
         figures: dict[str, Any] = {
             "n": len(aside),

@@ -16,7 +16,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(args: argparse.Namespace) -> int:
     rows = []
-    for name in list_models():
+    for name in list_models(include_hub=True):
         weights = ZOO[name]
         where = "in this package" if weights.embedded else weights.repo or f"the Hub, once {OWNER_VARIABLE} is set"
         notes = "the default" if name == DEFAULT else "gender" if weights.ends else ""

@@ -58,13 +58,13 @@ def convert_keras(path: Union[str, os.PathLike], directory: Union[str, os.PathLi
         raise ConversionError(f"{path} has layers that SSR-Net has not: {', '.join(sorted(layers)[:5])}.")
     _load(model, state, path)
     _swap_channels(model)
-    extras: dict[str, Any] = {"framing": AUTHORS_FRAMING.to_dict()}
+    extras: dict[str, Any] = {"task": "gender" if gender else "age", "framing": AUTHORS_FRAMING.to_dict()}
     if gender:
         # nothing in the file says which end of the score is which: it is known of the weights that the zoo knows
         with tempfile.TemporaryDirectory() as temporary:
             digest = file_digest(save_pretrained(model, temporary) / WEIGHTS_FILE)
         extras["ends"] = next((w.ends for w in ZOO.values() if w.sha256 == digest), FEMALE_MALE)
-    return save_pretrained(model, directory, **extras)
+    return save_pretrained(model, directory, extras)
 
 
 def convert_blog(path: Union[str, os.PathLike], directory: Union[str, os.PathLike], *, bgr: bool = False) -> Path:
@@ -100,7 +100,7 @@ def convert_blog(path: Union[str, os.PathLike], directory: Union[str, os.PathLik
     _load(model, state, path)
     if bgr:
         _swap_channels(model)
-    return save_pretrained(model, directory, framing=AUTHORS_FRAMING.to_dict())
+    return save_pretrained(model, directory, {"task": "age", "framing": AUTHORS_FRAMING.to_dict()})
 
 
 def convert_torch(path: Union[str, os.PathLike], directory: Union[str, os.PathLike]) -> Path:
@@ -126,7 +126,7 @@ def convert_torch(path: Union[str, os.PathLike], directory: Union[str, os.PathLi
     extras = read_model_config(path.parent)[1] if has_config else {}
     model = timm.create_model(f"local-dir:{path.parent}") if has_config else new_model("ssrnet")
     _load(model, state, path)
-    return save_pretrained(model, directory, **extras)
+    return save_pretrained(model, directory, extras)
 
 
 def _read_pickle(path: Union[str, os.PathLike]) -> dict[str, Tensor]:

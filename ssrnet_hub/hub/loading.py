@@ -9,7 +9,7 @@ import struct
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Optional, TypeVar, Union
@@ -59,6 +59,17 @@ DIGEST_KEY = "tensors_sha256"
 _PICKLES = (".bin", ".pth", ".pt", ".pth.tar", ".ckpt", ".pkl")
 _FLOATS = ("F16", "BF16", "F32", "F64")
 """Types of weights, by the names of safetensors."""
+
+_WRONG_VALUES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What a config from outside makes timm or a model's constructor raise; others are not its fault."""
 
 _HEADER_SIZE = 1_000_000
 """Largest header of a file of weights, bytes."""
@@ -131,11 +142,10 @@ def from_pretrained(
         placed = {"dtype": torch.float32, "device": "cpu", **model_args}
         model = zoo.assert_age_model(timm.create_model(f"local-dir:{folder}", pretrained=True, **placed)).eval()
     except RuntimeError as e:
-        raise WrongShapeError(f"The weights in {folder} do not fit a model with {model_args}: {e}") from e
-    except Exception as e:
-        if model_args:
+        # others are of the machine, such as a lack of memory
+        if "loading state_dict" not in str(e):
             raise
-        raise ConfigError(f"{folder / CONFIG_FILE} does not let timm load the weights: {e!r}") from e
+        raise WrongShapeError(f"The weights in {folder} do not fit a model with {model_args}: {e}") from e
     if verify:
         verify_model(model, folder / CHECK_FILE)
     _bind_extras(model, extras, folder, model_args)
@@ -159,13 +169,15 @@ def unwrap(model: _ModuleT) -> _ModuleT:
     return getattr(model, "_orig_mod", model)
 
 
-def save_pretrained(model: nn.Module, directory: Union[str, os.PathLike], **extras: Any) -> Path:
+def save_pretrained(
+    model: nn.Module, directory: Union[str, os.PathLike], extras: Optional[Mapping[str, Any]] = None
+) -> Path:
     """Write ``model.safetensors`` and ``config.json``, for `from_pretrained` and for timm's ``local-dir:``.
 
     Args:
         model: A model of this package; its device, precision and memory layout do not matter.
         directory: Where to; made where missing. Either file is replaced as a whole.
-        **extras: Keys to set or replace, JSON values, in what `get_extras` answers for the model. A ``calibration`` is
+        extras: Keys to set or replace, JSON values, in what `get_extras` answers for the model. A ``calibration`` is
             kept with the digest of the tensors, and left out where it has that of others.
 
     Returns:
@@ -186,10 +198,10 @@ def save_pretrained(model: nn.Module, directory: Union[str, os.PathLike], **extr
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise ConfigError(f"{directory} cannot be made a folder: {e.strerror or e}.") from e
-    extras = _drop_strange_calibration({**get_extras(model), **extras}, model)
+    kept = _drop_strange_calibration({**get_extras(model), **(extras or {})}, model)
     model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
     with tempfile.TemporaryDirectory(prefix=".save-", dir=directory) as temporary:
-        save_for_hf(model, temporary, model_config={EXTRAS_KEY: extras} if extras else None, safe_serialization=True)
+        save_for_hf(model, temporary, model_config={EXTRAS_KEY: kept} if kept else None, safe_serialization=True)
         try:
             read_model_config(temporary)
         except ConfigError as e:
@@ -207,8 +219,8 @@ def get_extras(model: nn.Module) -> dict[str, Any]:
     A ``calibration`` belongs to the tensors that it was measured on: it is left out once they have changed, as by
     training, but not for another precision or device.
 
-    Of a model that timm made from a folder or by a name of the zoo only the ``framing`` and the ``ends`` of a score of
-    gender are known, and of another model nothing.
+    Of a model that timm made from a folder or by a name of the zoo only the ``task``, the ``framing`` and the ``ends``
+    of a score of gender are known, and of another model nothing.
     """
     extras = getattr(model, "ssrnet_hub_extras", None)
     if extras is not None:
@@ -218,7 +230,7 @@ def get_extras(model: nn.Module) -> dict[str, Any]:
     if cfg.get("source") == "local-dir" and is_file(Path(cfg["file"], CONFIG_FILE)):
         extras = _read_config(Path(cfg["file"])).get(EXTRAS_KEY, {})
         extras = checked(f"In {cfg['file']}, {EXTRAS_KEY}", mapping, extras)
-        return {key: value for key, value in extras.items() if key in ("framing", "ends")}
+        return {key: value for key, value in extras.items() if key in ("task", "framing", "ends")}
     weights = zoo.ZOO.get(f"{cfg.get('architecture')}.{cfg.get('tag')}")
     return weights.extras if weights else {}
 
@@ -310,12 +322,12 @@ def _assert_repo(name: Union[str, os.PathLike]) -> str:
     """The name, if it can be that of a repository on the Hub."""
     if isinstance(name, str) and _REPO.fullmatch(name):
         return name
-    near = list(zoo.weights_of(str(name))) or get_close_matches(str(name), zoo.list_models(), n=3, cutoff=0.5)
+    near = list(zoo.weights_of(str(name))) or get_close_matches(str(name), zoo.ZOO, n=3, cutoff=0.5)
     raise UnknownModelError(
         f"{str(name)!r} is no folder, no name of the zoo and no owner/repo on the Hugging Face Hub. "
         + ("It is a file: scripts/convert_weights.py makes a folder of weights of it. " if is_file(name) else "")
         + (f"Did you mean {' or '.join(near)}? " if near else "")
-        + f"The zoo has: {', '.join(zoo.list_models())}."
+        + f"The zoo has: {', '.join(zoo.list_models(include_hub=True))}."
     )
 
 
@@ -465,7 +477,10 @@ def _asked_to_wait(error: Exception) -> float:
 
 
 def _find_damaged(folder: Path, files: list[str]) -> list[str]:
-    """The files of the cache that are not the content that their name there says, which the client does not look at."""
+    """The files of the cache that are not the content that their name there says.
+
+    The client does not look; its `verify_repo_checksums` has to ask the Hub, and looks at all files of the repository.
+    """
     return [name for name in files if _is_damaged(folder / name)]
 
 
@@ -522,7 +537,7 @@ def read_model_config(folder: Union[str, os.PathLike]) -> tuple[zoo.AgeModel, di
         model = zoo.assert_age_model(timm.create_model(f"local-dir:{folder}", device="meta"))
         data = timm.data.resolve_input_data_config(model)
         timm.data.create_transform(**data)
-    except Exception as e:  # whatever a config from outside makes timm or the constructor do
+    except _WRONG_VALUES as e:
         raise ConfigError(f"{path} does not describe a model that can be built: {e!r}") from e
     cfg = model.pretrained_cfg
     size = (model.in_chans, *getattr(model, "img_size", data["input_size"][1:]))

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,42 +52,42 @@ def push_to_hub(
     model: nn.Module,
     repo_id: str,
     *,
+    commit_message: Optional[str] = None,
     private: Optional[bool] = None,
     revision: Optional[str] = None,
-    token: Optional[str] = None,
-    commit_message: Optional[str] = None,
     create_pr: bool = False,
+    token: Optional[str] = None,
     tag: Optional[str] = None,
-    **extras: Any,
+    extras: Optional[Mapping[str, Any]] = None,
 ) -> Push:
     """Push a model with its card to the Hub, in one commit; the repository is made where it is missing.
 
     Args:
         model: A model of this package that timm or `from_pretrained` made.
         repo_id: ``owner/name``.
+        commit_message: First line of the commit.
         private: Whether a new repository is private; by default as the owner has set.
         revision: Branch to push to, made where it is missing; the main one without.
-        token: Token that may write; by default that of the environment or of the login.
-        commit_message: First line of the commit.
         create_pr: Open a pull request instead.
+        token: Token that may write; by default that of the environment or of the login.
         tag: Name to give the commit.
-        **extras: As for `save_pretrained`.
+        extras: As for `save_pretrained`.
 
     Raises:
         HubError: The Hub did not take the files; the repository is then as it was.
         ConfigError: The model is none of this package's.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        folder = save_pretrained(model, Path(temporary, "model"), **extras)
+        folder = save_pretrained(model, Path(temporary, "model"), extras)
         files = prepare_repository(folder, Path(temporary, "repository"), repo_id)
         return push_repository(
             files,
             repo_id,
+            commit_message=commit_message,
             private=private,
             revision=revision,
-            token=token,
-            commit_message=commit_message,
             create_pr=create_pr,
+            token=token,
             tag=tag,
         )
 
@@ -129,11 +129,11 @@ def push_repository(
     files: Union[str, os.PathLike],
     repo_id: str,
     *,
+    commit_message: Optional[str] = None,
     private: Optional[bool] = None,
     revision: Optional[str] = None,
-    token: Optional[str] = None,
-    commit_message: Optional[str] = None,
     create_pr: bool = False,
+    token: Optional[str] = None,
     tag: Optional[str] = None,
     repo_type: str = "model",
     mirror: bool = False,

@@ -1,5 +1,6 @@
 """What the config.json of weights may say: types and bounds, checked before timm or a model is given any of it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigError
@@ -20,7 +21,7 @@ from ..utils.untrusted import (
 from .cost import LIMITS, count_cost
 from .pretrained import model_arguments
 
-__all__ = ["EXTRAS_KEY", "check_config", "check_model_args", "read_training"]
+__all__ = ["EXTRAS_KEY", "check_config", "check_model_args", "read_task", "read_training"]
 
 EXTRAS_KEY = "ssrnet_hub"
 """Top level key of config.json under which everything stands that timm's schema has no place for."""
@@ -124,6 +125,22 @@ def check_model_args(architecture: str, model_args: Any, where: str, **defaults:
 
 
 _COSTS = ("parameters", "multiply-adds a face", "activations a face")
+
+
+def read_task(extras: Mapping[str, Any], V: float) -> str:
+    """What weights answer: ``"age"``, years, or ``"gender"``, a score.
+
+    Args:
+        extras: Of their config, which does not always say.
+        V: Range of the model.
+
+    Raises:
+        ConfigError: It is none of them, or gender for a model whose answers are not from 0 to 1.
+    """
+    task = checked("In config.json, task", optional(choice("age", "gender")), extras.get("task"))
+    if task == "gender" and V != 1:
+        raise ConfigError(f"A score of gender is from 0 to 1, and this model's range V is {V:g}, not 1.")
+    return task or ("gender" if V == 1 else "age")
 
 
 def read_training(extras: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 
 from ..errors import ConfigError
 from ..hub.loading import from_pretrained, get_extras, save_pretrained
-from ..models.config import read_training
+from ..models.config import read_task, read_training
 from ..models.pretrained import assert_age_model
 
 __all__ = ["average_weights"]
@@ -42,8 +42,11 @@ def average_weights(
     for name, model, extra in zip(weights, models, extras, strict=True):
         like = all(model.pretrained_cfg.get(key) == mean.pretrained_cfg.get(key) for key in _ALIKE)
         shapes = [{key: value.shape for key, value in m.state_dict().items()} for m in (model, mean)]
-        if not like or shapes[0] != shapes[1] or extra.get("framing") != extras[0].get("framing"):
-            raise ConfigError(f"{name} and {weights[0]} are not alike: architecture, preprocessing or framing differ.")
+        task = read_task(extra, model.V) == read_task(extras[0], mean.V)
+        if not (like and task) or shapes[0] != shapes[1] or extra.get("framing") != extras[0].get("framing"):
+            raise ConfigError(
+                f"{name} and {weights[0]} are not alike: task, architecture, preprocessing or framing differ."
+            )
     states = [model.state_dict() for model in models]
     mean.load_state_dict(
         {
@@ -55,7 +58,7 @@ def average_weights(
     kept = {key: value for key, value in training[0].items() if key in ("data", "set_aside", "median_age")}
     said = {**kept, "average_of": training, **({"command": command} if command else {})}
     # what was learned of the first one's errors does not hold for the mean
-    return save_pretrained(mean, directory, training=said, calibration=None)
+    return save_pretrained(mean, directory, {"training": said, "calibration": None})
 
 
 _ALIKE = ("architecture", "input_size", "mean", "std", "interpolation", "crop_pct")

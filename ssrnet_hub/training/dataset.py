@@ -20,21 +20,22 @@ class Chips(Dataset):
     """Chips in memory, with their targets, and how much each weighs in training.
 
     Attributes:
-        targets: ``(N,)``: ages in years, or with V = 1 genders, 0 female and 1 male.
+        targets: ``(N,)``: ages in years, or for the task gender 0 female and 1 male.
         weights: ``(N,)``, 1 on average.
     """
 
     def __init__(
         self,
         labels: list[Label],
-        V: float,
+        task: str,
         size: int,
         augment: Optional[Callable[[Tensor], Tensor]] = None,
         balance: float = 0.0,
     ):
-        if V == 1 and not all(label.gender in ("female", "male") for label in labels):
+        of_gender = task == "gender"
+        if of_gender and not all(label.gender in ("female", "male") for label in labels):
             raise LabelsError("Some rows have no gender, female or male, which these weights would learn.")
-        self.targets = torch.tensor([float(label.gender == "male") if V == 1 else label.age for label in labels])
+        self.targets = torch.tensor([float(label.gender == "male") if of_gender else label.age for label in labels])
         self.weights = balanced_weights(self.targets, balance)
         self.augment = augment
         chips = np.empty((len(labels), size, size, 3), np.uint8)
@@ -61,7 +62,8 @@ def as_it_is(batch: Any) -> Any:
 class ShardedBatches:
     """The batches of one process: of each batch of all processes, its share.
 
-    Every epoch has an order of its own. All batches are as large as each other, give or take one chip.
+    Every epoch has an order of its own. All batches are as large as each other, give or take one chip. accelerate's
+    `BatchSamplerShard` wants batches that the processes divide evenly, and shows some chips twice to fill the last one.
     """
 
     def __init__(self, count: int, batch_size: int, rank: int = 0, world: int = 1):

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from ..errors import ConfigError, DivergenceError, LabelsError
 from ..hub.loading import from_pretrained, get_extras, save_pretrained
 from ..images.alignment import Framing
-from ..models.config import read_training
+from ..models.config import read_task, read_training
 from ..models.layers import StageHead
 from ..models.preprocessing import Normalize
 from ..models.pretrained import AgeModel, new_model
@@ -51,7 +51,7 @@ def train(
     """Train on the split ``train`` of a labels file, watching the split ``val``.
 
     Under ``torchrun`` or ``accelerate launch`` the processes share each batch: every chip is seen once an epoch, by one
-    of them. Weights with V = 1 learn gender, others age.
+    of them.
 
     Writes the averaged weights with their config to ``output`` after each epoch, a line to ``log.csv`` and events for
     TensorBoard. A run that was cut off goes on after its last whole epoch when it is started again, and ends with the
@@ -67,8 +67,10 @@ def train(
         command: What to run for the same weights, for their card.
 
     Returns:
-        The last line of the log: ``epoch``, ``loss`` (mean absolute error of training, years), ``val_mae``,
-        ``minutes``; with V = 1, ``loss`` is the mean squared error and ``val_mae`` the share of faces told wrongly.
+        The last line of the log: ``epoch``, ``loss``, ``val_mae``, ``minutes``. For the task age ``loss`` is the mean
+        absolute error of training and ``val_mae`` that on the split ``val``, years; for gender ``loss`` is the mean
+        squared error, and in place of ``val_mae`` there is ``val_accuracy``, the share of faces on the right side of
+        0.5, in [0, 1].
 
     Raises:
         LabelsError: The labels file is not as needed.
@@ -93,8 +95,8 @@ def train(
             f"{labels} has {len(train_labels)} rows of split 'train', fewer than a batch of {recipe.batch_size}."
         )
     size = Framing().size
-    dataset = Chips(train_labels, model.V, size, make_augment(recipe.augment), recipe.balance)
-    val = Chips(val_labels, model.V, size) if accelerator.is_main_process else None
+    dataset = Chips(train_labels, recipe.resolved_task, size, make_augment(recipe.augment), recipe.balance)
+    val = Chips(val_labels, recipe.resolved_task, size) if accelerator.is_main_process else None
     shares = ShardedBatches(len(dataset), recipe.batch_size, rank, world)
     loader = DataLoader(
         dataset, batch_sampler=shares, collate_fn=as_it_is, num_workers=workers, pin_memory=device.type == "cuda"
@@ -107,7 +109,9 @@ def train(
     run = {"recipe": asdict(recipe), "chips": len(dataset)}
     log = load_state(output / STATE, run, parts)
     prepare = make_prepare(model)
-    extras = {
+    metric = "val_accuracy" if recipe.resolved_task == "gender" else "val_mae"
+    extras: dict[str, Any] = {
+        "task": recipe.resolved_task,
         "framing": Framing().to_dict(),
         "training": {
             "data": f"{len(train_labels):,} aligned chips of {Path(labels).resolve().parent.name}, split train",
@@ -135,7 +139,7 @@ def train(
             x = prepare(chips.to(device))
             with silent_units(model) as penalty:
                 errors = (wrapped(x)[:, 0] - targets.to(device)).abs() / model.V
-            if model.V == 1:
+            if recipe.resolved_task == "gender":
                 # the mean of a score is a probability, its median a verdict
                 errors = errors.square()
             loss = (weights.to(device) * errors).mean() * 100 + recipe.keep_alive * penalty()
@@ -151,19 +155,19 @@ def train(
             line = {
                 "epoch": epoch,
                 "loss": round(loss, 4),
-                "val_mae": round(measure(ema.module, prepare, val, device), 4),
+                metric: round(measure(ema.module, prepare, val, device, recipe.resolved_task), 4),
                 "minutes": round((time.monotonic() - started) / 60, 1),
             }
-            if not math.isfinite(line["loss"] + line["val_mae"]):
+            if not math.isfinite(line["loss"] + line[metric]):
                 raise DivergenceError(
-                    f"Epoch {epoch} ended with the error {loss}, on val {line['val_mae']}; {output} has the weights "
+                    f"Epoch {epoch} ended with the error {loss}, {metric} {line[metric]}; {output} has the weights "
                     f"before it, if any. Start again in another folder with --lr below {recipe.lr:g} or another --seed."
                 )
             log.append(line)
             tqdm.write("  ".join(f"{k} {v}" for k, v in line.items()))
-            accelerator.log({"loss": line["loss"], "val_mae": line["val_mae"]}, step=epoch)
+            accelerator.log({"loss": line["loss"], metric: line[metric]}, step=epoch)
             extras["training"]["minutes"] = line["minutes"]
-            save_pretrained(ema.module, output, **extras)
+            save_pretrained(ema.module, output, extras)
             write_log(output / "log.csv", log)
             with replace_file(output / STATE) as path:
                 torch.save({"run": run, "log": log, **{k: part.state_dict() for k, part in parts.items()}}, path)
@@ -177,9 +181,11 @@ def train(
 def make_model(recipe: Recipe) -> AgeModel:
     """The recipe's model with random weights."""
     try:
-        return new_model(recipe.architecture, drop_rate=recipe.drop_rate, model_args=recipe.model_args)
+        model = new_model(recipe.architecture, drop_rate=recipe.drop_rate, model_args=recipe.model_args)
     except (TypeError, ValueError) as e:
         raise ConfigError(f"{recipe.architecture} cannot be made with {recipe.model_args}: {e}.") from e
+    read_task({"task": recipe.resolved_task}, model.V)
+    return model
 
 
 def load_start(model: nn.Module, weights: str) -> dict[str, Any]:
@@ -251,9 +257,11 @@ def make_prepare(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 @torch.inference_mode()
-def measure(model: AgeModel, prepare: Callable[[Tensor], Tensor], chips: Chips, device: torch.device) -> float:
-    """MAE in years of a model in eval mode, ages clamped to its range; with V = 1, the share told wrongly."""
+def measure(
+    model: AgeModel, prepare: Callable[[Tensor], Tensor], chips: Chips, device: torch.device, task: str
+) -> float:
+    """Of a model in eval mode the MAE in years, ages clamped to its range, or the share of genders told rightly."""
     answers = torch.cat([model(prepare(batch.to(device)))[:, 0] for batch in chips.chips.split(256)]).float().cpu()
-    if model.V == 1:
-        return ((answers > 0.5) != (chips.targets > 0.5)).float().mean().item()
+    if task == "gender":
+        return ((answers > 0.5) == (chips.targets > 0.5)).float().mean().item()
     return (answers.clamp(0, model.V) - chips.targets).abs().mean().item()

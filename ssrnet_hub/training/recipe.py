@@ -19,6 +19,7 @@ class Recipe:
 
     Attributes:
         architecture: One of `models.pretrained.list_architectures`.
+        task: What to learn, ``"age"`` or ``"gender"``; by default what the architecture is for.
         model_args: Arguments of its constructor that are to differ from its defaults.
         start: Weights to start from, a name of the zoo or a folder; random ones without.
         epochs: Passes over the train split.
@@ -41,6 +42,7 @@ class Recipe:
     """
 
     architecture: str = "ssrnet"
+    task: str = ""
     model_args: dict[str, Any] = field(default_factory=dict)
     start: str = ""
     epochs: int = 60
@@ -62,10 +64,16 @@ class Recipe:
         checked("", _FIELDS, {field.name: getattr(self, field.name) for field in fields(self)})
         check_model_args(self.architecture, self.model_args, "the recipe")
 
+    @property
+    def resolved_task(self) -> str:
+        """`task`, or where that is empty what the architecture is for."""
+        return self.task or ("gender" if self.architecture == "ssrnet_gender" else "age")
+
 
 _FIELDS = record(
     {
         "architecture": text(),
+        "task": choice("", "age", "gender"),
         "model_args": mapping,
         "start": text(),
         "epochs": whole(1, 100_000),

@@ -11,7 +11,7 @@ def test_models(run):
     assert (code, err) == (0, "")
     line = next(line for line in out.splitlines() if line.startswith("ssrnet.utkface"))
     assert "40,531" in line and "default" in line and "in this package" in line
-    assert {line.split()[0] for line in out.splitlines()[1:]} == set(ssrnet_hub.list_models())
+    assert {line.split()[0] for line in out.splitlines()[1:]} == set(ssrnet_hub.list_models(include_hub=True))
 
 
 @pytest.mark.parametrize("owner", [None, "someone"])

@@ -193,7 +193,7 @@ def gender(tmp_path_factory):
         model.stages[0].p.weight.mul_(0.3)
     folder = tmp_path_factory.mktemp("gender")
     extras = {"framing": AUTHORS_FRAMING.to_dict(), "ends": ["male", "female"]}
-    return ssrnet_hub.save_pretrained(model, folder, **extras)
+    return ssrnet_hub.save_pretrained(model, folder, extras=extras)
 
 
 def test_gender(run, folder, gender):

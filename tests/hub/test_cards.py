@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from markdown_it import MarkdownIt
 
 from ssrnet_hub import save_pretrained
-from ssrnet_hub.errors import ConfigError, UnknownModelError
+from ssrnet_hub.errors import ConfigError, OutputError, UnknownModelError
 from ssrnet_hub.hub.cards import name_weights, record_calibration, record_exports, record_figures, render_card
 from ssrnet_hub.models import pretrained as zoo
 from ssrnet_hub.models.pretrained import ZOO
@@ -45,7 +45,7 @@ def test_front_matter(name):
     assert front.keys() <= FIELDS
     assert front.keys() >= {"license", "library_name", "pipeline_tag", "tags", "datasets", "metrics", "model-index"}
     assert card.data.model_name == name
-    assert card.data.library_name == "timm"
+    assert card.data.library_name == "ssrnet_hub" and "timm" in card.data.tags
     assert card.data.license == weights.license
     assert (card.data.license == "other") == bool(card.data.license_name and card.data.license_link)
     assert all(result.dataset_split for result in card.data.eval_results)
@@ -70,16 +70,34 @@ def test_a_card_says_what_one_has_to_know(name):
 
 def test_card_of_weights_of_ones_own(tmp_path):
     model = timm.create_model("ssrnet_blog")
-    card = render_card(save_pretrained(model, tmp_path, training={"data": "my chips"}), "me/mine")
+    card = render_card(save_pretrained(model, tmp_path, extras={"training": {"data": "my chips"}}), "me/mine")
     front = yaml.safe_load(card.split("---")[1])
     assert front["license"] == "unknown" and "model-index" not in front and front.keys() <= FIELDS
     assert 'from_pretrained("me/mine")' in card and "44,805 parameters" in card and "my chips" in card
     assert "Nothing was measured" in card and "UTKFace" not in card
 
 
+def test_parameters_are_those_of_the_model_that_was_saved(tmp_path):
+    model = timm.create_model("ssrnet", stage_bins=(5, 5, 5))
+    count = sum(parameter.numel() for parameter in model.parameters())
+    card = render_card(save_pretrained(model, tmp_path), "me/mine")
+    assert f"regression in\n{count:,} parameters" in card and count != 40_531
+
+
 @pytest.fixture
 def figures_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(zoo, "_FOLDER", tmp_path)
+    (tmp_path / "scripts" / "maintain").mkdir(parents=True)
+    (tmp_path / "ssrnet_hub" / "models").mkdir(parents=True)
+    monkeypatch.setattr(zoo, "_FOLDER", tmp_path / "ssrnet_hub" / "models")
+
+
+def test_nothing_is_recorded_in_an_installed_package(tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo, "_FOLDER", tmp_path / "site-packages" / "ssrnet_hub" / "models")
+    figures = {"dataset": "faces", "split": "val", "detect": False, "mae": 6.0}
+    for record in (record_figures, record_exports, record_calibration):
+        with pytest.raises(OutputError, match="in a clone"):
+            record("ssrnet.utkface", figures)
+    assert not list(tmp_path.iterdir())
 
 
 def test_recorded_figures_replace_those_on_the_same_data(figures_folder):
@@ -217,7 +235,7 @@ def test_card_of_a_calibration(figures_folder):
     ids=lambda training: str(training)[:60],
 )
 def test_a_training_of_odd_types_is_told(tmp_path, training):
-    folder = save_pretrained(timm.create_model("ssrnet"), tmp_path, training=training)
+    folder = save_pretrained(timm.create_model("ssrnet"), tmp_path, extras={"training": training})
     with pytest.raises(ConfigError, match=r"config\.json, training"):
         render_card(folder, "me/mine")
 
@@ -240,7 +258,7 @@ ALL = {"data": "d", "set_aside": 5, "minutes": 3, "command": "c", "device": "GPU
     ids=str,
 )
 def test_a_training_of_which_little_is_known(tmp_path, training):
-    card = render_card(save_pretrained(timm.create_model("ssrnet"), tmp_path, training=training), "me/mine")
+    card = render_card(save_pretrained(timm.create_model("ssrnet"), tmp_path, extras={"training": training}), "me/mine")
     part = card[card.index("## Training") : card.index("## Limits")]
     assert "None" not in card and "``" not in part and not re.search(r" on [.,]", card)
     assert ("Nothing is known" in part) == (not (training or {}).get("command"))
@@ -250,7 +268,7 @@ def test_what_a_config_says_is_no_markdown(tmp_path):
     evil = "`x`](http://a/b)\n\n# <img src=http://a/c>\n---\n![y](d) \x1b[31m {{ weights }}"
     training = {**dict.fromkeys(("data", "device", "command"), evil), "minutes": 5}
     model = timm.create_model("ssrnet", pretrained_cfg_overlay={"license": evil})
-    card = render_card(save_pretrained(model, tmp_path, training=training), "me/mine")
+    card = render_card(save_pretrained(model, tmp_path, extras={"training": training}), "me/mine")
     # commonmark's own reading of it
     tokens = MarkdownIt().parse(card.split("---\n", 2)[2])
     inner = [child for token in tokens for child in token.children or ()]

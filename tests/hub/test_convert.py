@@ -187,7 +187,7 @@ def test_keras(tmp_path):
     assert_same_weights(converted, model)
     assert_same_weights(timm.create_model(f"local-dir:{directory}", pretrained=True), model)
     assert converted.V == 101
-    assert get_extras(converted) == {"framing": AUTHORS_FRAMING}
+    assert get_extras(converted) == {"task": "age", "framing": AUTHORS_FRAMING}
     data = timm.data.resolve_model_data_config(converted)
     assert tuple(data["mean"]) == (0, 0, 0)
     assert tuple(data["std"]) == (1 / 255,) * 3
@@ -204,7 +204,7 @@ def test_keras_of_gender(tmp_path):
     converted = from_pretrained(directory)
     assert_same_weights(converted, model)
     assert converted.V == 1
-    assert get_extras(converted) == {"framing": AUTHORS_FRAMING, "ends": ["female", "male"]}
+    assert get_extras(converted) == {"task": "gender", "framing": AUTHORS_FRAMING, "ends": ["female", "male"]}
     assert get_extras(timm.create_model(f"local-dir:{directory}")) == get_extras(converted)
     config = json.loads((directory / "config.json").read_text())
     assert config["architecture"] == "ssrnet_gender"
@@ -411,7 +411,7 @@ def test_torch_checkpoint_of_a_trainer(tmp_path, pickled, legacy):
 
 def test_torch_with_its_config(tmp_path):
     model = random_model(V=7, stage_bins=(4, 3, 2))
-    folder = save_pretrained(model, tmp_path / "in", note=[1])
+    folder = save_pretrained(model, tmp_path / "in", extras={"note": [1]})
     (folder / "model.safetensors").unlink()
     torch.save(model.state_dict(), folder / "weights.pt")
     converted = from_pretrained(convert_torch(folder / "weights.pt", tmp_path / "out"))
@@ -574,7 +574,7 @@ def test_blog(tmp_path, pickled, wrap, legacy):
     converted = from_pretrained(directory)
     assert_same_weights(converted, model)
     assert converted.V == 101
-    assert get_extras(converted) == {"framing": AUTHORS_FRAMING}
+    assert get_extras(converted) == {"task": "age", "framing": AUTHORS_FRAMING}
     config = json.loads((directory / "config.json").read_text())
     assert config["architecture"] == "ssrnet_blog"
     cfg = config["pretrained_cfg"]

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import timm
@@ -19,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import ssrnet_hub
-from ssrnet_hub import Framing, SSRNetHubError, from_pretrained, save_pretrained
+from ssrnet_hub import Framing, SSRNet, SSRNetHubError, from_pretrained, save_pretrained
 from ssrnet_hub.errors import (
     ArchitectureError,
     ConfigError,
@@ -52,7 +53,7 @@ def no_network(monkeypatch):
 @pytest.fixture
 def folder(tmp_path):
     """A folder as `save_pretrained` writes it."""
-    return save_pretrained(timm.create_model("ssrnet"), tmp_path / "model", framing=Framing().to_dict())
+    return save_pretrained(timm.create_model("ssrnet"), tmp_path / "model", extras={"framing": Framing().to_dict()})
 
 
 def digest(model):
@@ -99,7 +100,7 @@ def test_embedded_weights_need_no_network(name):
 def test_zoo():
     assert ssrnet_hub.list_models("no-such-*") == []
     assert zoo.embedded_folder("no-such-name") is None
-    embedded = list(filter(zoo.embedded_folder, ssrnet_hub.list_models()))
+    embedded = ssrnet_hub.list_models()
     assert zoo.DEFAULT in embedded
     for name in embedded:
         folder = zoo.embedded_folder(name)
@@ -109,10 +110,22 @@ def test_zoo():
         assert json.loads((folder / "config.json").read_text())["pretrained_cfg"]["license"] == zoo.ZOO[name].license
 
 
+@pytest.mark.parametrize("owner", [None, "someone"])
+def test_models_are_listed_that_load_without_a_network(monkeypatch, owner):
+    monkeypatch.delenv(zoo.OWNER_VARIABLE, raising=False)
+    if owner:
+        monkeypatch.setenv(zoo.OWNER_VARIABLE, owner)
+    listed = ssrnet_hub.list_models()
+    assert [name for name in ssrnet_hub.list_models(include_hub=True) if zoo.embedded_folder(name)] == listed
+    assert ssrnet_hub.list_models("ssrnet_gender*") == ["ssrnet_gender.utkface"]
+    for name in listed:
+        from_pretrained(name)
+
+
 def test_every_entry_of_the_zoo_is_a_tag_of_timm():
-    assert set(ssrnet_hub.list_models()) == set(zoo.ZOO) <= set(timm.list_pretrained())
+    assert set(ssrnet_hub.list_models(include_hub=True)) == set(zoo.ZOO) <= set(timm.list_pretrained())
     tags = ("imdb", "morph2", "utkface", "wiki")
-    assert ssrnet_hub.list_models("ssrnet_gender*") == [f"ssrnet_gender.{tag}" for tag in tags]
+    assert ssrnet_hub.list_models("ssrnet_gender*", include_hub=True) == [f"ssrnet_gender.{tag}" for tag in tags]
     for name, weights in zoo.ZOO.items():
         cfg = timm.get_pretrained_cfg(name)
         assert cfg.license == weights.license
@@ -215,9 +228,11 @@ def test_saving_leaves_the_model_alone(tmp_path):
 
 def test_extras(tmp_path):
     model = from_pretrained()
-    assert get_extras(timm.create_model("ssrnet")) == {"framing": get_extras(model)["framing"]}
+    assert get_extras(timm.create_model("ssrnet")) == {key: get_extras(model)[key] for key in ("task", "framing")}
     extras = {**get_extras(model), "note": {"list": [1, 2.5, None, "é"]}, "training": "none"}
-    first = save_pretrained(model, tmp_path / "first", note={"list": [1, 2.5, None, "é"]}, training="none")
+    first = save_pretrained(
+        model, tmp_path / "first", extras={"note": {"list": [1, 2.5, None, "é"]}, "training": "none"}
+    )
     loaded = from_pretrained(first)
     assert get_extras(loaded) == extras
     # they are the weights' own: they go along when these are saved again
@@ -229,7 +244,7 @@ def test_extras(tmp_path):
 
 def test_framing_travels_in_the_config(tmp_path):
     framing = Framing(size=64, template=None, margin=0.4)
-    folder = save_pretrained(timm.create_model("ssrnet"), tmp_path, framing=framing.to_dict())
+    folder = save_pretrained(timm.create_model("ssrnet"), tmp_path, extras={"framing": framing.to_dict()})
     assert Framing.from_dict(get_extras(from_pretrained(folder))["framing"]) == framing
 
 
@@ -241,9 +256,9 @@ def test_extras_are_a_copy():
 
 def test_saving_over_an_old_folder(tmp_path):
     (tmp_path / "README.md").write_text("kept")
-    save_pretrained(timm.create_model("ssrnet", stage_bins=(4, 4, 4)), tmp_path, old=1)
+    save_pretrained(timm.create_model("ssrnet", stage_bins=(4, 4, 4)), tmp_path, extras={"old": 1})
     model = timm.create_model("ssrnet")
-    save_pretrained(model, tmp_path, new=2)
+    save_pretrained(model, tmp_path, extras={"new": 2})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", *FILES]
     loaded = from_pretrained(tmp_path)
     assert_same_weights(loaded, model)
@@ -261,7 +276,7 @@ def test_same_bytes_each_time(tmp_path):
 def test_failed_save_leaves_the_old_files(folder):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(TypeError):
-        save_pretrained(timm.create_model("ssrnet"), folder, note=object())
+        save_pretrained(timm.create_model("ssrnet"), folder, extras={"note": object()})
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -488,7 +503,7 @@ def test_pickle_only(folder, file):
 
 def test_command_that_converts_a_pickle(tmp_path):
     model = timm.create_model("ssrnet", V=1)
-    folder = save_pretrained(model, tmp_path / "my model", note=1)
+    folder = save_pretrained(model, tmp_path / "my model", extras={"note": 1})
     (folder / "model.safetensors").unlink()
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
     with pytest.raises(PickleOnlyError) as e:
@@ -745,11 +760,11 @@ def test_hub_out_of_reach_after_half_a_download(hub, cache):
 
 def test_framing_of_a_model_that_timm_loads_from_a_folder(tmp_path):
     framing = Framing(size=64, template=None, margin=0.4).to_dict()
-    folder = save_pretrained(from_pretrained(), tmp_path / "first", framing=framing)
+    folder = save_pretrained(from_pretrained(), tmp_path / "first", extras={"framing": framing})
     model = timm.create_model(f"local-dir:{folder}", pretrained=True)
-    assert get_extras(model) == {"framing": framing}
+    assert get_extras(model) == {"task": "age", "framing": framing}
     again = save_pretrained(model, tmp_path / "second")
-    assert get_extras(from_pretrained(again)) == {"framing": framing}
+    assert get_extras(from_pretrained(again)) == {"task": "age", "framing": framing}
 
 
 @pytest.mark.parametrize(
@@ -776,6 +791,30 @@ def test_hostile_configs(tmp_path, change):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises((ConfigError, WrongShapeError)):
         from_pretrained(folder)
+
+
+@pytest.mark.parametrize("where", ["config", "weights"])
+@pytest.mark.parametrize("error", [MemoryError("none left"), OSError("I/O"), ImportError("no timm.x")], ids=repr)
+def test_errors_that_are_none_of_the_config_are_passed_on(monkeypatch, where, error):
+    # of the config a model is made on the meta device, then one to take the weights
+    create_model = timm.create_model
+
+    def failing(*args, **kwargs):
+        if ("pretrained" in kwargs) is (where == "weights"):
+            raise error
+        return create_model(*args, **kwargs)
+
+    monkeypatch.setattr(timm, "create_model", failing)
+    with pytest.raises(type(error)) as e:
+        from_pretrained()
+    assert e.value is error
+
+
+def test_a_lack_of_memory_is_no_wrong_shape(monkeypatch):
+    error = torch.OutOfMemoryError("CUDA out of memory")
+    monkeypatch.setattr(SSRNet, "load_state_dict", Mock(side_effect=error))
+    with pytest.raises(torch.OutOfMemoryError):
+        from_pretrained()
 
 
 HUGE = 10**400
@@ -910,7 +949,7 @@ def test_extras_of_a_model_that_timm_loads_are_an_object(folder, extras):
 def test_nothing_is_saved_that_could_not_be_loaded(folder, extras):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(ConfigError, match=r"could not be loaded again") as e:
-        save_pretrained(timm.create_model("ssrnet"), folder, **extras)
+        save_pretrained(timm.create_model("ssrnet"), folder, extras=extras)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert str(folder / "config.json") in str(e.value)
 

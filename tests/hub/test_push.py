@@ -19,6 +19,7 @@ from ssrnet_hub import Framing, from_pretrained, save_pretrained
 from ssrnet_hub.errors import ArchitectureError, CheckError, ConfigError
 from ssrnet_hub.hub.check_tensors import verify_model, write_check
 from ssrnet_hub.hub.convert import convert_keras
+from ssrnet_hub.hub.loading import get_extras
 from ssrnet_hub.hub.push import prepare_repository, push_to_hub
 from ssrnet_hub.models import pretrained as zoo
 
@@ -102,7 +103,7 @@ def client(hub):
 
 @pytest.fixture
 def folder(tmp_path):
-    return save_pretrained(timm.create_model("ssrnet"), tmp_path / "weights", framing=Framing().to_dict())
+    return save_pretrained(timm.create_model("ssrnet"), tmp_path / "weights", extras={"framing": Framing().to_dict()})
 
 
 @pytest.fixture
@@ -171,7 +172,9 @@ def test_what_is_there_is_not_sent_again(hub, client, folder, repo):
 
 
 def test_revision_tag_and_pull_request(hub, client, folder, repo, tmp_path):
-    other = save_pretrained(timm.create_model("ssrnet", V=50), tmp_path / "other", framing=Framing().to_dict())
+    other = save_pretrained(
+        timm.create_model("ssrnet", V=50), tmp_path / "other", extras={"framing": Framing().to_dict()}
+    )
     assert 'revision="v1"' in client.push(folder, "--repo", repo, "--tag", "v1")
     assert 'revision="v1"' in client.push(folder, "--repo", repo, "--tag", "v1")
     client.refuses("the tag 'v1' already", "push_weights", other, "--repo", repo, "--tag", "v1", "--revision", "next")
@@ -218,7 +221,9 @@ def test_token_file(hub, client, folder, repo, tmp_path):
 def test_a_push_that_dies_leaves_the_repository_as_it_was(hub, client, folder, repo, tmp_path, where, how):
     client.push(folder, "--repo", repo)
     before, files = hub.commit(repo, "main").id, hub.files(repo, "main")
-    other = save_pretrained(timm.create_model("ssrnet", V=50), tmp_path / "other", framing=Framing().to_dict())
+    other = save_pretrained(
+        timm.create_model("ssrnet", V=50), tmp_path / "other", extras={"framing": Framing().to_dict()}
+    )
     hub.fail(f"/api/models/{repo}{where}", how, times=None)
     code, _, err = client.script("push_weights", other, "--repo", repo)
     hub.mend()
@@ -276,7 +281,8 @@ def test_push_from_python(hub, client, repo):
     code = f"""
 import timm, ssrnet_hub
 model = timm.create_model("ssrnet", V=42)
-push = ssrnet_hub.push_to_hub(model, "{repo}", tag="v1", framing=ssrnet_hub.Framing().to_dict(), note="mine")
+extras = {{"framing": ssrnet_hub.Framing().to_dict(), "note": "mine"}}
+push = ssrnet_hub.push_to_hub(model, "{repo}", tag="v1", extras=extras)
 print(push.changed, ssrnet_hub.from_pretrained("{repo}@v1", verify=True).V)
 """
     code, out, err = client.ask(code=code)
@@ -284,9 +290,53 @@ print(push.changed, ssrnet_hub.from_pretrained("{repo}@v1", verify=True).V)
     assert json.loads(hub.files(repo, "main")["config.json"])["ssrnet_hub"]["note"] == "mine"
 
 
+def test_push_to_hub_takes_the_names_of_the_hub(hub, client, repo):
+    code = f"""
+import timm, ssrnet_hub
+model = timm.create_model("ssrnet")
+push = ssrnet_hub.push_to_hub(
+    model, "{repo}", commit_message="Mine", private=True, revision="dev", create_pr=False, token="{TOKEN}"
+)
+print(push.revision)
+"""
+    code, out, err = client.ask(code=code, token=None)
+    assert (code, out) == (0, "dev\n"), err
+    assert hub.repos[repo].private
+    assert hub.commit(repo, "dev").title == "Mine"
+    assert not pushed_files(hub, repo)
+
+
+@pytest.mark.parametrize("name", ["ssrnet.utkface", "ssrnet_gender.utkface"])
+def test_the_code_of_a_card_runs(hub, client, repo, name, astronaut, tmp_path):
+    # as weights of one's own, which are loaded from the repository
+    weights = save_pretrained(
+        timm.create_model(name.split(".")[0]), tmp_path / "own", get_extras(from_pretrained(name))
+    )
+    client.push(weights, "--repo", repo)
+    astronaut.save(tmp_path / "photo.jpg")
+    astronaut.crop((160, 60, 290, 190)).save(tmp_path / "crop.png")
+    blocks = re.findall(r"```python\n(.*?)```", hub.files(repo, "main")["README.md"].decode(), re.DOTALL)
+    assert len(blocks) == 2 and all(repo in block for block in blocks)
+    for block in blocks:
+        answer = "score" if "score =" in block else "age" if "age =" in block else "model.V"
+        code, out, err = client.ask(code=f"import os; os.chdir({str(tmp_path)!r})\n{block}\nprint(float({answer}))")
+        assert code == 0, err
+        assert re.search(r"^-?\d+\.\d+$", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("keyword", ["message", "framing", "branch"])
+def test_unknown_keywords_are_refused(folder, tmp_path, keyword):
+    model = from_pretrained(folder)
+    with pytest.raises(TypeError, match=keyword):
+        save_pretrained(model, tmp_path / "other", **{keyword: "mistyped"})
+    with pytest.raises(TypeError, match=keyword):
+        push_to_hub(model, "me/mine", **{keyword: "mistyped"})
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize("training", ["my chips", {"minutes": "long"}, {"average_of": 5}], ids=str)
 def test_a_training_of_odd_types_is_not_pushed(folder, tmp_path, training):
-    folder = save_pretrained(from_pretrained(folder), tmp_path / "odd", training=training)
+    folder = save_pretrained(from_pretrained(folder), tmp_path / "odd", extras={"training": training})
     with pytest.raises(ConfigError, match=r"config\.json, training"):
         prepare_repository(folder, tmp_path / "files", "me/mine")
     assert not (tmp_path / "files").exists()

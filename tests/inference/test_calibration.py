@@ -152,9 +152,9 @@ def test_a_digest_that_is_none(weights, digest):
 def test_a_calibration_that_is_handed_in(tmp_path):
     calibration = get_extras(from_pretrained())["calibration"]
     model = nudge(from_pretrained())
-    assert not tells(save_pretrained(model, tmp_path / "strange", calibration=calibration))
+    assert not tells(save_pretrained(model, tmp_path / "strange", extras={"calibration": calibration}))
     measured = {key: value for key, value in calibration.items() if key != "tensors_sha256"}
-    saved = save_pretrained(model, tmp_path / "own", calibration=measured)
+    saved = save_pretrained(model, tmp_path / "own", extras={"calibration": measured})
     assert tells(saved) and "tensors_sha256" not in measured
     assert config_of(saved)["ssrnet_hub"]["calibration"]["tensors_sha256"] == tensors_digest(model)
 

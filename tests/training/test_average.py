@@ -23,7 +23,7 @@ def pair(tmp_path):
         torch.manual_seed(seed)
         model = timm.create_model("ssrnet")
         training = {"data": "chips", "median_age": 27.0, "minutes": seed, "recipe": {"seed": seed}}
-        folders.append(save_pretrained(model, tmp_path / f"run{seed}", training=training))
+        folders.append(save_pretrained(model, tmp_path / f"run{seed}", extras={"training": training}))
     return folders
 
 
@@ -49,7 +49,7 @@ def test_of_one(pair, tmp_path):
 @pytest.mark.parametrize("other", [{"name": "ssrnet_blog"}, {"name": "ssrnet", "framing": {"size": 64}}])
 def test_what_is_not_alike(pair, tmp_path, other):
     other = dict(other)
-    save_pretrained(timm.create_model(other.pop("name")), tmp_path / "other", **other)
+    save_pretrained(timm.create_model(other.pop("name")), tmp_path / "other", extras=other)
     with pytest.raises(ConfigError, match="not alike"):
         average_weights([pair[0], tmp_path / "other"], tmp_path / "mean")
     assert not (tmp_path / "mean").exists()
@@ -64,7 +64,7 @@ def test_script(pair, tmp_path):
 
 def test_weights_with_a_training_of_odd_types(tmp_path):
     model = timm.create_model("ssrnet")
-    folder = save_pretrained(model, tmp_path / "run", training="none")
+    folder = save_pretrained(model, tmp_path / "run", extras={"training": "none"})
     with pytest.raises(ConfigError, match="training is not an object"):
         average_weights([folder, folder], tmp_path / "mean")
     assert not (tmp_path / "mean").exists()

@@ -50,7 +50,7 @@ def test_weights_are_in_the_order_of_their_ages():
 
 def test_chips_are_as_asked_for(tmp_path):
     path = write_labels(tmp_path / "chips", [(grey(10 * i, 64), i, "train") for i in range(6)])
-    chips = Chips(read_labels(path), 101.0, 128, balance=0.5)
+    chips = Chips(read_labels(path), "age", 128, balance=0.5)
     assert len(chips) == 6
     pictures, targets, weights = chips.__getitems__([4, 1])
     assert pictures.shape == (2, 3, 128, 128) and pictures.dtype == torch.uint8
@@ -60,7 +60,7 @@ def test_chips_are_as_asked_for(tmp_path):
 
 
 def test_chips_of_more_than_a_group_are_all_augmented(labels):
-    chips = Chips(read_labels(labels, "train"), 101.0, 128, augment=lambda chips: 255 - chips)
+    chips = Chips(read_labels(labels, "train"), "age", 128, augment=lambda chips: 255 - chips)
     pictures, targets, _ = chips.__getitems__(list(range(20)))
     assert torch.equal(pictures, 255 - chips.chips[:20])
     assert targets.tolist() == list(range(1, 21))

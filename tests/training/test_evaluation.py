@@ -64,7 +64,7 @@ def new_weights(tmp_path_factory):
 
     def new(name="ssrnet"):
         extras = {"framing": Framing().to_dict(), "training": {"median_age": 16}}
-        return save_pretrained(timm.create_model(name), tmp_path_factory.mktemp(name), **extras)
+        return save_pretrained(timm.create_model(name), tmp_path_factory.mktemp(name), extras=extras)
 
     return new
 
@@ -102,7 +102,7 @@ def call(monkeypatch, capsys):
 
 
 def test_of_weights_that_state_no_median(tmp_path):
-    folder = save_pretrained(timm.create_model("ssrnet"), tmp_path, framing=Framing().to_dict())
+    folder = save_pretrained(timm.create_model("ssrnet"), tmp_path, extras={"framing": Framing().to_dict()})
     assert answer_missing(AgeEstimator(folder, detector=lambda image: [])) == 29
 
 
@@ -267,8 +267,11 @@ def test_evaluate_counts_missed_faces_as_the_median(call, weights, photos, astro
 
 def test_evaluate_the_whole_way(call, monkeypatch, photos, tmp_path, estimator, astronaut):
     # figures are kept beside the embedded weights
-    (tmp_path / "weights").symlink_to(zoo.ZOO[zoo.DEFAULT].folder.parent)
-    monkeypatch.setattr(zoo, "_FOLDER", tmp_path)
+    (tmp_path / "scripts" / "maintain").mkdir(parents=True)
+    models = tmp_path / "ssrnet_hub" / "models"
+    models.mkdir(parents=True)
+    (models / "weights").symlink_to(zoo.ZOO[zoo.DEFAULT].folder.parent)
+    monkeypatch.setattr(zoo, "_FOLDER", models)
     options = ("--detect", "--flip", "--boxes", "--robustness")
     code, out, errors = call(
         "evaluate", "--labels", photos, *options, "--plots", tmp_path / "plots", "--record", "--json"

@@ -124,18 +124,23 @@ def made_up_chips(pixels, targets):
 
 def test_mean_absolute_error_of_clamped_ages():
     chips = made_up_chips([-50.0, 20.0, 500.0], [2.0, 30.0, 100.0])
-    answer = measure(Answers(101.0), lambda x: x, chips, torch.device("cpu"))
+    answer = measure(Answers(101.0), lambda x: x, chips, torch.device("cpu"), "age")
     assert answer == pytest.approx((2 + 10 + 1) / 3)
 
 
-def test_share_of_genders_told_wrongly():
-    chips = made_up_chips([-3.0, 0.49, 0.51, 7.0], [0.0, 1.0, 1.0, 0.0])
-    assert measure(Answers(1.0), lambda x: x, chips, torch.device("cpu")) == 0.5
+def test_share_of_genders_told_rightly():
+    chips = made_up_chips([-3.0, 0.49, 0.51, 0.7, 7.0], [0.0, 1.0, 1.0, 1.0, 0.0])
+    assert measure(Answers(1.0), lambda x: x, chips, torch.device("cpu"), "gender") == pytest.approx(0.6)
+
+
+def test_ages_within_one_year_are_no_genders():
+    chips = made_up_chips([0.25, 0.75], [0.0, 1.0])
+    assert measure(Answers(1.0), lambda x: x, chips, torch.device("cpu"), "age") == 0.25
 
 
 def test_all_chips_are_measured():
     chips = made_up_chips([10.0] * 300, [10.0] * 257 + [40.0] * 43)
-    assert measure(Answers(101.0), lambda x: x, chips, torch.device("cpu")) == pytest.approx(43 * 30 / 300)
+    assert measure(Answers(101.0), lambda x: x, chips, torch.device("cpu"), "age") == pytest.approx(43 * 30 / 300)
 
 
 # training
@@ -184,9 +189,11 @@ def test_val_mae_is_that_of_the_written_weights(trained, labels):
     faces = AgeEstimator(output, detector=lambda image: []).crops(labels.parent / f"{i}.png" for i in range(31, 40))
     # here the chips are scaled by Pillow, there by torchvision
     assert age_metrics([face.age for face in faces], range(32, 41))["mae"] == pytest.approx(last["val_mae"], abs=0.2)
-    val = Chips(training.read_labels(labels, "val"), 101.0, 128)
+    val = Chips(training.read_labels(labels, "val"), "age", 128)
     model = from_pretrained(output)
-    assert measure(model, make_prepare(model), val, torch.device("cpu")) == pytest.approx(last["val_mae"], abs=1e-4)
+    assert measure(model, make_prepare(model), val, torch.device("cpu"), "age") == pytest.approx(
+        last["val_mae"], abs=1e-4
+    )
 
 
 def test_same_seed_same_weights(trained, labels, tmp_path):
@@ -254,6 +261,22 @@ def test_something_is_learned(tmp_path, architecture):
     assert last["val_mae"] < 0.7 * by_median
 
 
+def test_ages_of_a_range_of_one_year_are_learned(tmp_path):
+    chips = [(grey(255 * (i % 2)), i % 2, "train" if i < 16 else "val", "female") for i in range(20)]
+    labels = write_labels(tmp_path / "grey", chips)
+    last = train(labels, tmp_path / "out", replace(QUICK, epochs=1, model_args={"V": 1.0}, task="age"))
+    assert list(last) == ["epoch", "loss", "val_mae", "minutes"]
+    model = from_pretrained(tmp_path / "out")
+    assert get_extras(model)["task"] == "age"
+    (face,) = AgeEstimator(model).crops([grey(0)])
+    assert 0 <= face.age <= 1
+
+
+def test_a_score_of_gender_ends_at_one(tmp_path, labels):
+    with pytest.raises(ConfigError, match="from 0 to 1"):
+        train(labels, tmp_path / "out", replace(QUICK, task="gender"))
+
+
 def test_gender_is_learned(tmp_path):
     # what is light here is male; the ages say nothing
     genders = {"female": 20, "male": 235}
@@ -264,10 +287,11 @@ def test_gender_is_learned(tmp_path):
         QUICK, architecture="ssrnet_gender", epochs=12, batch_size=4, lr=0.02, drop_rate=0.0, ema_decay=0.5, augment=0.0
     )
     last = train(write_labels(tmp_path / "grey", chips), tmp_path / "out", recipe)
-    assert last["val_mae"] == 0
+    assert last["val_accuracy"] == 1
     assert last["loss"] < 0.25
+    assert list(read_log(tmp_path / "out")[0]) == ["epoch", "loss", "val_accuracy", "minutes"]
     model = from_pretrained(tmp_path / "out")
-    assert model.V == 1
+    assert get_extras(model)["task"] == "gender" and model.V == 1
     chip = torch.ones(1, 3, 128, 128, dtype=torch.uint8)
     female, male = (model(make_prepare(model)(chip * value)) for value in genders.values())
     assert female < 0.5 < male

@@ -40,7 +40,7 @@ QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    other = save_pretrained(new_model("ssrnet"), folder / "other", framing=Framing().to_dict())
+    other = save_pretrained(new_model("ssrnet"), folder / "other", extras={"framing": Framing().to_dict()})
     with (
         HubServer({OTHER: {"main": other}}) as hub,
         serve(folder, HF_ENDPOINT=hub.url, HF_HUB_OFFLINE=0) as demo,

@@ -82,8 +82,8 @@ def elsewhere():
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory, elsewhere):
     folder = tmp_path_factory.mktemp("demo")
-    other = save_pretrained(new_model("ssrnet"), folder / "other", framing=Framing().to_dict())
-    hostile = save_pretrained(new_model("ssrnet"), folder / "hostile", framing=Framing().to_dict())
+    other = save_pretrained(new_model("ssrnet"), folder / "other", extras={"framing": Framing().to_dict()})
+    hostile = save_pretrained(new_model("ssrnet"), folder / "hostile", extras={"framing": Framing().to_dict()})
     config = json.loads((hostile / "config.json").read_text())
     config["architecture"] = MARKUP.format(port=elsewhere.server_port)
     (hostile / "config.json").write_text(json.dumps(config))

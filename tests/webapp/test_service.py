@@ -33,11 +33,11 @@ SWEEP = 10
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    weights = save_pretrained(timm.create_model("ssrnet"), folder / "weights", framing=Framing().to_dict())
-    other = save_pretrained(timm.create_model("ssrnet"), folder / "other", framing=Framing().to_dict())
+    weights = save_pretrained(timm.create_model("ssrnet"), folder / "weights", extras={"framing": Framing().to_dict()})
+    other = save_pretrained(timm.create_model("ssrnet"), folder / "other", extras={"framing": Framing().to_dict()})
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps({**config, "architecture": "resnet18"}))
-    large = save_pretrained(timm.create_model("ssrnet_dex"), folder / "large", framing=Framing().to_dict())
+    large = save_pretrained(timm.create_model("ssrnet_dex"), folder / "large", extras={"framing": Framing().to_dict()})
     repos = {"age/" + path.name: {"main": path} for path in (weights, other, large)}
     repos["age/private"] = {"main": weights}
     with (
