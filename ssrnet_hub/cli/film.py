@@ -9,11 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Optional
 
-from tqdm import tqdm
-
-from ..batch.records import FILM_COLUMNS, to_film_rows
 from ..errors import OutputError
-from ..inference.estimator import AgeEstimator
 from ..utils.io import assert_free, full_name, replace_file
 from .options import add_estimator_options, positive
 
@@ -64,6 +60,10 @@ def check_options(args: argparse.Namespace) -> Optional[str]:
 
 
 def run(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from ..batch.records import to_film_rows
+    from ..inference.estimator import AgeEstimator
     from ..inference.video import annotate_frames
 
     if args.output and Path(args.output).suffix.lower() != ".mp4":
@@ -112,6 +112,8 @@ def write_film_csv(path: Optional[str]) -> Iterator[Callable[[list[dict[str, Any
     if not path:
         yield lambda rows: None
         return
+    from ..batch.records import FILM_COLUMNS
+
     try:
         with replace_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, FILM_COLUMNS, lineterminator="\n")

@@ -4,8 +4,7 @@ import argparse
 import math
 import os
 
-from ..images.loading import MAX_PIXELS
-from ..inference.backends import RUNTIMES
+from ..utils.defaults import MAX_PIXELS, RUNTIMES
 
 __all__ = ["add_estimator_options", "at_least_one", "port_number", "positive"]
 

@@ -116,6 +116,6 @@ def test_interrupting_a_job(run, folder, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ssrnet_hub.cli.predict.predict_files", interrupt)
+    monkeypatch.setattr("ssrnet_hub.cli.photos.predict_files", interrupt)
     code, _, err = run("predict", folder, "--output", folder / "ages.csv")
     assert code == 130 and "--resume" in err
