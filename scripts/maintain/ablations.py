@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "scripts"))
 from benchmark import take_turns, versions  # noqa: E402  beside scripts/benchmark.py
 
-RECIPE = Path("scripts") / "recipes" / "ssrnet.ablation.yaml"
+RECIPE = Path("ssrnet_hub") / "training" / "recipes" / "ssrnet.ablation.yaml"
 BATCH = 64
 
 
@@ -111,6 +111,7 @@ def train(variant: Variant, seed: int, labels: Path, output: Path, jobs: int) ->
         ROOT / RECIPE,
         "--labels",
         labels,
+        "--resume",
         "--cpu",
     ]
     command += ["--output", folder, "--architecture", variant.architecture, "--seed", str(seed)]

@@ -10,11 +10,11 @@ from typing import Optional
 from ..errors import SSRNetHubError
 from ..utils.io import on_one_line
 from ..utils.version import __version__
-from . import demo, film, models, predict
+from . import demo, film, models, predict, train
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = (predict, film, demo, models)
+COMMANDS = (predict, film, demo, models, train)
 """The modules of the commands, in the order of the help. None imports more than it needs for its options."""
 
 

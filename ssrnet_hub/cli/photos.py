@@ -21,6 +21,7 @@ from ..inference.estimator import AgeEstimator, Face
 from ..inference.visualization import draw_faces, plot_breakdown
 from ..training.labels import read_boxes
 from ..utils.io import assert_free, full_name, is_file, printable, replace_file
+from .options import need_extra
 from .printing import Result, print_csv, print_json, print_table, tell_error, with_name
 
 __all__ = ["predict"]
@@ -148,12 +149,10 @@ def run_on_ray(args: argparse.Namespace, tasks: list[Task], options: dict[str, A
     paths = [task.photo for task in tasks if isinstance(task.photo, Path)]
     if len(paths) < len(tasks):
         raise SSRNetHubError("A cluster reads photos from files and folders alone, not from zips, pipes or the web.")
-    try:
+    with need_extra("Ray", "ray"):
         import ray
 
         from ..batch.ray_data import predict_ray
-    except ImportError as e:
-        raise SSRNetHubError(f"Ray needs the extra ray: pip install 'ssrnet_hub[ray]' ({e}).") from e
     try:
         ray.init(args.address, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, RuntimeError) as e:
