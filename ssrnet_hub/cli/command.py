@@ -10,11 +10,41 @@ from typing import Optional
 from ..errors import SSRNetHubError
 from ..utils.io import on_one_line
 from ..utils.version import __version__
-from . import demo, film, models, predict, train
+from . import (
+    average,
+    calibrate,
+    compare,
+    convert,
+    demo,
+    env,
+    evaluate,
+    export,
+    film,
+    models,
+    predict,
+    push,
+    train,
+    verify,
+)
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = (predict, film, demo, models, train)
+COMMANDS = (
+    predict,
+    film,
+    demo,
+    models,
+    train,
+    evaluate,
+    compare,
+    calibrate,
+    average,
+    export,
+    convert,
+    push,
+    verify,
+    env,
+)
 """The modules of the commands, in the order of the help. None imports more than it needs for its options."""
 
 

@@ -12,6 +12,7 @@ from ..errors import SSRNetHubError
 from ..utils.defaults import MAX_PIXELS, RUNTIMES
 
 __all__ = [
+    "WEIGHTS",
     "add_device_option",
     "add_estimator_options",
     "add_labels_options",
