@@ -77,9 +77,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     predict.add_argument("--explain", action="store_true", help="tell how the stages of the network got to each age")
     add_estimator_options(predict)
-    predict.set_defaults(
-        run=run, check=check_options, resumable=lambda args: args.output and args.engine == "processes"
-    )
+    predict.set_defaults(run=run, check=check_options, resumable=is_resumable)
 
 
 def check_options(args: argparse.Namespace) -> Optional[str]:
