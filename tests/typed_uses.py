@@ -34,3 +34,12 @@ def with_own_weights(folder: Path, photos: list[Image.Image]) -> list[list[Face]
     years: float = model.V
     print(years, ssrnet_hub.__version__, ssrnet_hub.list_models())
     return AgeEstimator(model, framing=Framing(margin=0.4), runtime="torch").batch(photos)
+
+
+def in_batches(paths: list[Path], images: list[Image.Image]) -> None:
+    est = AgeEstimator(min_score=0.95).to("cpu")
+    faces: list[list[Face]] = est(paths)
+    faces = est([paths[0], images[0], "photo.jpg"])
+    one: list[Face] = est("photo.jpg")
+    one = est(images[0], boxes=[[1, 2, 3, 4]])
+    print(faces, one)

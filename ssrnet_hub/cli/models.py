@@ -19,7 +19,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..models.pretrained import DEFAULT, OWNER_VARIABLE, ZOO, count_parameters
+    from ..models.pretrained import DEFAULT, OWNER_VARIABLE, ZOO, count_parameters, list_models
     from .printing import table
 
     entries: list[dict[str, Any]] = [
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
             "embedded": weights.embedded,
             "repo_id": weights.repo,
         }
-        for weights in sorted(ZOO.values(), key=lambda weights: weights.name)
+        for weights in map(ZOO.__getitem__, list_models(include_hub=True))
     ]
     if args.json:
         print(json.dumps(entries, indent=2))

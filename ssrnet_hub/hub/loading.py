@@ -309,12 +309,12 @@ def _assert_repo(name: Union[str, os.PathLike]) -> str:
     """The name, if it can be that of a repository on the Hub."""
     if isinstance(name, str) and _REPO.fullmatch(name):
         return name
-    near = list(zoo.weights_of(str(name))) or get_close_matches(str(name), zoo.list_models(), n=3, cutoff=0.5)
+    near = list(zoo.weights_of(str(name))) or get_close_matches(str(name), zoo.ZOO, n=3, cutoff=0.5)
     raise UnknownModelError(
         f"{str(name)!r} is no folder, no name of the zoo and no owner/repo on the Hugging Face Hub. "
         + ("It is a file: `ssrnet-hub convert` makes a folder of weights of it. " if is_file(name) else "")
         + (f"Did you mean {' or '.join(near)}? " if near else "")
-        + f"The zoo has: {', '.join(zoo.list_models())}."
+        + f"The zoo has: {', '.join(zoo.list_models(include_hub=True))}."
     )
 
 

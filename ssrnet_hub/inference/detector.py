@@ -13,8 +13,10 @@ from ..images.alignment import Box, Framing, Landmarks, turn_points
 from ..utils.forks import reset_threads_after_fork
 from .cascade import LOOK, Cascade, cut
 
-__all__ = ["Detection", "Detector", "MTCNNDetector"]
+__all__ = ["MIN_SCORE", "Detection", "Detector", "MTCNNDetector"]
 
+MIN_SCORE = 0.9
+"""Score below which faces are dropped by default."""
 
 _PIXELS_AT_ONCE, _PIXELS_AT_ONCE_ON_GPU = 1_000_000, 32_000_000
 """Pixels of the pictures that are searched together, at most, but for a single one: on a CPU more of them bring nothing
@@ -72,7 +74,7 @@ class MTCNNDetector:
     as well.
 
     Args:
-        min_score: Faces below this score are dropped.
+        min_score: Faces below this score are dropped, in [0, 1]; below 0.7 the networks find none.
         min_located: Below this score a box of someone else's gets no landmarks.
         min_face: Side of the smallest face that has to be found, pixels of the picture as the detector sees it; below
             1, as a share of the picture's short side. The larger it is, the faster the search; below 12 pixels none
@@ -84,12 +86,12 @@ class MTCNNDetector:
         upright_only: Take all faces as upright, which is faster.
 
     Raises:
-        ValueError: ``min_face`` is no number above 0.
+        ValueError: ``min_face`` is no number above 0, or ``min_score`` none in [0, 1].
     """
 
     def __init__(
         self,
-        min_score: float = 0.9,
+        min_score: float = MIN_SCORE,
         min_located: float = 0.7,
         min_face: Optional[float] = None,
         max_side: int = 2048,
@@ -99,15 +101,22 @@ class MTCNNDetector:
     ):
         if min_face is not None and not 0 < min_face < math.inf:
             raise ValueError(f"min_face is a number of pixels, or a share of the short side, not {min_face}")
+        if not 0 <= min_score <= 1:
+            raise ValueError(f"min_score is a number from 0 to 1, not {min_score}")
         self.min_score = min_score
         self.min_located = min_located
         self.min_face = min_face
         self.max_side = max_side
         self.max_faces = max_faces
         self.upright_only = upright_only
-        self._cascade = Cascade(device, max_faces)
+        self.to(device)
+
+    def to(self, device: Union[str, torch.device]) -> "MTCNNDetector":
+        """Move the detector to a device, in place."""
+        self._cascade = Cascade(device, self.max_faces)
         on_cpu = torch.device(device).type == "cpu"
         self._pixels_at_once = _PIXELS_AT_ONCE if on_cpu else _PIXELS_AT_ONCE_ON_GPU
+        return self
 
     def __call__(self, image: Image.Image) -> list[Detection]:
         return self._search([image])[0]

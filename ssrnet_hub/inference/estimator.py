@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from itertools import repeat
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional, Union, overload
 
 import torch
 from PIL import Image
@@ -24,7 +24,7 @@ from ..models.layers import StagewiseOutput
 from ..models.pretrained import FEMALE_MALE
 from ..utils.forks import reset_threads_after_fork
 from .backends import Pixels, make_runtime
-from .detector import Detection, Detector, MTCNNDetector
+from .detector import MIN_SCORE, Detection, Detector, MTCNNDetector
 from .intervals import Intervals
 from .reliability import Reliability, describe_answer
 from .stages import Stage, explain, split_stages
@@ -142,8 +142,8 @@ class AgeEstimator:
     It can be copied, pickled and sent to other processes. In a forked one PyTorch works on a single thread.
 
     Args:
-        model: A name, folder or repository for `from_pretrained`, or a model, such as `torch.compile` made of one; by
-            default the embedded weights.
+        model: A name, folder or repository for `from_pretrained`, or a model, such as `torch.compile` made of one, of
+            which the estimator takes a copy; by default the embedded weights.
         detector: What finds the faces; `MTCNNDetector` by default.
         device: Where the models and the default detector run; by default where the model is, or the CPU.
         gender: Weights of gender, as ``model``; without them `Face.gender_score` is None.
@@ -151,13 +151,14 @@ class AgeEstimator:
             nothing does, as for the embedded weights.
         max_pixels: Largest photo that is decoded, width x height.
         min_face: Of the default detector, the smallest face that has to be found, see `MTCNNDetector`.
+        min_score: Of the default detector, the lowest score of a face, in [0, 1]; see `MTCNNDetector`.
         runtime: What computes the ages, which are the same: ``"auto"``, the fastest there is; ``"onnx"``, ONNX Runtime
-            (extra ``onnx``); ``"torch"``; or ``"eager"``, the model as it is. But for ``"eager"`` the estimator has a
-            copy of the model's weights.
+            (extra ``onnx``); ``"torch"``; or ``"eager"``, the model as it is.
 
     Raises:
         SSRNetHubError: A model could not be loaded, see `from_pretrained`, or there is no such device or runtime.
         ArchitectureError: A model of gender was given for one of age, or the other way round.
+        ValueError: ``min_face`` or ``min_score`` is out of range, or given beside a detector.
 
     Attributes:
         batch_size: Faces in one forward pass, at most; the fewer the more memory the model takes for one.
@@ -173,12 +174,15 @@ class AgeEstimator:
         framing: Optional[Framing] = None,
         max_pixels: int = MAX_PIXELS,
         min_face: Optional[float] = None,
+        min_score: Optional[float] = None,
         runtime: str = "auto",
     ):
         reset_threads_after_fork()
-        self._age = _Network(model, device, framing, runtime)
-        self.model, self.framing, self.device = self._age.model, self._age.framing, self._age.device
-        self._gender = None if gender is None else _Network(gender, self.device, None, runtime)
+        if detector is not None and (min_face is not None or min_score is not None):
+            raise ValueError("min_face and min_score are for the default detector: set them on the one you pass.")
+        age = _Network(model, device, framing, runtime)
+        self._use(age, None if gender is None else _Network(gender, age.device, None, runtime))
+        self.framing = age.framing
         if self.model.V == 1:
             raise ArchitectureError(
                 "These weights tell gender, not age: pass them as gender= (--gender of the command)."
@@ -188,16 +192,34 @@ class AgeEstimator:
         self.batch_size = min(faces_at_once(network.model) for network in (self._age, self._gender) if network)
         self._intervals, self._reliability = _read_calibration(self.model)
         self._gender_ends = self._gender and _read_ends(self._gender.model)
-        self.detector = MTCNNDetector(min_face=min_face, device=self.device) if detector is None else detector
+        self._has_own_detector = detector is not None
+        if detector is None:
+            min_score = MIN_SCORE if min_score is None else min_score
+            detector = MTCNNDetector(min_score, min_face=min_face, device=self.device)
+        self.detector = detector
         self.max_pixels = max_pixels
         self._locator: Optional[MTCNNDetector] = None
 
-    def __call__(self, photo: Photo, boxes: Optional[Iterable[Sequence[float]]] = None) -> list[Face]:
+    def _use(self, age: "_Network", gender: Optional["_Network"]) -> None:
+        self._age, self._gender = age, gender
+        self.model, self.device = age.model, age.device
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a path is a sequence of texts as well
+        self, photo: Photo, boxes: Optional[Iterable[Sequence[float]]] = None
+    ) -> list[Face]: ...
+
+    @overload
+    def __call__(
+        self, photo: Sequence[Photo], boxes: Optional[Iterable[Optional[Iterable[Sequence[float]]]]] = None
+    ) -> list[list[Face]]: ...
+
+    def __call__(self, photo: Any, boxes: Any = None) -> Any:
         """The faces in a photo, the largest first, or those in your own boxes, in their order.
 
         Args:
             photo: What `load_photo` takes: a path, bytes, a PIL image, an RGB array ``(H, W, 3)`` or a tensor
-                ``(3, H, W)``.
+                ``(3, H, W)``. A list or tuple of photos is answered as by `batch`.
             boxes: x1, y1, x2, y2 of each face in pixels of the upright photo, ``(N, 4)``; nothing is searched then but
                 the landmarks in each.
 
@@ -205,6 +227,8 @@ class AgeEstimator:
             PhotoError: The photo cannot be read; `PhotoTooLargeError` where it has more than ``max_pixels``.
             BoxError: A box is not four numbers, has no area or lies outside of the photo.
         """
+        if isinstance(photo, (list, tuple)):
+            return self.batch(photo, boxes)
         return self.batch([photo], None if boxes is None else [boxes])[0]
 
     def batch(
@@ -250,6 +274,21 @@ class AgeEstimator:
         reset_threads_after_fork()
         images = (load_photo(crop, self.max_pixels) for crop in crops)
         return self._estimate([self._find(image) if align else _Cut(image, image) for image in images])
+
+    def to(self, device: Union[str, torch.device]) -> "AgeEstimator":
+        """Move the estimator to a device, in place; a detector that you passed stays where it is.
+
+        Raises:
+            DeviceError: There is no such device here; the estimator is as it was.
+            RuntimeUnavailableError: The runtime that was asked for is not for this device; likewise.
+        """
+        age, gender = self._age.to(device), self._gender and self._gender.to(device)
+        if isinstance(self.detector, MTCNNDetector) and not self._has_own_detector:
+            # copies of this estimator share it
+            self.detector = copy.copy(self.detector).to(device)
+        self._use(age, gender)
+        self._locator = None
+        return self
 
     def upright_only(self) -> "AgeEstimator":
         """The same estimator, on the same networks, that takes all faces as upright: faster, for films and cameras.
@@ -342,7 +381,8 @@ class _Network:
         framing: Optional[Framing],
         runtime: str,
     ):
-        given = model.eval() if isinstance(model, nn.Module) else from_pretrained(model)
+        # the caller's model may be trained further, or moved
+        given = copy.deepcopy(model).eval() if isinstance(model, nn.Module) else from_pretrained(model)
         self.model = unwrap(given)
         if not hasattr(self.model, "forward_stages") or getattr(self.model, "num_classes", 1) != 1:
             raise ArchitectureError(
@@ -365,7 +405,17 @@ class _Network:
                 )
             framing = Framing() if config is None else Framing.from_dict(config)
         self.framing = framing
+        self._given, self._runtime_kind = given, runtime
         self._pixels, self._runtime = Pixels(self.model), make_runtime(given, runtime)
+
+    def to(self, device: Union[str, torch.device]) -> "_Network":
+        """The same network on a device."""
+        other = copy.copy(self)
+        other._given = copy.deepcopy(self._given)
+        other.model = move_model(unwrap(other._given), device)
+        other.device = next(other.model.parameters()).device
+        other._runtime = make_runtime(other._given, self._runtime_kind)
+        return other
 
     def __call__(self, crops: Iterable[Image.Image], found: bool) -> StagewiseOutput:
         """Ages of crops; ``found`` says that they were just cut out of photos that faces were looked for in."""

@@ -231,9 +231,16 @@ def _register_weights() -> None:
 _register_weights()
 
 
-def list_models(pattern: str = "") -> list[str]:
-    """Names of the zoo, ``architecture.tag``, that match a wildcard pattern (all without one)."""
-    return [name for name in timm.list_models(pattern, module=_MODULES, pretrained=True) if "." in name]
+def list_models(pattern: str = "", *, include_hub: bool = False) -> list[str]:
+    """Names of weights, ``architecture.tag``, that `from_pretrained` takes.
+
+    Args:
+        pattern: Only those that match this wildcard pattern, such as ``"ssrnet_gender*"``.
+        include_hub: Also those that are not part of this package: they are downloaded from the Hugging Face Hub, once
+            the environment variable ``SSRNET_HUB_OWNER`` says whose they are there.
+    """
+    names = [name for name in timm.list_models(pattern, module=_MODULES, pretrained=True) if name in ZOO]
+    return [name for name in names if include_hub or ZOO[name].embedded]
 
 
 def list_architectures() -> list[str]:

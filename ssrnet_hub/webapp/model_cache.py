@@ -1,5 +1,6 @@
 """The weights that visitors may ask for: names of the zoo and repositories on the Hub, never a path."""
 
+import copy
 import re
 import tempfile
 from collections import OrderedDict
@@ -91,8 +92,9 @@ class ModelCache:
         estimator = self[name]
         with self._making:
             if estimator not in self._quick:
-                limit = self._limits.max_film_pixels
-                self._quick[estimator] = AgeEstimator(estimator.model, self._quick_detector, max_pixels=limit)
+                # on the same networks
+                quick = self._quick[estimator] = copy.copy(estimator)
+                quick.detector, quick.max_pixels = self._quick_detector, self._limits.max_film_pixels
             return self._quick[estimator]
 
     def _load(self, name: str) -> AgeEstimator:

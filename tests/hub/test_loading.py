@@ -99,7 +99,7 @@ def test_embedded_weights_need_no_network(name):
 def test_zoo():
     assert ssrnet_hub.list_models("no-such-*") == []
     assert zoo.embedded_folder("no-such-name") is None
-    embedded = list(filter(zoo.embedded_folder, ssrnet_hub.list_models()))
+    embedded = ssrnet_hub.list_models()
     assert zoo.DEFAULT in embedded
     for name in embedded:
         folder = zoo.embedded_folder(name)
@@ -109,10 +109,22 @@ def test_zoo():
         assert json.loads((folder / "config.json").read_text())["pretrained_cfg"]["license"] == zoo.ZOO[name].license
 
 
+@pytest.mark.parametrize("owner", [None, "someone"])
+def test_models_are_listed_that_load_without_a_network(monkeypatch, owner):
+    monkeypatch.delenv(zoo.OWNER_VARIABLE, raising=False)
+    if owner:
+        monkeypatch.setenv(zoo.OWNER_VARIABLE, owner)
+    listed = ssrnet_hub.list_models()
+    assert [name for name in ssrnet_hub.list_models(include_hub=True) if zoo.embedded_folder(name)] == listed
+    assert ssrnet_hub.list_models("ssrnet_gender*") == ["ssrnet_gender.utkface"]
+    for name in listed:
+        from_pretrained(name)
+
+
 def test_every_entry_of_the_zoo_is_a_tag_of_timm():
-    assert set(ssrnet_hub.list_models()) == set(zoo.ZOO) <= set(timm.list_pretrained())
+    assert set(ssrnet_hub.list_models(include_hub=True)) == set(zoo.ZOO) <= set(timm.list_pretrained())
     tags = ("imdb", "morph2", "utkface", "wiki")
-    assert ssrnet_hub.list_models("ssrnet_gender*") == [f"ssrnet_gender.{tag}" for tag in tags]
+    assert ssrnet_hub.list_models("ssrnet_gender*", include_hub=True) == [f"ssrnet_gender.{tag}" for tag in tags]
     for name, weights in zoo.ZOO.items():
         cfg = timm.get_pretrained_cfg(name)
         assert cfg.license == weights.license

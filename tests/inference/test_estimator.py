@@ -23,6 +23,7 @@ from ssrnet_hub.errors import (
     ArchitectureError,
     BoxError,
     ConfigError,
+    DeviceError,
     PhotoError,
     PhotoTooLargeError,
     SSRNetHubError,
@@ -212,9 +213,7 @@ def test_a_network_that_overshoots(face):
     with torch.no_grad():
         # delta of the first stage close to -1
         model.stages[0].delta.bias.fill_(-4)
-    # as it is: the weights change below
-    estimator = AgeEstimator(model, detector=Found(), runtime="eager")
-    (huge,) = estimator.crops([face.crop])
+    (huge,) = AgeEstimator(model, detector=Found()).crops([face.crop])
     assert huge.raw_age > 1000
     assert (huge.age, huge.in_range) == (101.0, False)
     assert sum(stage.contribution for stage in huge.stages) == pytest.approx(huge.raw_age, rel=1e-5)
@@ -222,7 +221,7 @@ def test_a_network_that_overshoots(face):
         model.stages[0].p.weight.zero_()
         model.stages[0].p.bias.copy_(torch.tensor([1.0, 0.0, 0.0]))
         model.stages[0].eta.bias.fill_(-20)
-    (negative,) = estimator.crops([face.crop])
+    (negative,) = AgeEstimator(model, detector=Found()).crops([face.crop])
     assert negative.raw_age < 0
     assert (negative.age, negative.in_range) == (0.0, False)
 
@@ -329,6 +328,19 @@ def test_batch_is_as_single_calls(estimator, photo, pair):
             assert_same(one, other)
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_list_of_photos_is_a_batch(kind, estimator, photo, pair):
+    answers = estimator(kind([photo, pair]))
+    for faces, expected in zip(answers, estimator.batch([photo, pair]), strict=True):
+        assert_same(faces, expected)
+    boxes = [[(0, 0, 100, 100)], None]
+    for faces, expected in zip(
+        estimator(kind([photo, pair]), boxes), estimator.batch([photo, pair], boxes), strict=True
+    ):
+        assert_same(faces, expected)
+    assert estimator(kind([])) == []
+
+
 def test_nothing_in_nothing_out(estimator):
     assert estimator.batch([]) == []
     assert estimator.crops([]) == []
@@ -406,6 +418,25 @@ def test_largest_face_first(estimator, pair):
     assert faces[0].box[0] > 170 > faces[1].box[2]
 
 
+def test_a_threshold_on_the_score(photo, face):
+    assert_same(AgeEstimator(min_score=face.score - 1e-6)(photo), [face])
+    assert AgeEstimator(min_score=min(face.score + 1e-6, 1))(photo) == []
+    assert AgeEstimator().detector.min_score == 0.9
+    assert AgeEstimator(min_score=0).detector.min_score == 0
+
+
+@pytest.mark.parametrize("score", [-0.1, 1.1, math.nan])
+def test_what_is_no_score(score):
+    with pytest.raises(ValueError, match="min_score"):
+        AgeEstimator(min_score=score)
+
+
+@pytest.mark.parametrize("option", [{"min_score": 0.5}, {"min_face": 20}], ids=str)
+def test_the_default_detectors_options_are_not_dropped(option):
+    with pytest.raises(ValueError, match="default detector"):
+        AgeEstimator(detector=Found(), **option)
+
+
 def test_own_detector(estimator, photo):
     detector = Found(*detections(2))
     faces = AgeEstimator(estimator.model, detector=detector)(turned(photo, 6))
@@ -424,6 +455,38 @@ def test_device(device, photo, face):
     estimator = AgeEstimator(device=device)
     assert estimator.device == torch.device("cpu")
     assert {p.device for p in estimator.model.parameters()} == {torch.device("cpu")}
+    assert_same(estimator(photo), [face])
+
+
+def test_to_a_device(photo, face):
+    estimator = AgeEstimator(gender="ssrnet_gender.utkface", min_face=0.3)
+    before, upright = estimator(photo), estimator.upright_only()
+    models = estimator.model, upright.model
+    assert estimator.to(torch.device("cpu")) is estimator
+    assert_same(estimator(photo), before)
+    assert estimator(photo)[0].gender_score == pytest.approx(before[0].gender_score, abs=1e-5)
+    assert estimator.detector.min_face == 0.3
+    assert_same(copy.deepcopy(estimator)(photo), before)
+    assert upright.model is models[1] and upright.detector.upright_only
+
+
+def test_to_a_device_moves_all_but_a_detector_of_ones_own(monkeypatch):
+    # without another device on every machine, one that keeps no values
+    monkeypatch.setattr("ssrnet_hub.inference.estimator.make_runtime", lambda model, kind: None)
+    estimator, own = AgeEstimator(gender="ssrnet_gender.utkface"), MTCNNDetector()
+    given = AgeEstimator(detector=own)
+    upright, shared = estimator.upright_only(), estimator.detector
+    estimator.to("meta")
+    assert estimator.device == estimator.detector._cascade.device == torch.device("meta")
+    assert {network.device.type for network in (estimator._age, estimator._gender)} == {"meta"}
+    assert upright.device == upright.detector._cascade.device == shared._cascade.device == torch.device("cpu")
+    assert given.to("meta").detector is own and own._cascade.device == torch.device("cpu")
+
+
+def test_to_a_device_that_is_not_there(photo, face):
+    estimator = AgeEstimator()
+    with pytest.raises(DeviceError, match="no device"):
+        estimator.to("cuda:99")
     assert_same(estimator(photo), [face])
 
 
@@ -470,16 +533,36 @@ def test_unknown_model():
         AgeEstimator("no such model")
 
 
-def test_a_model_that_is_given_is_used_and_put_in_eval_mode(face):
+@pytest.mark.parametrize("runtime", ["auto", "torch", "eager"])
+def test_a_model_that_is_given_is_left_alone(runtime, face):
     model = ssrnet_hub.from_pretrained().train()
-    estimator = AgeEstimator(model, detector=Found())
-    assert estimator.model is model
-    assert not any(module.training for module in model.modules())
     state = copy.deepcopy(model.state_dict())
+    estimator = AgeEstimator(model, detector=Found(), runtime=runtime)
     first, second = (estimator.crops([face.crop])[0].raw_age for _ in range(2))
-    assert first == second
+    assert first == second == pytest.approx(face.raw_age, abs=1e-3)
+    assert not estimator.model.training
+    assert all(module.training for module in model.modules())
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
-    assert not model.training
+    # nor does what becomes of it change an answer
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(1.1)
+    assert estimator.crops([face.crop])[0].raw_age == first
+
+
+def test_a_model_of_gender_that_is_given_is_left_alone(photo):
+    model = ssrnet_hub.from_pretrained("ssrnet_gender.utkface").train()
+    AgeEstimator(gender=model)(photo)
+    assert all(module.training for module in model.modules())
+
+
+def test_a_model_that_is_given_is_not_moved(monkeypatch):
+    # without another device on every machine, one that keeps no values
+    monkeypatch.setattr("ssrnet_hub.inference.estimator.make_runtime", lambda model, kind: None)
+    model = new_model("ssrnet")
+    estimator = AgeEstimator(model, detector=Found(), framing=Framing(), device="meta")
+    assert estimator.device.type == estimator.model.stages[0].p.weight.device.type == "meta"
+    assert model.stages[0].p.weight.device.type == "cpu"
 
 
 def test_a_model_that_looks_at_grey(face):
@@ -1004,7 +1087,7 @@ def test_gender_as_a_module_and_on_a_device(gender, photo):
     (expected,) = AgeEstimator(gender=gender / "male")(photo)
     for device in (None, "cpu"):
         assert AgeEstimator(gender=model, device=device)(photo) == [expected]
-        assert not model.training
+        assert model.training
     (half,) = AgeEstimator(gender=model.bfloat16())(photo)
     assert half.gender_score == pytest.approx(expected.gender_score, abs=0.05)
 

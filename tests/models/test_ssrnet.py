@@ -75,7 +75,7 @@ SIDE = {**dict.fromkeys(STAGE_BINS, 64), "ssrnet_wide": 96, "dex_vgg16": 224}
 SMALL = {"dex_vgg16": {"mlp_ratio": 0.005}}
 
 TWO_STREAM = [name for name in STAGE_BINS if name != "dex_vgg16"]
-EMBEDDED = [name for name in zoo.list_models() if zoo.embedded_folder(name)]
+EMBEDDED = zoo.list_models()
 
 two_stream = pytest.mark.parametrize("name", TWO_STREAM)
 any_size = pytest.mark.parametrize("name", [name for name in STAGE_BINS if name not in TWO_STREAM])
@@ -869,7 +869,7 @@ def test_grad_checkpointing_keeps_fewer_activations(model, x):
 def test_timm_lists_the_architectures():
     assert "ssrnet" in timm.list_models("ssrnet*")
     assert set(zoo.list_architectures()) == set(PARAMETERS) <= set(timm.list_models())
-    assert set(zoo.list_models()) <= set(timm.list_pretrained())
+    assert set(zoo.list_models(include_hub=True)) <= set(timm.list_pretrained())
 
 
 def ask_timm(*imports, **kwargs):
@@ -899,7 +899,7 @@ def test_weights_are_tags_whatever_is_imported_first():
     file = str(weights.folder / "model.safetensors")
     known, pretrained, *default = ask_timm(SSRNet.__module__)
     assert known == zoo.list_architectures()
-    assert pretrained == zoo.list_models()
+    assert pretrained == zoo.list_models(include_hub=True)
     assert default == [weights.name.split(".")[1], weights.license, file, [0.5, 0.5, 0.5]]
 
 
@@ -953,7 +953,7 @@ def test_default_weights_of_the_architecture():
     assert f"ssrnet.{model.pretrained_cfg['tag']}" == zoo.DEFAULT
 
 
-@pytest.mark.parametrize("name", [name for name in zoo.list_models() if name not in EMBEDDED])
+@pytest.mark.parametrize("name", [name for name in zoo.list_models(include_hub=True) if name not in EMBEDDED])
 def test_weights_on_the_hub_want_an_owner(name, monkeypatch):
     asked = []
 
