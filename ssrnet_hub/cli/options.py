@@ -25,6 +25,7 @@ __all__ = [
     "not_negative",
     "port_number",
     "positive",
+    "share",
 ]
 
 WEIGHTS = "name from 'ssrnet-hub models', folder or owner/repo on the Hugging Face Hub"
@@ -154,5 +155,13 @@ def positive(text: str) -> float:
     """A number above 0, for argparse."""
     value = float(text)
     if not 0 < value < math.inf:
+        raise ValueError(text)
+    return value
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1, for argparse."""
+    value = float(text)
+    if not 0 <= value <= 1:
         raise ValueError(text)
     return value

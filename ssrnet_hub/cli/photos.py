@@ -41,7 +41,7 @@ def predict(args: argparse.Namespace) -> int:
         missing = f"{args.boxes} has no row of this photo" if args.boxes and own is None else None
         tasks.append(Task(file, photo, own, error or missing))
     options = {"device": args.device, "gender": args.gender, "max_pixels": args.max_pixels}
-    options |= {"min_face": args.min_face, "runtime": args.runtime}
+    options |= {"min_face": args.min_face, "min_score": args.min_score, "runtime": args.runtime}
     if args.output:
         run = run_on_ray if args.engine == "ray" else run_job
         photos, failed = run(args, tasks, {"model": args.weights, **options})
@@ -50,7 +50,7 @@ def predict(args: argparse.Namespace) -> int:
     estimator = AgeEstimator(args.weights, **options)
     names = unique_names([task.file for task in tasks])
     if args.annotate:
-        check_copies(Path(args.annotate), names)
+        check_copies(Path(args.annotate), names, args.overwrite)
     look = Look(estimator, args, names)
     results = look(tasks)
     if args.json:
@@ -105,10 +105,18 @@ class Look:
             sys.stdout.flush()
 
     def _write_copy(self, image: Image.Image, faces: list[Face], path: Path) -> None:
+        self._check(path)
         save_picture(draw_faces(image, faces), path)
         if self._args.explain:
             for number, face in enumerate(faces, start=1):
-                save_breakdown(face, path.with_name(f"{path.name}.face{number}.png"))
+                breakdown = path.with_name(f"{path.name}.face{number}.png")
+                self._check(breakdown)
+                save_breakdown(face, breakdown)
+
+    def _check(self, path: Path) -> None:
+        # that none of the photos is replaced was seen to before: their own copies would have these names
+        if not self._args.overwrite:
+            assert_free(path)
 
 
 def tell_left_out(sieve: Sieve) -> bool:
@@ -138,6 +146,7 @@ def run_job(args: argparse.Namespace, tasks: list[Task], options: dict[str, Any]
             args.output,
             workers=args.workers,
             resume=args.resume,
+            overwrite=args.overwrite,
             explain=args.explain,
             report=report,
             begin=begin,
@@ -201,18 +210,17 @@ def unique_names(files: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def check_copies(folder: Path, names: dict[str, str]) -> None:
+def check_copies(folder: Path, names: dict[str, str], overwrite: bool) -> None:
     """Refuse annotated copies that would take the place of something."""
     photos = {Path(file).resolve() for file in names}
     for copy in (folder / name for name in names.values()):
         if os.path.lexists(copy) and copy.resolve() in photos:
             raise OutputError(f"The copies would replace the photos in {folder}: name another folder.")
-    for name in names.values():
+    for name in () if overwrite else names.values():
         assert_free(folder / name)
 
 
 def save_picture(image: Image.Image, path: Path) -> None:
-    assert_free(path)
     try:
         with replace_file(path) as temporary:
             image.save(temporary, quality=92, icc_profile=image.info.get("icc_profile"))
@@ -221,7 +229,6 @@ def save_picture(image: Image.Image, path: Path) -> None:
 
 
 def save_breakdown(face: Face, path: Path) -> None:
-    assert_free(path)
     try:
         with replace_file(path) as temporary:
             plot_breakdown(face).savefig(temporary, format="png", dpi=110)

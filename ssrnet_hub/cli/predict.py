@@ -4,7 +4,7 @@ import argparse
 import os
 from typing import Optional
 
-from .options import add_estimator_options, at_least_one
+from .options import add_estimator_options, at_least_one, share
 
 __all__ = ["add_parser"]
 
@@ -53,6 +53,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="with --output, go on where a job that was cut off left off, or add photos that FILE lacks",
     )
     predict.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="with --output, start anew and replace FILE; with --annotate, replace files in DIR, but never one of the "
+        "photos",
+    )
+    predict.add_argument(
         "--workers", type=at_least_one, metavar="N", help="with --output, so many processes; by default one a core"
     )
     predict.add_argument(
@@ -67,8 +73,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--annotate",
         metavar="DIR",
         type=os.path.expanduser,
-        help="write a copy of each photo with boxes and ages to DIR, where no file is replaced; with --explain "
-        "also a picture of how the network got to the age of each face, NAME.face1.png",
+        help="write a copy of each photo with boxes and ages to DIR, where no file is replaced without --overwrite; "
+        "with --explain also a picture of how the network got to the age of each face, NAME.face1.png",
     )
     predict.add_argument(
         "--allow-private-urls",
@@ -76,6 +82,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="fetch photos from hosts of this machine and the local network as well, not from public ones alone",
     )
     predict.add_argument("--explain", action="store_true", help="tell how the stages of the network got to each age")
+    predict.add_argument(
+        "--min-score",
+        type=share,
+        metavar="P",
+        help="drop faces that the detector is less sure of, from 0 to 1; 0.9 without",
+    )
     add_estimator_options(predict)
     predict.set_defaults(run=run, check=check_options, resumable=is_resumable)
 
@@ -89,8 +101,12 @@ def check_options(args: argparse.Namespace) -> Optional[str]:
         return "--annotate is not for --output"
     if not args.output and (args.resume or args.workers or on_ray):
         return "--resume, --workers and --engine are for --output"
-    if on_ray and (args.resume or args.boxes):
-        return "--resume and --boxes are not for --engine ray"
+    if args.overwrite and not (args.output or args.annotate):
+        return "--overwrite is for --output and --annotate"
+    if args.overwrite and args.resume:
+        return "--resume and --overwrite exclude each other"
+    if on_ray and (args.resume or args.overwrite or args.boxes):
+        return "--resume, --overwrite and --boxes are not for --engine ray"
     if args.address and not on_ray:
         return "--address is for --engine ray"
     return None
