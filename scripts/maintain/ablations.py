@@ -70,7 +70,7 @@ VARIANTS = [
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--labels", type=Path, required=True, help="labels.csv, as for scripts/train.py")
+    parser.add_argument("--labels", type=Path, required=True, help="labels.csv, as for ssrnet-hub train")
     parser.add_argument("--output", type=Path, required=True, help="folder of the runs; finished ones stay")
     parser.add_argument("--seeds", type=int, default=2, help="runs of each variant (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on one core where there are several")
