@@ -5,8 +5,6 @@ import os
 import platform
 import re
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
 
 def describe() -> Iterator[tuple[str, Any]]:
     """What is there, by name; a library that is broken is no reason to stop."""
+    from importlib.util import find_spec
+
     yield "ssrnet_hub", __version__
     yield "installed in", at_home(Path(__file__).resolve().parents[2])
     yield "Python", f"{platform.python_version()} ({platform.python_implementation()})"
@@ -81,6 +81,8 @@ def describe() -> Iterator[tuple[str, Any]]:
 
 
 def version_of(library: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(library)
     except PackageNotFoundError:

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         raise OutputError(f"{args.output} cannot be both the copy and the table.")
     for path in filter(None, (args.output, args.csv)):
         assert_free(path)
-    options = {"device": args.device, "min_face": args.min_face, "runtime": args.runtime}
+    options = {"device": args.device, "min_face": args.min_face, "min_score": args.min_score, "runtime": args.runtime}
     estimator = AgeEstimator(args.weights, max_pixels=args.max_pixels, **options)
     frames, people = 0, set()
     # 250 frames a second, and as many pixels as 100 frames of 3840x2160 have

@@ -111,6 +111,12 @@ def add_estimator_options(parser: argparse.ArgumentParser) -> None:
         help="smallest face that has to be found, in pixels, or below 1 as a share of the photo's short side: the "
         "larger, the faster; 20 pixels or 1/50 of the long side without",
     )
+    parser.add_argument(
+        "--min-score",
+        type=share,
+        metavar="P",
+        help="drop faces that the detector is less sure of, from 0 to 1; 0.9 without",
+    )
     parser.add_argument("--device", help="where to compute, such as cuda; the CPU without")
     parser.add_argument(
         "--runtime",

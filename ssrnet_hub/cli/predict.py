@@ -4,7 +4,7 @@ import argparse
 import os
 from typing import Optional
 
-from .options import add_estimator_options, at_least_one, share
+from .options import add_estimator_options, at_least_one
 
 __all__ = ["add_parser"]
 
@@ -82,12 +82,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="fetch photos from hosts of this machine and the local network as well, not from public ones alone",
     )
     predict.add_argument("--explain", action="store_true", help="tell how the stages of the network got to each age")
-    predict.add_argument(
-        "--min-score",
-        type=share,
-        metavar="P",
-        help="drop faces that the detector is less sure of, from 0 to 1; 0.9 without",
-    )
     add_estimator_options(predict)
     predict.set_defaults(run=run, check=check_options, resumable=is_resumable)
 

@@ -26,8 +26,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         default=argparse.SUPPRESS,
         type=os.path.expanduser,
         metavar="DIR|CHECKPOINT",
-        help="folder that save_pretrained, train, calibrate or convert wrote, or its model.safetensors; or a pickled "
-        "state dict of a model of this package, which is converted first",
+        help="folder that save_pretrained, train, calibrate or convert wrote, or its model.safetensors; weights "
+        "in this package, by their name; or a pickled state dict of a model of this package, which is converted first",
     )
     push.add_argument("--weights", type=os.path.expanduser, help=argparse.SUPPRESS)
     push.add_argument("--repo", required=True, metavar="OWNER/NAME", help="made where it is missing")
@@ -91,7 +91,10 @@ def find_folder(source: Path, temporary: str) -> Path:
     """The folder of weights that is meant by a path."""
     from ..hub.convert import convert_torch
     from ..hub.loading import WEIGHTS_FILE
+    from ..models.pretrained import embedded_folder
 
+    if folder := embedded_folder(str(source)):
+        return folder
     if source.name == WEIGHTS_FILE:
         return source.parent
     if source.is_file():

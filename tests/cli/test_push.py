@@ -24,6 +24,13 @@ def test_dry_run(run, weights, tmp_path, spelling):
     assert out.startswith(f"{tmp_path / 'files'} gets:") and all(name in out for name in names)
 
 
+def test_weights_of_the_package(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run("push", "ssrnet.utkface", "--repo", "me/mine", "--dry-run", "files")
+    assert code == 0, err
+    assert {"LICENSE", "model.safetensors"} <= {path.name for path in (tmp_path / "files").iterdir()}
+
+
 @pytest.mark.parametrize("spelling", ["--commit-message", "--message"])
 def test_what_is_handed_on(run, weights, monkeypatch, tmp_path, spelling):
     told = {}
