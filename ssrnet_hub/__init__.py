@@ -57,16 +57,19 @@ _HOMES = {
 after_import.run("timm", lambda: import_module(".models.pretrained", __name__))
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
-        return value
-    if name in {home.partition(".")[0] for home in _HOMES.values()}:
-        # `ssrnet_hub.models.pretrained` and its like need no import of their own
-        for home in set(_HOMES.values()):
-            import_module(f".{home}", __name__)
-        return globals()[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# type checkers would take any name for one of a module with such a function
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+            return value
+        if name in {home.partition(".")[0] for home in _HOMES.values()}:
+            # `ssrnet_hub.models.pretrained` and its like need no import of their own
+            for home in set(_HOMES.values()):
+                import_module(f".{home}", __name__)
+            return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
