@@ -11,6 +11,7 @@ __all__ = [
     "CorruptWeightsError",
     "DeviceError",
     "DigestError",
+    "DivergenceError",
     "ExportError",
     "HubError",
     "LabelsError",

@@ -1,13 +1,20 @@
 """Imports run one way through the rooms of the package, and no two files import each other."""
 
 import ast
+import importlib
+import re
+import sys
+import tomllib
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
 import ssrnet_hub
+from ssrnet_hub import SSRNetHubError, errors
 
 PACKAGE = Path(ssrnet_hub.__file__).parent
 ROOMS = ["errors", "utils", "images", "models", "hub", "inference", "batch", "training", "webapp", "cli"]
@@ -77,3 +84,45 @@ def test_each_folder_says_what_lives_there(room):
     if path.exists():
         said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
         assert said and len(said) <= 120 and "\n" not in said
+
+
+def declared(*extras: str) -> set[str]:
+    """The distributions that the package declares that it needs, with these extras."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
+    return {normal(re.match(r"[\w.-]+", line)[0]) for line in asked}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+distributions = cache(packages_distributions)
+
+
+def distributions_of(path: Path) -> set[str]:
+    """The distributions that a module imports from."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    asked = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    asked |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+    top = {name.partition(".")[0] for name in asked} - {"ssrnet_hub"} - set(sys.stdlib_module_names)
+    return {normal(distributions()[name][0]) for name in top}
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"ssrnet_hub"}))
+def test_whatever_is_imported_is_declared(name):
+    extras = ["convert", "heif", "onnx", "parquet", "plot", "ray", "train", "video"]
+    assert distributions_of(MODULES[name]) <= declared(*["demo"] if room_of(name) == "webapp" else extras)
+
+
+def test_all_errors_are_in_one_place():
+    for name in set(MODULES) - {"ssrnet_hub.cli.__main__"}:
+        importlib.import_module(name)
+    found, kinds = set(), [SSRNetHubError]
+    while kinds:
+        kind = kinds.pop()
+        found.add(kind)
+        kinds += kind.__subclasses__()
+    assert {kind for kind in found if kind.__module__.startswith("ssrnet_hub")} == {
+        getattr(errors, name) for name in errors.__all__
+    }

@@ -10,7 +10,7 @@ from typing import Any, Optional, Union
 import timm
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from ..errors import UnknownModelError
+from ..errors import OutputError, UnknownModelError
 from ..images.alignment import Framing
 from ..models.config import read_training
 from ..models.pretrained import DEFAULT, ZOO, AgeModel, Weights, assert_age_model, count_parameters
@@ -81,7 +81,13 @@ def name_weights(weights: Union[str, os.PathLike]) -> str:
 
 
 def record_figures(name: str, figures: dict[str, Any]) -> Path:
-    """Keep figures of weights of the zoo, in place of those on the same data; those of other bytes are dropped."""
+    """Keep figures of weights of the zoo, in place of those on the same data; those of other bytes are dropped.
+
+    This is for those who maintain the package, as `record_exports` and `record_calibration` are.
+
+    Raises:
+        OutputError: The package is installed, and not that of a clone.
+    """
     kept = [measured for measured in ZOO[name].figures if _data(measured) != _data(figures)]
     return _record(name, measured=[*kept, figures])
 
@@ -98,6 +104,10 @@ def record_calibration(name: str, calibration: dict[str, Any]) -> Path:
 
 def _record(name: str, **parts: Any) -> Path:
     weights = ZOO[name]
+    if not (weights.figures_file.parents[3] / "scripts" / "maintain").is_dir():
+        raise OutputError(
+            f"Figures are recorded in a clone of ssrnet_hub, and {weights.figures_file.parent} is in none."
+        )
     record = {"measured": [], **weights.record, "weights": name, "sha256": weights.sha256, **parts}
     order = ("weights", "sha256", "measured", "calibration", "exports")
     with replace_file(weights.figures_file) as temporary:
@@ -137,7 +147,7 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
         "architecture": cfg["architecture"],
         "of_gender": of_gender,
         "turned": bool(entry and entry.ends and entry.ends[0] == "male"),
-        "parameters": count_parameters(cfg["architecture"]),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "megabytes": sum(v.numel() * v.element_size() for v in model.state_dict().values()) / 1e6,
         "V": model.V,
         "measured": measured,
@@ -157,9 +167,9 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
         "license": _prose(license),
     }
     front = ModelCardData(
-        library_name="timm",
+        library_name="ssrnet_hub",
         pipeline_tag="image-classification",
-        tags=["gender-estimation" if of_gender else "age-estimation", "face", "ssr-net", "timm", "ssrnet_hub"],
+        tags=["gender-estimation" if of_gender else "age-estimation", "face", "ssr-net", "timm"],
         datasets=[data.id] if data else None,
         metrics=["accuracy" if of_gender else "mae"],
         eval_results=[_eval_result(m) for m in measured] or None,

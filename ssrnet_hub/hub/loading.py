@@ -60,6 +60,17 @@ _PICKLES = (".bin", ".pth", ".pt", ".pth.tar", ".ckpt", ".pkl")
 _FLOATS = ("F16", "BF16", "F32", "F64")
 """Types of weights, by the names of safetensors."""
 
+_WRONG_VALUES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What a config from outside makes timm or a model's constructor raise; others are not its fault."""
+
 _HEADER_SIZE = 1_000_000
 """Largest header of a file of weights, bytes."""
 
@@ -131,11 +142,10 @@ def from_pretrained(
         placed = {"dtype": torch.float32, "device": "cpu", **model_args}
         model = zoo.assert_age_model(timm.create_model(f"local-dir:{folder}", pretrained=True, **placed)).eval()
     except RuntimeError as e:
-        raise WrongShapeError(f"The weights in {folder} do not fit a model with {model_args}: {e}") from e
-    except Exception as e:
-        if model_args:
+        # others are of the machine, such as a lack of memory
+        if "loading state_dict" not in str(e):
             raise
-        raise ConfigError(f"{folder / CONFIG_FILE} does not let timm load the weights: {e!r}") from e
+        raise WrongShapeError(f"The weights in {folder} do not fit a model with {model_args}: {e}") from e
     if verify:
         verify_model(model, folder / CHECK_FILE)
     _bind_extras(model, extras, folder, model_args)
@@ -521,7 +531,7 @@ def read_model_config(folder: Union[str, os.PathLike]) -> tuple[zoo.AgeModel, di
         model = zoo.assert_age_model(timm.create_model(f"local-dir:{folder}", device="meta"))
         data = timm.data.resolve_input_data_config(model)
         timm.data.create_transform(**data)
-    except Exception as e:  # whatever a config from outside makes timm or the constructor do
+    except _WRONG_VALUES as e:
         raise ConfigError(f"{path} does not describe a model that can be built: {e!r}") from e
     cfg = model.pretrained_cfg
     size = (model.in_chans, *getattr(model, "img_size", data["input_size"][1:]))

@@ -6,10 +6,7 @@ import re
 import socket
 from typing import Optional
 
-try:
-    import httpx2 as httpx  # what huggingface_hub asks the Hub with
-except ImportError:  # before its version 2
-    import httpx  # type: ignore[no-redef]
+import httpx2 as httpx
 
 from ..errors import PhotoError
 from ..utils.version import __version__

@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from markdown_it import MarkdownIt
 
 from ssrnet_hub import save_pretrained
-from ssrnet_hub.errors import ConfigError, UnknownModelError
+from ssrnet_hub.errors import ConfigError, OutputError, UnknownModelError
 from ssrnet_hub.hub.cards import name_weights, record_calibration, record_exports, record_figures, render_card
 from ssrnet_hub.models import pretrained as zoo
 from ssrnet_hub.models.pretrained import ZOO
@@ -45,7 +45,7 @@ def test_front_matter(name):
     assert front.keys() <= FIELDS
     assert front.keys() >= {"license", "library_name", "pipeline_tag", "tags", "datasets", "metrics", "model-index"}
     assert card.data.model_name == name
-    assert card.data.library_name == "timm"
+    assert card.data.library_name == "ssrnet_hub" and "timm" in card.data.tags
     assert card.data.license == weights.license
     assert (card.data.license == "other") == bool(card.data.license_name and card.data.license_link)
     assert all(result.dataset_split for result in card.data.eval_results)
@@ -77,9 +77,27 @@ def test_card_of_weights_of_ones_own(tmp_path):
     assert "Nothing was measured" in card and "UTKFace" not in card
 
 
+def test_parameters_are_those_of_the_model_that_was_saved(tmp_path):
+    model = timm.create_model("ssrnet", stage_bins=(5, 5, 5))
+    count = sum(parameter.numel() for parameter in model.parameters())
+    card = render_card(save_pretrained(model, tmp_path), "me/mine")
+    assert f"regression in\n{count:,} parameters" in card and count != 40_531
+
+
 @pytest.fixture
 def figures_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(zoo, "_FOLDER", tmp_path)
+    (tmp_path / "scripts" / "maintain").mkdir(parents=True)
+    (tmp_path / "ssrnet_hub" / "models").mkdir(parents=True)
+    monkeypatch.setattr(zoo, "_FOLDER", tmp_path / "ssrnet_hub" / "models")
+
+
+def test_nothing_is_recorded_in_an_installed_package(tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo, "_FOLDER", tmp_path / "site-packages" / "ssrnet_hub" / "models")
+    figures = {"dataset": "faces", "split": "val", "detect": False, "mae": 6.0}
+    for record in (record_figures, record_exports, record_calibration):
+        with pytest.raises(OutputError, match="in a clone"):
+            record("ssrnet.utkface", figures)
+    assert not list(tmp_path.iterdir())
 
 
 def test_recorded_figures_replace_those_on_the_same_data(figures_folder):

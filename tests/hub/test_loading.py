@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import timm
@@ -19,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import ssrnet_hub
-from ssrnet_hub import Framing, SSRNetHubError, from_pretrained, save_pretrained
+from ssrnet_hub import Framing, SSRNet, SSRNetHubError, from_pretrained, save_pretrained
 from ssrnet_hub.errors import (
     ArchitectureError,
     ConfigError,
@@ -792,6 +793,30 @@ def test_hostile_configs(tmp_path, change):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises((ConfigError, WrongShapeError)):
         from_pretrained(folder)
+
+
+@pytest.mark.parametrize("where", ["config", "weights"])
+@pytest.mark.parametrize("error", [MemoryError("none left"), OSError("I/O"), ImportError("no timm.x")], ids=repr)
+def test_errors_that_are_none_of_the_config_are_passed_on(monkeypatch, where, error):
+    # of the config a model is made on the meta device, then one to take the weights
+    create_model = timm.create_model
+
+    def failing(*args, **kwargs):
+        if ("pretrained" in kwargs) is (where == "weights"):
+            raise error
+        return create_model(*args, **kwargs)
+
+    monkeypatch.setattr(timm, "create_model", failing)
+    with pytest.raises(type(error)) as e:
+        from_pretrained()
+    assert e.value is error
+
+
+def test_a_lack_of_memory_is_no_wrong_shape(monkeypatch):
+    error = torch.OutOfMemoryError("CUDA out of memory")
+    monkeypatch.setattr(SSRNet, "load_state_dict", Mock(side_effect=error))
+    with pytest.raises(torch.OutOfMemoryError):
+        from_pretrained()
 
 
 HUGE = 10**400

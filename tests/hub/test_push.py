@@ -19,6 +19,7 @@ from ssrnet_hub import Framing, from_pretrained, save_pretrained
 from ssrnet_hub.errors import ArchitectureError, CheckError, ConfigError
 from ssrnet_hub.hub.check_tensors import verify_model, write_check
 from ssrnet_hub.hub.convert import convert_keras
+from ssrnet_hub.hub.loading import get_extras
 from ssrnet_hub.hub.push import prepare_repository, push_to_hub
 from ssrnet_hub.models import pretrained as zoo
 
@@ -311,6 +312,24 @@ print(push.revision)
     assert hub.repos[repo].private
     assert hub.commit(repo, "dev").title == "Mine"
     assert not pushed_files(hub, repo)
+
+
+@pytest.mark.parametrize("name", ["ssrnet.utkface", "ssrnet_gender.utkface"])
+def test_the_code_of_a_card_runs(hub, client, repo, name, astronaut, tmp_path):
+    # as weights of one's own, which are loaded from the repository
+    weights = save_pretrained(
+        timm.create_model(name.split(".")[0]), tmp_path / "own", get_extras(from_pretrained(name))
+    )
+    client.push(weights, "--repo", repo)
+    astronaut.save(tmp_path / "photo.jpg")
+    astronaut.crop((160, 60, 290, 190)).save(tmp_path / "crop.png")
+    blocks = re.findall(r"```python\n(.*?)```", hub.files(repo, "main")["README.md"].decode(), re.DOTALL)
+    assert len(blocks) == 2 and all(repo in block for block in blocks)
+    for block in blocks:
+        answer = "score" if "score =" in block else "age" if "age =" in block else "model.V"
+        code, out, err = client.ask(code=f"import os; os.chdir({str(tmp_path)!r})\n{block}\nprint(float({answer}))")
+        assert code == 0, err
+        assert re.search(r"^-?\d+\.\d+$", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("keyword", ["message", "framing", "branch"])
