@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from .options import add_record_option, add_weights_option, check_record
+from .options import add_record_option, add_weights_option
 
 __all__ = ["add_parser"]
 
@@ -36,19 +36,18 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--output", required=True, type=os.path.expanduser, metavar="DIR", help="folder for the calibrated weights"
     )
     add_record_option(calibrate)
-    calibrate.set_defaults(run=run, check=check_record)
+    calibrate.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..hub.cards import name_weights, record_calibration
+    from ..hub.cards import name_to_record, record_calibration
     from ..hub.loading import from_pretrained
     from ..models.pretrained import DEFAULT
     from ..training.calibration import calibrate
     from ..utils.metrics import describe_device
 
     weights = args.weights or DEFAULT
-    # only weights of the zoo can be recorded; said before the measuring
-    name = name_weights(weights) if args.record else None
+    name = name_to_record(weights) if args.record else None
     figures = calibrate(from_pretrained(weights), args.labels, args.output, args.photos)
     for what in ("intervals", "flags"):
         print("\n".join(f"{what}  {key}  {row}" for key, row in figures[what].items()))

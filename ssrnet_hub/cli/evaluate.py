@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..errors import LabelsError
-from .options import add_device_option, add_labels_options, add_record_option, add_weights_option, check_record
+from .options import add_device_option, add_labels_options, add_record_option, add_weights_option
 
 __all__ = ["add_parser"]
 
@@ -67,11 +67,11 @@ def check_options(args: argparse.Namespace) -> Optional[str]:
     for option in OF_PHOTOS:
         if getattr(args, option) and not args.detect:
             return f"--{option} goes with --detect"
-    return check_record(args)
+    return None
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..hub.cards import name_weights
+    from ..hub.cards import name_to_record
     from ..hub.loading import from_pretrained
     from ..inference.estimator import AgeEstimator
     from ..inference.visualization import plot_errors
@@ -86,8 +86,7 @@ def run(args: argparse.Namespace) -> int:
         raise LabelsError("--plots wants ages, and these labels know ranges of them alone.")
     warn_of_training(labels)
     weights = args.weights or DEFAULT
-    # only weights of the zoo can be recorded; said before the measuring
-    name = name_weights(weights) if args.record else weights
+    name = name_to_record(weights) if args.record else weights
     model = from_pretrained(weights)
     of_gender = model.V == 1
     for option in OF_AGE:

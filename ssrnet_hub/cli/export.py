@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Optional
 
 from ..errors import ExportError
 from ..utils.defaults import ONNX_FILES
-from .options import add_record_option, add_weights_option, check_record, need_extra
+from .options import add_record_option, add_weights_option, need_extra
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -54,11 +54,11 @@ def check_options(args: argparse.Namespace) -> Optional[str]:
         return "int8 learns from chips: name their --labels"
     if args.record and not args.labels:
         return "--record goes with --labels"
-    return check_record(args)
+    return None
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..hub.cards import name_weights, record_exports
+    from ..hub.cards import name_to_record, record_exports
     from ..hub.loading import from_pretrained
     from ..images.loading import load_photo
     from ..inference.backends import Pixels
@@ -72,8 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
     weights, output = args.weights or DEFAULT, Path(args.output)
     precisions = args.precision or (list(ONNX_FILES) if args.labels else ["float32"])
-    # only weights of the zoo can be recorded; said before the measuring
-    name = name_weights(weights) if args.record else None
+    name = name_to_record(weights) if args.record else None
     model = from_pretrained(weights)
     pixels = Pixels(model)
     labels = read_labels(args.labels, "val") if args.labels else []

@@ -5,8 +5,6 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Optional
 
 from ..errors import SSRNetHubError
 from ..utils.defaults import MAX_PIXELS, RUNTIMES
@@ -20,7 +18,6 @@ __all__ = [
     "add_token_options",
     "add_weights_option",
     "at_least_one",
-    "check_record",
     "need_extra",
     "not_negative",
     "port_number",
@@ -29,8 +26,6 @@ __all__ = [
 ]
 
 WEIGHTS = "name from 'ssrnet-hub models', folder or owner/repo on the Hugging Face Hub"
-
-_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @contextmanager
@@ -66,19 +61,12 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_record_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--record``, for those who keep the package; see `check_record`."""
+    """Add ``--record``, for those who keep the package; see `cards.name_to_record`."""
     parser.add_argument(
         "--record",
         action="store_true",
         help="in a clone of ssrnet_hub: keep the figures in ssrnet_hub/models/eval_results, for the cards",
     )
-
-
-def check_record(args: argparse.Namespace) -> Optional[str]:
-    """What is wrong with ``--record``, if anything is: an installed package is never written to."""
-    if args.record and not (_PACKAGE.parent / "scripts" / "maintain").is_dir():
-        return f"--record keeps figures in a clone of ssrnet_hub, and {_PACKAGE} is none: use --json"
-    return None
 
 
 class _RefuseToken(argparse.Action):

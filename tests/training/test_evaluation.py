@@ -264,8 +264,11 @@ def test_evaluate_counts_missed_faces_as_the_median(call, weights, photos, astro
 
 def test_evaluate_the_whole_way(call, monkeypatch, photos, tmp_path, estimator, astronaut):
     # figures are kept beside the embedded weights
-    (tmp_path / "weights").symlink_to(zoo.ZOO[zoo.DEFAULT].folder.parent)
-    monkeypatch.setattr(zoo, "_FOLDER", tmp_path)
+    (tmp_path / "scripts" / "maintain").mkdir(parents=True)
+    models = tmp_path / "ssrnet_hub" / "models"
+    models.mkdir(parents=True)
+    (models / "weights").symlink_to(zoo.ZOO[zoo.DEFAULT].folder.parent)
+    monkeypatch.setattr(zoo, "_FOLDER", models)
     options = ("--detect", "--flip", "--boxes", "--robustness")
     code, out, errors = call(
         "evaluate", "--labels", photos, *options, "--plots", tmp_path / "plots", "--record", "--json"
