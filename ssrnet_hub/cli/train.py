@@ -61,7 +61,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     for field in fields(Recipe):
         default = field.default if field.default_factory is MISSING else field.default_factory()
         of_json = {"type": json.loads, "metavar": "JSON"}
-        kind: dict[str, Any] = of_json if isinstance(default, dict) else {"type": type(default)}
+        of_itself = {"type": str if default is None else type(default)}
+        kind: dict[str, Any] = of_json if isinstance(default, dict) else of_itself
         changes.add_argument(f"--{field.name.replace('_', '-')}", **kind)
     train.set_defaults(run=run, resumable=lambda args: True)
 
