@@ -6,10 +6,16 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from email.parser import Parser
 from pathlib import Path
 
 import pytest
+import yaml
+from huggingface_hub import ModelCardData
 from PIL import Image
+
+from ssrnet_hub import list_models
+from ssrnet_hub.hub.cards import render_card
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -154,7 +160,16 @@ def test_commands_of_the_wheel(installed, tmp_path):
 def test_wheel_carries_licences_and_types(installed):
     (licences,) = installed.glob("ssrnet_hub-*.dist-info/licenses")
     names = {path.relative_to(licences).as_posix() for path in licences.rglob("*") if path.is_file()}
-    assert {"LICENSE", "NOTICE", "ssrnet_hub/models/weights/ssrnet.utkface/LICENSE"} <= names
+    assert {"LICENSE", "NOTICE"} <= names
+    metadata = Parser().parsestr((licences.parent / "METADATA").read_text(encoding="utf-8"))
+    declared = set(metadata["License-Expression"].split(" AND "))
+    assert "Apache-2.0" in declared and set(metadata.get_all("License-File")) == names
+    embedded = list_models()
+    assert embedded
+    for weights in embedded:
+        card = ModelCardData(**yaml.safe_load(render_card(weights).split("---")[1]))
+        assert (f"LicenseRef-{card.license_name}" if card.license == "other" else card.license) in declared
+        assert f"ssrnet_hub/models/weights/{weights}/LICENSE" in names
     assert (installed / "ssrnet_hub" / "py.typed").is_file()
 
 

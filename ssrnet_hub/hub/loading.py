@@ -474,7 +474,10 @@ def _asked_to_wait(error: Exception) -> float:
 
 
 def _find_damaged(folder: Path, files: list[str]) -> list[str]:
-    """The files of the cache that are not the content that their name there says, which the client does not look at."""
+    """The files of the cache that are not the content that their name there says.
+
+    The client does not look; its `verify_repo_checksums` has to ask the Hub, and looks at all files of the repository.
+    """
     return [name for name in files if _is_damaged(folder / name)]
 
 

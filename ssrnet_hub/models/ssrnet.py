@@ -267,6 +267,7 @@ class SSRNet(nn.Module):
         return take
 
     def _take_indices(self, indices: Optional[Union[int, list[int]]]) -> list[int]:
+        # timm's feature_take_indices is in a private module, and keeps the order asked for
         levels = list(range(len(self.feature_info)))
         if indices is None:
             return levels

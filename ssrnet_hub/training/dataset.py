@@ -61,7 +61,8 @@ def as_it_is(batch: Any) -> Any:
 class ShardedBatches:
     """The batches of one process: of each batch of all processes, its share.
 
-    Every epoch has an order of its own. All batches are as large as each other, give or take one chip.
+    Every epoch has an order of its own. All batches are as large as each other, give or take one chip. accelerate's
+    `BatchSamplerShard` wants batches that the processes divide evenly, and shows some chips twice to fill the last one.
     """
 
     def __init__(self, count: int, batch_size: int, rank: int = 0, world: int = 1):

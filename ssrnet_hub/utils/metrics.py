@@ -247,6 +247,7 @@ def gender_group_metrics(
 
 def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
     """How often a score of a positive is above one of a negative: the area under the ROC curve; ties count half."""
+    # scikit-learn's answers the same, and would be a dependency for this alone
     p, n = np.asarray(positive, float), np.sort(np.asarray(negative, float))
     below, above = np.searchsorted(n, p, "left"), np.searchsorted(n, p, "right")
     return float((below + above).mean() / (2 * len(n)))
