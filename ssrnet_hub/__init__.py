@@ -1,19 +1,24 @@
 """SSR-Net, the age of a face in 40,531 parameters: models for timm, their weights, and photo to age."""
 
-from .utils import telemetry  # noqa: F401  before the libraries that it is about
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .utils import after_import, telemetry  # noqa: F401  telemetry before the libraries that it is about
 
 # isort: split
 from .errors import SSRNetHubError
-from .hub.loading import from_pretrained, save_pretrained
-from .hub.push import push_to_hub
-from .images.alignment import Framing
-from .inference.estimator import AgeEstimator, Face
-from .inference.stages import Stage
-from .inference.visualization import plot_breakdown
-from .models.dex import DEXVGG, SSRNetDEX
-from .models.pretrained import list_models
-from .models.ssrnet import SSRNet
 from .utils.version import __version__
+
+if TYPE_CHECKING:
+    from .hub.loading import from_pretrained, save_pretrained
+    from .hub.push import push_to_hub
+    from .images.alignment import Framing
+    from .inference.estimator import AgeEstimator, Face
+    from .inference.stages import Stage
+    from .inference.visualization import plot_breakdown
+    from .models.dex import DEXVGG, SSRNetDEX
+    from .models.pretrained import list_models
+    from .models.ssrnet import SSRNet
 
 __all__ = [
     "DEXVGG",
@@ -31,3 +36,41 @@ __all__ = [
     "push_to_hub",
     "save_pretrained",
 ]
+
+_HOMES = {
+    "DEXVGG": "models.dex",
+    "AgeEstimator": "inference.estimator",
+    "Face": "inference.estimator",
+    "Framing": "images.alignment",
+    "SSRNet": "models.ssrnet",
+    "SSRNetDEX": "models.dex",
+    "Stage": "inference.stages",
+    "from_pretrained": "hub.loading",
+    "list_models": "models.pretrained",
+    "plot_breakdown": "inference.visualization",
+    "push_to_hub": "hub.push",
+    "save_pretrained": "hub.loading",
+}
+"""Where the names are that are imported once they are asked for, since PyTorch takes seconds."""
+
+# `timm.create_model("ssrnet")` finds the models, whichever of the two is imported first
+after_import.run("timm", lambda: import_module(".models.pretrained", __name__))
+
+
+# type checkers would take any name for one of a module with such a function
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+            return value
+        if name in {home.partition(".")[0] for home in _HOMES.values()}:
+            # `ssrnet_hub.models.pretrained` and its like need no import of their own
+            for home in set(_HOMES.values()):
+                import_module(f".{home}", __name__)
+            return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import ModelCardData
+from PIL import Image
 
 from ssrnet_hub import list_models
 from ssrnet_hub.hub.cards import render_card
@@ -80,6 +81,80 @@ def test_wheel_predicts_without_network(installed, astronaut, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert "photo.png  1" in result.stdout
+
+
+COMMANDS = """
+import contextlib, io, os, socket, sys
+from pathlib import Path
+
+def refuse(*args, **kwargs):
+    raise AssertionError("the network was asked")
+
+socket.socket.connect = socket.getaddrinfo = refuse
+
+import ssrnet_hub
+from ssrnet_hub.cli import command
+
+site, labels, official = sys.argv[1:]
+assert Path(command.__file__).is_relative_to(site), command.__file__
+before = {path: path.stat().st_mtime_ns for path in Path(site).rglob("*") if "__pycache__" not in path.parts}
+
+
+def run(*arguments):
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            code = command.main(list(arguments))
+        except SystemExit as e:
+            code = e.code
+    return code or 0, said.getvalue()
+
+
+def succeed(*arguments):
+    code, said = run(*arguments)
+    assert code == 0, said
+    return said
+
+
+for module in command.COMMANDS:
+    name = module.__name__.rpartition(".")[2]
+    assert f"usage: ssrnet-hub {name}" in succeed(name, "--help")
+assert "torch" not in sys.modules
+assert "SHA-256" in succeed("convert", "--help") and "byte for byte" in succeed("verify", "ssrnet.utkface")
+if official != "-":
+    assert "  converted/model.safetensors" in succeed("convert", "--from", "keras", official, "converted")
+    assert "ssrnet.imdb of the zoo" in succeed("verify", "converted")
+chips = ("--labels", labels)
+toy = ("--epochs", "1", "--batch-size", "8", "--set-aside", "0", "--cpu")
+assert "'epoch': 1" in succeed("train", "--recipe", "ssrnet.utkface", *chips, "--output", "run", *toy)
+assert "README.md" in succeed("push", "run", "--repo", "me/mine", "--dry-run", "files")
+assert "answers as its check tensors say" in succeed("verify", "files")
+assert '"n": 20' in succeed("evaluate", "--weights", "run", *chips, "--split", "val", "--json")
+assert "model.onnx" in succeed("export", "--weights", "run", "--output", "exported")
+code, said = run("evaluate", *chips, "--split", "val", "--record", "--weights", "ssrnet.utkface")
+assert code == 1 and "Figures are recorded in a clone" in said, said
+assert before == {path: path.stat().st_mtime_ns for path in Path(site).rglob("*") if "__pycache__" not in path.parts}
+"""
+
+
+def test_commands_of_the_wheel(installed, tmp_path):
+    folder = tmp_path / "chips"
+    folder.mkdir()
+    rows = ["file,age,split"]
+    for number in range(36):
+        Image.new("RGB", (128, 128), (number, 5 * number, 255 - 5 * number)).save(folder / f"{number}.png")
+        rows.append(f"{number}.png,{number},{'train' if number < 16 else 'val'}")
+    (folder / "labels.csv").write_text("\n".join(rows))
+    shared = os.environ.get("SSRNET_SHARED")
+    official = Path(shared, "official_weights", "imdb.h5") if shared else "-"
+    result = subprocess.run(
+        [sys.executable, "-c", COMMANDS, installed, folder / "labels.csv", official],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
 
 
 def test_wheel_carries_licences_and_types(installed):

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "scripts"))
 from benchmark import take_turns, versions  # noqa: E402  beside scripts/benchmark.py
 
-RECIPE = Path("scripts") / "recipes" / "ssrnet.ablation.yaml"
+RECIPE = Path("ssrnet_hub") / "training" / "recipes" / "ssrnet.ablation.yaml"
 BATCH = 64
 
 
@@ -70,7 +70,7 @@ VARIANTS = [
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--labels", type=Path, required=True, help="labels.csv, as for scripts/train.py")
+    parser.add_argument("--labels", type=Path, required=True, help="labels.csv, as for ssrnet-hub train")
     parser.add_argument("--output", type=Path, required=True, help="folder of the runs; finished ones stay")
     parser.add_argument("--seeds", type=int, default=2, help="runs of each variant (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on one core where there are several")
@@ -111,6 +111,7 @@ def train(variant: Variant, seed: int, labels: Path, output: Path, jobs: int) ->
         ROOT / RECIPE,
         "--labels",
         labels,
+        "--resume",
         "--cpu",
     ]
     command += ["--output", folder, "--architecture", variant.architecture, "--seed", str(seed)]

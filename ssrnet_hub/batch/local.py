@@ -103,6 +103,7 @@ def predict_files(
     *,
     workers: Optional[int] = None,
     resume: bool = False,
+    overwrite: bool = False,
     explain: bool = False,
     report: Callable[[list[dict[str, Any]]], None] = lambda photos: None,
     begin: Callable[[int], None] = lambda done: None,
@@ -120,6 +121,7 @@ def predict_files(
         workers: Processes; by default one a core, or 4 for a GPU. 1 is this one.
         resume: Leave out the photos that the output of a job that was cut off has, and add the others to it; or to an
             output that is whole.
+        overwrite: Start anew where there is an output, or what a job left that was cut off.
         explain: Say as well how the network got to each age.
         report: Is told of photos, as `describe_photo` has them, as soon as they were looked at.
         begin: Is told, once, how many photos are left out.
@@ -136,7 +138,7 @@ def predict_files(
     settings = {"explain": explain, **{key: value for key, value in options.items() if value is not None}}
     if any(task.boxes is not None for task in tasks):
         settings["boxes"] = True
-    parts = JobOutput(output, settings, resume)
+    parts = JobOutput(output, settings, resume, overwrite)
     photos, failed = len(parts.done), len(parts.failed)
     try:
         begin(photos)

@@ -55,6 +55,8 @@ class JobOutput:
         settings: What the job's answers depend on, as JSON has it. A job goes on only where another one left off that
             had the same.
         resume: Go on with the parts that are there, or with the output itself.
+        overwrite: Start anew: parts that are there are removed, and the output is replaced once the job is done, by
+            this job or by one that goes on with it.
 
     Attributes:
         done: Names of the photos that need not be looked at again.
@@ -66,15 +68,19 @@ class JobOutput:
             not one that a job left.
     """
 
-    def __init__(self, output: Union[str, os.PathLike], settings: dict[str, Any], resume: bool = False):
+    def __init__(
+        self, output: Union[str, os.PathLike], settings: dict[str, Any], resume: bool = False, overwrite: bool = False
+    ):
         self.output = Path(output)
         self._format = _format_of(self.output)
         self._columns = columns_of(settings["explain"])
         self._folder = self.output.with_name(f"{self.output.name}.parts")
         self._settings = json.loads(json.dumps(settings, default=str))
-        self._count = 0
-        if _is_there(self.output) and not resume:
-            raise OutputError(f"{self.output} is there already. Resume (--resume) to add what it lacks, or remove it.")
+        self._count, self._replaces = 0, overwrite
+        if _is_there(self.output) and not (resume or overwrite):
+            raise OutputError(
+                f"{self.output} is there already. Resume (--resume) to add what it lacks, or replace it (--overwrite)."
+            )
         new = not os.path.lexists(self._folder)
         if new:
             self._make_folder()
@@ -87,13 +93,17 @@ class JobOutput:
         except OSError as e:
             raise OutputError(f"{self._folder} cannot be written: {e}.") from e
         try:
-            if not new and not resume:
+            if not (new or resume or overwrite):
                 raise OutputError(
-                    f"{self._folder} is what a job left that was cut off. Resume (--resume) to go on with it, or "
-                    "remove it."
+                    f"{self._folder} is what a job left that was cut off. Resume (--resume) to go on with it, or start "
+                    "anew (--overwrite)."
                 )
             # again, now that no other job changes it
-            self._compare(self._read_state())
+            before = self._read_state()
+            if overwrite:
+                self._start_anew()
+            else:
+                self._compare(before)
             self.done, self.failed = self._look_back()
         except BaseException:
             if new:
@@ -118,7 +128,7 @@ class JobOutput:
         """
         self._flush()
         with self._writing(self.output) as temporary:
-            sources = [self.output] * self.output.exists() + self._files()
+            sources = [self.output] * self._goes_on() + self._files()
             self._format.join(sources, temporary, self._columns)
         self._remove()
 
@@ -154,6 +164,16 @@ class JobOutput:
         names = sorted(entry.name for entry in os.scandir(self._folder) if self._is_ours(entry))
         return [self._folder / name for name in names if name[0].isdecimal()]
 
+    def _goes_on(self) -> bool:
+        """Whether what the output has is part of what it will have."""
+        return self.output.exists() and not self._replaces
+
+    def _start_anew(self) -> None:
+        for part in self._files():
+            part.unlink()
+        self._count, self._replaces = 0, True
+        self._write_state(self._folder, 0)
+
     def _make_folder(self) -> None:
         """Make the folder with its state in it at once: a job that is killed leaves both or neither."""
         folder = self._folder.with_name(f".{self._folder.name}-{secrets.token_hex(4)}")
@@ -172,7 +192,7 @@ class JobOutput:
             raise OutputError(f"{self._folder} cannot be written: {e}.") from e
 
     def _write_state(self, folder: Path, count: int) -> None:
-        state = {"job": _JOB, "parts": count, "settings": self._settings}
+        state = {"job": _JOB, "parts": count, "replaces": self._replaces, "settings": self._settings}
         with self._writing(folder / _STATE) as temporary:
             temporary.write_text(json.dumps(state), encoding="utf-8")
 
@@ -186,11 +206,13 @@ class JobOutput:
                 raise self._not_ours(f"it has no {_STATE}")
             state = json.loads((self._folder / _STATE).read_text(encoding="utf-8"))
             job, count, settings = (state.pop(key) for key in ("job", "parts", "settings"))
-            if state or job != _JOB or type(count) is not int or not isinstance(settings, dict):
+            replaces = state.pop("replaces", False)
+            wrong = state or job != _JOB or type(count) is not int or type(replaces) is not bool
+            if wrong or not isinstance(settings, dict):
                 raise ValueError("not as a job writes it")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
             raise self._not_ours(f"its {_STATE} is damaged ({e!r:.200})") from e
-        self._count = count
+        self._count, self._replaces = count, replaces
         if foreign := sorted(name for name, entry in entries.items() if not self._is_ours(entry)):
             raise self._not_ours(f"no job wrote {foreign[0]!r}")
         return settings
@@ -231,11 +253,11 @@ class JobOutput:
 
     def _look_back(self) -> tuple[set[str], set[str]]:
         seen: dict[str, bool] = {}
-        if self.output.exists():
+        if self._goes_on():
             seen.update(self._format.names(self.output, self._columns))
         for number, path in enumerate(self._files()):
             names = dict(self._format.names(path, self._columns))
-            if number == 0 and self.output.exists() and names.keys() <= seen.keys():
+            if number == 0 and self._goes_on() and names.keys() <= seen.keys():
                 # the job was killed after it had joined its parts
                 for part in self._files():
                     part.unlink()

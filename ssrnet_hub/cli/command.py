@@ -10,18 +10,51 @@ from typing import Optional
 from ..errors import SSRNetHubError
 from ..utils.io import on_one_line
 from ..utils.version import __version__
-from . import demo, film, models, predict
+from . import (
+    average,
+    calibrate,
+    compare,
+    convert,
+    demo,
+    env,
+    evaluate,
+    export,
+    film,
+    models,
+    predict,
+    push,
+    train,
+    verify,
+)
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = (
+    predict,
+    film,
+    demo,
+    models,
+    train,
+    evaluate,
+    compare,
+    calibrate,
+    average,
+    export,
+    convert,
+    push,
+    verify,
+    env,
+)
+"""The modules of the commands, in the order of the help. None imports more than it needs for its options."""
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command; answers the exit code: 0, or 1 where something failed, or 2 where the call is wrong."""
     parser = argparse.ArgumentParser("ssrnet-hub", description="The age of every face in a photo, with SSR-Net.")
     parser.add_argument("--version", action="version", version=__version__)
-    parser.set_defaults(check=lambda args: None)
+    parser.set_defaults(check=lambda args: None, resumable=lambda args: False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for command in (predict, film, models, demo):
+    for command in COMMANDS:
         command.add_parser(commands)
 
     args = parser.parse_args(argv)
@@ -38,12 +71,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         code = args.run(args)
         sys.stdout.flush()
         return code
+    except argparse.ArgumentError as e:
+        # what can be told only once the weights are known
+        commands.choices[args.command].error(str(e))
     except SSRNetHubError as e:
         print(f"error: {on_one_line(str(e))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        resumable = args.command == "predict" and args.output and args.engine == "processes"
-        print("error: interrupted" + ("; --resume goes on" if resumable else ""), file=sys.stderr)
+        print("error: interrupted" + ("; --resume goes on" if args.resumable(args) else ""), file=sys.stderr)
         return 130
     except BrokenPipeError:
         # whoever read the output, such as head, has seen enough; the flush at exit must not fail again

@@ -6,7 +6,7 @@ import socket
 from typing import Optional
 
 from ..errors import SSRNetHubError
-from .options import port_number
+from .options import need_extra, port_number
 
 __all__ = ["add_parser"]
 
@@ -33,10 +33,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(args: argparse.Namespace) -> int:
-    try:
+    with need_extra("The web page", "demo"):
         from ..webapp import launch
-    except ImportError as e:
-        raise SSRNetHubError(f"The web page needs the extra demo: pip install 'ssrnet_hub[demo]' ({e}).") from e
     try:
         launch(server_name=args.host, server_port=args.port, mcp_server=args.mcp, allowed_hosts=args.allowed_host)
     except OSError as e:

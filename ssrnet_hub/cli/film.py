@@ -9,11 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Optional
 
-from tqdm import tqdm
-
-from ..batch.records import FILM_COLUMNS, to_film_rows
 from ..errors import OutputError
-from ..inference.estimator import AgeEstimator
 from ..utils.io import assert_free, full_name, replace_file
 from .options import add_estimator_options, positive
 
@@ -64,6 +60,10 @@ def check_options(args: argparse.Namespace) -> Optional[str]:
 
 
 def run(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from ..batch.records import to_film_rows
+    from ..inference.estimator import AgeEstimator
     from ..inference.video import annotate_frames
 
     if args.output and Path(args.output).suffix.lower() != ".mp4":
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         raise OutputError(f"{args.output} cannot be both the copy and the table.")
     for path in filter(None, (args.output, args.csv)):
         assert_free(path)
-    options = {"device": args.device, "min_face": args.min_face, "runtime": args.runtime}
+    options = {"device": args.device, "min_face": args.min_face, "min_score": args.min_score, "runtime": args.runtime}
     estimator = AgeEstimator(args.weights, max_pixels=args.max_pixels, **options)
     frames, people = 0, set()
     # 250 frames a second, and as many pixels as 100 frames of 3840x2160 have
@@ -112,6 +112,8 @@ def write_film_csv(path: Optional[str]) -> Iterator[Callable[[list[dict[str, Any
     if not path:
         yield lambda rows: None
         return
+    from ..batch.records import FILM_COLUMNS
+
     try:
         with replace_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, FILM_COLUMNS, lineterminator="\n")

@@ -1,25 +1,59 @@
 """`ssrnet-hub models`: the weights that have a name."""
 
 import argparse
-
-from ..models.pretrained import DEFAULT, OWNER_VARIABLE, ZOO, count_parameters, list_models
-from .printing import table
+import json
+from typing import Any
 
 __all__ = ["add_parser"]
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command and its options."""
-    models = commands.add_parser("models", help="list the weights that have a name")
+    models = commands.add_parser(
+        "models",
+        help="list the weights that have a name",
+        description="List the weights that have a name: those in this package, and those on the Hugging Face Hub.",
+    )
+    models.add_argument("--json", action="store_true", help="print a JSON list with one object for each")
     models.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..models.pretrained import DEFAULT, OWNER_VARIABLE, ZOO, count_parameters, list_models
+    from .printing import table
+
+    entries: list[dict[str, Any]] = [
+        {
+            "name": weights.name,
+            "architecture": weights.architecture,
+            "task": weights.task,
+            "parameters": count_parameters(weights.name),
+            "license": weights.license,
+            "default": weights.name == DEFAULT,
+            # what can be loaded here and now
+            "available": weights.embedded or weights.repo is not None,
+            "embedded": weights.embedded,
+            "repo_id": weights.repo,
+        }
+        for weights in map(ZOO.__getitem__, list_models(include_hub=True))
+    ]
+    if args.json:
+        print(json.dumps(entries, indent=2))
+        return 0
+    header = ("name", "task", "parameters", "available", "where", "license", "")
     rows = []
-    for name in list_models(include_hub=True):
-        weights = ZOO[name]
-        where = "in this package" if weights.embedded else weights.repo or f"the Hub, once {OWNER_VARIABLE} is set"
-        notes = "the default" if name == DEFAULT else "gender" if weights.ends else ""
-        rows.append((name, f"{count_parameters(name):,}", where, weights.license, notes))
-    print(table(("name", "parameters", "where", "licence", ""), rows))
+    for entry in entries:
+        on_hub = entry["repo_id"] or f"the Hub, once {OWNER_VARIABLE} is set"
+        rows.append(
+            (
+                entry["name"],
+                entry["task"],
+                f"{entry['parameters']:,}",
+                "yes" if entry["available"] else "no",
+                "in this package" if entry["embedded"] else on_hub,
+                entry["license"],
+                "the default" if entry["default"] else "",
+            )
+        )
+    print(table(header, rows))
     return 0

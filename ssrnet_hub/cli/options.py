@@ -3,26 +3,107 @@
 import argparse
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from ..images.loading import MAX_PIXELS
-from ..inference.backends import RUNTIMES
+from ..errors import SSRNetHubError
+from ..utils.defaults import MAX_PIXELS, RUNTIMES
 
-__all__ = ["add_estimator_options", "at_least_one", "port_number", "positive"]
+__all__ = [
+    "WEIGHTS",
+    "add_device_option",
+    "add_estimator_options",
+    "add_labels_options",
+    "add_record_option",
+    "add_token_options",
+    "add_weights_option",
+    "at_least_one",
+    "need_extra",
+    "not_negative",
+    "port_number",
+    "positive",
+    "share",
+]
+
+WEIGHTS = "name from 'ssrnet-hub models', folder or owner/repo on the Hugging Face Hub"
+
+
+@contextmanager
+def need_extra(what: str, extra: str) -> Iterator[None]:
+    """Import what comes with an extra of the package.
+
+    Raises:
+        SSRNetHubError: It is not installed.
+    """
+    try:
+        yield
+    except ImportError as e:
+        raise SSRNetHubError(f"{what} needs the extra {extra}: pip install 'ssrnet_hub[{extra}]' ({e}).") from e
+
+
+def add_weights_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--weights``."""
+    parser.add_argument("--weights", type=os.path.expanduser, help=f"{WEIGHTS}; the default weights without")
+
+
+def add_labels_options(parser: argparse.ArgumentParser, columns: str) -> None:
+    """Add the labels of faces to measure on, and what is to be known of them."""
+    parser.add_argument("--labels", required=True, type=os.path.expanduser, metavar="LABELS.csv", help=columns)
+    parser.add_argument("--split", help="only the rows of this split; all rows without")
+    parser.add_argument(
+        "--detect", action="store_true", help="the pictures are photos, of which the largest face counts"
+    )
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``."""
+    parser.add_argument("--device", default="cpu", help="where to compute, such as cuda (default: %(default)s)")
+
+
+def add_record_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--record``, for those who keep the package; see `cards.name_to_record`."""
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="in a clone of ssrnet_hub: keep the figures in ssrnet_hub/models/eval_results, for the cards",
+    )
+
+
+class _RefuseToken(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *args: object) -> None:
+        # it is not quoted, nor does argparse quote it as an option that it does not know
+        parser.error(
+            "a token is not given on the command line, where others see it: use --token-file FILE, HF_TOKEN or "
+            "`hf auth login`"
+        )
+
+
+def add_token_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--token-file``, and refuse a token itself."""
+    parser.add_argument(
+        "--token-file",
+        type=os.path.expanduser,
+        metavar="FILE",
+        help="file that holds the token for the Hub; that of HF_TOKEN or of `hf auth login` without",
+    )
+    parser.add_argument("--token", nargs="?", action=_RefuseToken, help=argparse.SUPPRESS)
 
 
 def add_estimator_options(parser: argparse.ArgumentParser) -> None:
     """Add what an `AgeEstimator` can be told."""
-    parser.add_argument(
-        "--weights",
-        type=os.path.expanduser,
-        help="name from 'ssrnet-hub models', folder or owner/repo on the Hugging Face Hub",
-    )
+    add_weights_option(parser)
     parser.add_argument(
         "--min-face",
         type=positive,
         metavar="N",
         help="smallest face that has to be found, in pixels, or below 1 as a share of the photo's short side: the "
         "larger, the faster; 20 pixels or 1/50 of the long side without",
+    )
+    parser.add_argument(
+        "--min-score",
+        type=share,
+        metavar="P",
+        help="drop faces that the detector is less sure of, from 0 to 1; 0.9 without",
     )
     parser.add_argument("--device", help="where to compute, such as cuda; the CPU without")
     parser.add_argument(
@@ -48,6 +129,14 @@ def at_least_one(text: str) -> int:
     return value
 
 
+def not_negative(text: str) -> int:
+    """A whole number from 0, for argparse."""
+    value = int(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
 def port_number(text: str) -> int:
     """A port, for argparse."""
     value = int(text)
@@ -60,5 +149,13 @@ def positive(text: str) -> float:
     """A number above 0, for argparse."""
     value = float(text)
     if not 0 < value < math.inf:
+        raise ValueError(text)
+    return value
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1, for argparse."""
+    value = float(text)
+    if not 0 <= value <= 1:
         raise ValueError(text)
     return value

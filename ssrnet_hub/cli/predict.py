@@ -1,28 +1,10 @@
 """`ssrnet-hub predict`: photos to ages."""
 
 import argparse
-import logging
 import os
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Optional
 
-from PIL import Image
-from tqdm import tqdm
-
-from ..batch.local import Counts, Task, predict_files
-from ..errors import BoxError, LabelsError, OutputError, PhotoError, SSRNetHubError
-from ..hub.loading import get_extras
-from ..images.folders import find_photos
-from ..images.formats import Sieve
-from ..images.sources import Found, copy_name, find_packed, find_source, open_source, unpack
-from ..inference.estimator import AgeEstimator, Face
-from ..inference.visualization import draw_faces, plot_breakdown
-from ..training.labels import read_boxes
-from ..utils.io import assert_free, full_name, is_file, printable, replace_file
 from .options import add_estimator_options, at_least_one
-from .printing import Result, print_csv, print_json, print_table, tell_error, with_name
 
 __all__ = ["add_parser"]
 
@@ -71,6 +53,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="with --output, go on where a job that was cut off left off, or add photos that FILE lacks",
     )
     predict.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="with --output, start anew and replace FILE; with --annotate, replace files in DIR, but never one of the "
+        "photos",
+    )
+    predict.add_argument(
         "--workers", type=at_least_one, metavar="N", help="with --output, so many processes; by default one a core"
     )
     predict.add_argument(
@@ -85,8 +73,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--annotate",
         metavar="DIR",
         type=os.path.expanduser,
-        help="write a copy of each photo with boxes and ages to DIR, where no file is replaced; with --explain "
-        "also a picture of how the network got to the age of each face, NAME.face1.png",
+        help="write a copy of each photo with boxes and ages to DIR, where no file is replaced without --overwrite; "
+        "with --explain also a picture of how the network got to the age of each face, NAME.face1.png",
     )
     predict.add_argument(
         "--allow-private-urls",
@@ -95,7 +83,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     predict.add_argument("--explain", action="store_true", help="tell how the stages of the network got to each age")
     add_estimator_options(predict)
-    predict.set_defaults(run=run, check=check_options)
+    predict.set_defaults(run=run, check=check_options, resumable=is_resumable)
 
 
 def check_options(args: argparse.Namespace) -> Optional[str]:
@@ -107,211 +95,22 @@ def check_options(args: argparse.Namespace) -> Optional[str]:
         return "--annotate is not for --output"
     if not args.output and (args.resume or args.workers or on_ray):
         return "--resume, --workers and --engine are for --output"
-    if on_ray and (args.resume or args.boxes):
-        return "--resume and --boxes are not for --engine ray"
+    if args.overwrite and not (args.output or args.annotate):
+        return "--overwrite is for --output and --annotate"
+    if args.overwrite and args.resume:
+        return "--resume and --overwrite exclude each other"
+    if on_ray and (args.resume or args.overwrite or args.boxes):
+        return "--resume, --overwrite and --boxes are not for --engine ray"
     if args.address and not on_ray:
         return "--address is for --engine ray"
     return None
 
 
+def is_resumable(args: argparse.Namespace) -> bool:
+    return bool(args.output) and args.engine == "processes"
+
+
 def run(args: argparse.Namespace) -> int:
-    boxes = read_boxes(args.boxes) if args.boxes else {}
-    sieve = Sieve()
-    found = find_sources(args.paths or boxes, args.allow_private_urls, sieve)
-    if not found:
-        raise LabelsError(f"{args.boxes} names no photos.")
-    boxes_of = {full_name(path): own for path, own in boxes.items()}
-    tasks = []
-    for file, photo, error in found:
-        own = boxes_of.get(full_name(file))
-        missing = f"{args.boxes} has no row of this photo" if args.boxes and own is None else None
-        tasks.append(Task(file, photo, own, error or missing))
-    options = {"device": args.device, "gender": args.gender, "max_pixels": args.max_pixels}
-    options |= {"min_face": args.min_face, "runtime": args.runtime}
-    if args.output:
-        run = run_on_ray if args.engine == "ray" else run_job
-        photos, failed = run(args, tasks, {"model": args.weights, **options})
-        print(f"{args.output}: {photos} photos" + (f", {failed} of them not read" if failed else ""), file=sys.stderr)
-        return 1 if tell_left_out(sieve) or failed else 0
-    estimator = AgeEstimator(args.weights, **options)
-    names = unique_names([task.file for task in tasks])
-    if args.annotate:
-        check_copies(Path(args.annotate), names)
-    look = Look(estimator, args, names)
-    results = look(tasks)
-    if args.json:
-        print_json(results, args.explain)
-    elif args.csv:
-        print_csv(results, args.explain)
-    else:
-        with_interval = get_extras(estimator.model).get("calibration") is not None
-        print_table(results, [task.file for task in tasks], with_interval, args.gender is not None, args.explain)
-    if look.failed > 1:
-        print(f"error: {look.failed} of {len(tasks)} failed", file=sys.stderr)
-    return 1 if tell_left_out(sieve) or look.failed or look.unwritten else 0
+    from .photos import predict
 
-
-class Look:
-    """Looks at photos one by one, writes their annotated copies, and tells errors as soon as they are met.
-
-    Attributes:
-        failed: Photos that could not be read.
-        unwritten: Copies that could not be written.
-    """
-
-    def __init__(self, estimator: AgeEstimator, args: argparse.Namespace, names: dict[str, str]):
-        self._estimator, self._args, self._names = estimator, args, names
-        self.failed = self.unwritten = 0
-
-    def __call__(self, tasks: Sequence[Task]) -> Iterator[Result]:
-        """What is found in each photo; what was made of it is seen before the next one is looked at."""
-        args = self._args
-        # rows on a terminal say how far it is
-        tells = not (args.json or args.csv) and sys.stdout.isatty()
-        for task in tqdm(tasks, unit="photo", file=sys.stderr, disable=len(tasks) < 2 or tells, leave=False):
-            faces: list[Face] = []
-            error, pages = task.error, 1
-            if error is None:
-                try:
-                    image = open_source(task.photo, args.max_pixels)
-                    pages = image.info.get("pages", 1)
-                    faces = self._estimator(image, boxes=task.boxes)
-                except (PhotoError, BoxError) as e:
-                    error = str(e)
-            if error is not None:
-                self.failed += 1
-                tell_error(with_name(task.file, error))
-            elif args.annotate:
-                try:
-                    self._write_copy(image, faces, Path(args.annotate, self._names[task.file]))
-                except SSRNetHubError as e:
-                    self.unwritten += 1
-                    tell_error(str(e))
-            yield task.file, faces, error, pages
-            sys.stdout.flush()
-
-    def _write_copy(self, image: Image.Image, faces: list[Face], path: Path) -> None:
-        save_picture(draw_faces(image, faces), path)
-        if self._args.explain:
-            for number, face in enumerate(faces, start=1):
-                save_breakdown(face, path.with_name(f"{path.name}.face{number}.png"))
-
-
-def tell_left_out(sieve: Sieve) -> bool:
-    """Say which pictures in folders and zips cannot be read, if there are any."""
-    if sieve.left_out:
-        tell_error(str(sieve))
-    return bool(sieve.left_out)
-
-
-def run_job(args: argparse.Namespace, tasks: list[Task], options: dict[str, Any]) -> Counts:
-    bar = tqdm(total=len(tasks), unit="photo", file=sys.stderr)
-
-    def begin(done: int) -> None:
-        # what an earlier job has done says nothing of the rate
-        bar.initial = bar.n = done
-        bar.refresh()
-
-    def report(photos: list[dict[str, Any]]) -> None:
-        bar.update(len(photos))
-        for photo in photos:
-            if photo["error"]:
-                tell_error(with_name(photo["file"], photo["error"]))
-
-    with bar:
-        return predict_files(
-            [task._replace(file=printable(task.file)) for task in tasks],
-            args.output,
-            workers=args.workers,
-            resume=args.resume,
-            explain=args.explain,
-            report=report,
-            begin=begin,
-            **options,
-        )
-
-
-def run_on_ray(args: argparse.Namespace, tasks: list[Task], options: dict[str, Any]) -> Counts:
-    paths = [task.photo for task in tasks if isinstance(task.photo, Path)]
-    if len(paths) < len(tasks):
-        raise SSRNetHubError("A cluster reads photos from files and folders alone, not from zips, pipes or the web.")
-    try:
-        import ray
-
-        from ..batch.ray_data import predict_ray
-    except ImportError as e:
-        raise SSRNetHubError(f"Ray needs the extra ray: pip install 'ssrnet_hub[ray]' ({e}).") from e
-    try:
-        ray.init(args.address, logging_level=logging.WARNING)
-    except (ConnectionError, ValueError, RuntimeError) as e:
-        raise SSRNetHubError(f"There is no cluster of Ray at {args.address}: {e}.") from e
-    return predict_ray(paths, args.output, concurrency=args.workers, explain=args.explain, **options)
-
-
-def find_sources(names: Iterable[Union[str, Path]], allow_private_urls: bool, sieve: Sieve) -> list[Found]:
-    """The photos that names stand for, each once. A `Path` is that of one photo, as a file of boxes has it."""
-    found: dict[str, Found] = {}
-    for name in names:
-        for one in _find(name, allow_private_urls, sieve):
-            # a pipe or the standard input, read already, may be a link to a file
-            found.setdefault(one.file if isinstance(one.photo, bytes) else full_name(one.file), one)
-    return list(found.values())
-
-
-def _find(name: Union[str, Path], allow_private_urls: bool, sieve: Sieve) -> list[Found]:
-    source = find_source(str(name), allow_private_urls)
-    if source:
-        return [source]
-    photos = [(name, None)] if isinstance(name, Path) else find_photos([os.path.expanduser(name)], sieve)  # noqa: PTH111
-    found = []
-    for path, error in photos:
-        packed = None if is_file(path) else find_packed(path)
-        if packed or error:
-            found.append(packed or Found(str(path), path, error))
-        else:
-            found += unpack(path, sieve)
-    return found
-
-
-def unique_names(files: Sequence[str]) -> dict[str, str]:
-    """A name for the annotated copy of each photo: its own, numbered where two photos of different folders share it."""
-    names: dict[str, str] = {}
-    taken: set[str] = set()
-    for file in files:
-        own = Path(copy_name(file))
-        # formats that cannot be written, or would lose by it, become PNG
-        suffix = own.suffix if own.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp") else ".png"
-        name, number = f"{own.stem}{suffix}", 2
-        while name.lower() in taken:
-            name, number = f"{own.stem}-{number}{suffix}", number + 1
-        taken.add(name.lower())
-        names[file] = name
-    return names
-
-
-def check_copies(folder: Path, names: dict[str, str]) -> None:
-    """Refuse annotated copies that would take the place of something."""
-    photos = {Path(file).resolve() for file in names}
-    for copy in (folder / name for name in names.values()):
-        if os.path.lexists(copy) and copy.resolve() in photos:
-            raise OutputError(f"The copies would replace the photos in {folder}: name another folder.")
-    for name in names.values():
-        assert_free(folder / name)
-
-
-def save_picture(image: Image.Image, path: Path) -> None:
-    assert_free(path)
-    try:
-        with replace_file(path) as temporary:
-            image.save(temporary, quality=92, icc_profile=image.info.get("icc_profile"))
-    except (OSError, ValueError) as e:  # ValueError: more than the format can hold
-        raise SSRNetHubError(f"{path} cannot be written: {e}.") from e
-
-
-def save_breakdown(face: Face, path: Path) -> None:
-    assert_free(path)
-    try:
-        with replace_file(path) as temporary:
-            plot_breakdown(face).savefig(temporary, format="png", dpi=110)
-    except OSError as e:
-        raise SSRNetHubError(f"{path} cannot be written: {e}.") from e
+    return predict(args)

@@ -9,9 +9,10 @@ from tqdm import tqdm
 
 from ..batch.records import columns_of, describe_photo, write_csv
 from ..inference.estimator import Face
+from ..training.labels import Label
 from ..utils.io import on_one_line
 
-__all__ = ["Result", "print_csv", "print_json", "print_table", "table", "tell_error", "with_name"]
+__all__ = ["Result", "print_csv", "print_json", "print_table", "table", "tell_error", "warn_of_training", "with_name"]
 
 
 Result = tuple[str, list[Face], Optional[str], int]
@@ -21,6 +22,12 @@ Result = tuple[str, list[Face], Optional[str], int]
 def tell_error(error: str) -> None:
     # beside the progress bar, where there is one
     tqdm.write(f"error: {on_one_line(error)}", file=sys.stderr)
+
+
+def warn_of_training(labels: Iterable[Label]) -> None:
+    """Say so where weights are measured on what they may have been trained on."""
+    if any(label.split == "train" for label in labels):
+        print("warning: the split train is among these rows; weights trained on it look too good", file=sys.stderr)
 
 
 def with_name(file: str, error: str) -> str:

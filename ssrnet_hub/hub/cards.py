@@ -18,7 +18,15 @@ from ..utils.io import file_digest, is_file, replace_file
 from ..utils.metrics import SMALLEST_GROUP
 from .loading import WEIGHTS_FILE, read_model_config
 
-__all__ = ["name_weights", "record_calibration", "record_exports", "record_figures", "render_card", "render_table"]
+__all__ = [
+    "name_to_record",
+    "name_weights",
+    "record_calibration",
+    "record_exports",
+    "record_figures",
+    "render_card",
+    "render_table",
+]
 
 _TEMPLATE = Path(__file__).with_name("card.md.jinja")
 
@@ -80,6 +88,23 @@ def name_weights(weights: Union[str, os.PathLike]) -> str:
     raise UnknownModelError(f"{weights} is not of the zoo, whose figures alone are kept: {', '.join(ZOO)}.")
 
 
+def name_to_record(weights: Union[str, os.PathLike]) -> str:
+    """The zoo's name of weights whose figures are to be recorded: what is wrong is said before they are measured.
+
+    Raises:
+        UnknownModelError: They are none of the zoo's.
+        OutputError: The package is installed, and not that of a clone.
+    """
+    name = name_weights(weights)
+    _assert_clone(ZOO[name].figures_file)
+    return name
+
+
+def _assert_clone(figures_file: Path) -> None:
+    if not (figures_file.parents[3] / "scripts" / "maintain").is_dir():
+        raise OutputError(f"Figures are recorded in a clone of ssrnet_hub, and {figures_file.parent} is in none.")
+
+
 def record_figures(name: str, figures: dict[str, Any]) -> Path:
     """Keep figures of weights of the zoo, in place of those on the same data; those of other bytes are dropped.
 
@@ -104,10 +129,7 @@ def record_calibration(name: str, calibration: dict[str, Any]) -> Path:
 
 def _record(name: str, **parts: Any) -> Path:
     weights = ZOO[name]
-    if not (weights.figures_file.parents[3] / "scripts" / "maintain").is_dir():
-        raise OutputError(
-            f"Figures are recorded in a clone of ssrnet_hub, and {weights.figures_file.parent} is in none."
-        )
+    _assert_clone(weights.figures_file)
     record = {"measured": [], **weights.record, "weights": name, "sha256": weights.sha256, **parts}
     order = ("weights", "sha256", "measured", "calibration", "exports")
     with replace_file(weights.figures_file) as temporary:

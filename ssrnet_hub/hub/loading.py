@@ -309,10 +309,7 @@ def _repo_of(weights: zoo.Weights) -> str:
     raise UnknownModelError(
         f"{name!r} {'has revisions only' if weights.embedded else 'is not part of this package, but'} on the Hugging "
         f"Face Hub: set the environment variable {zoo.OWNER_VARIABLE} to the user or organisation whose it is there"
-        + (
-            f", or convert the authors' {weights.source} in a clone of ssrnet_hub: {weights.conversion}"
-            * bool(weights.source)
-        )
+        + (f", or convert the authors' {weights.source}: {weights.conversion}" * bool(weights.source))
         + "."
         + (f" The folder of that name is loaded as {f'.{os.sep}{name}'!r}." if is_folder(name) else "")
     )
@@ -325,7 +322,7 @@ def _assert_repo(name: Union[str, os.PathLike]) -> str:
     near = list(zoo.weights_of(str(name))) or get_close_matches(str(name), zoo.ZOO, n=3, cutoff=0.5)
     raise UnknownModelError(
         f"{str(name)!r} is no folder, no name of the zoo and no owner/repo on the Hugging Face Hub. "
-        + ("It is a file: scripts/convert_weights.py makes a folder of weights of it. " if is_file(name) else "")
+        + ("It is a file: `ssrnet-hub convert` makes a folder of weights of it. " if is_file(name) else "")
         + (f"Did you mean {' or '.join(near)}? " if near else "")
         + f"The zoo has: {', '.join(zoo.list_models(include_hub=True))}."
     )
@@ -615,6 +612,6 @@ def _missing_weights(where: str, names: Iterable[str], fetch: str = "") -> Weigh
     fetch = f"download it ({fetch.replace('PICKLE', pickled)}) and " if fetch else ""
     return PickleOnlyError(
         f"{where} has its weights only as a pickle ({pickles[0]}), which could run code when loaded. "
-        f"To convert it once, {fetch}with its {CONFIG_FILE} beside it run in a clone of ssrnet_hub: "
-        f"python scripts/convert_weights.py --from torch {pickled} OUT_DIR"
+        f"To convert it once, {fetch}with its {CONFIG_FILE} beside it run: "
+        f"ssrnet-hub convert --from torch {pickled} OUT_DIR"
     )

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from ..errors import PhotoError, PhotoTooLargeError
+from ..utils.defaults import MAX_PIXELS
 from .bombs import check_exif, check_picture, check_size
 from .formats import FORMATS, INSTALL_HEIF, formats_for, is_heif
 from .tiff import TiffImageFile, is_tiff, read_pixels, select_page, unsupported
@@ -33,9 +34,6 @@ class Readable(Protocol):
 
 
 Photo = Union[str, os.PathLike, bytes, bytearray, memoryview, Readable, Image.Image, np.ndarray, "torch.Tensor"]
-
-MAX_PIXELS = 120_000_000
-"""Default limit on the size of a picture, width x height."""
 
 _SLOW_SHARE, _SLOW_PIXELS = 1 / 80, 200_000
 """Largest picture of the kinds that Pillow decodes in Python, at up to 5 seconds a megapixel: a share of ``max_pixels``

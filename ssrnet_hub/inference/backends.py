@@ -20,12 +20,10 @@ from ..hub.loading import unwrap
 from ..models.fused import ANSWER, Answer, FusedSSRNet, fuse, has_fused_form, split_answer
 from ..models.layers import StagewiseOutput
 from ..models.preprocessing import Normalize
+from ..utils.defaults import RUNTIMES
 from ..utils.inference_mode import inference
 
 __all__ = ["RUNTIMES", "Pixels", "Runtime", "make_runtime"]
-
-RUNTIMES = ("auto", "onnx", "torch", "eager")
-"""What `make_runtime` takes."""
 
 Runtime = Callable[..., StagewiseOutput]
 """From pixels ``(B, H, W, in_chans)``, uint8 on the CPU, to what `SSRNet.forward_stages` answers. With

@@ -18,15 +18,13 @@ from ..errors import ExportError
 from ..hub.loading import get_extras, unwrap
 from ..models.fused import fuse
 from ..models.pretrained import assert_age_model
+from ..utils.defaults import ONNX_FILES
 from ..utils.io import replace_file
 from ..utils.version import __version__
 from .backends import make_runtime
 from .onnx_graph import OPSET, open_session, to_onnx
 
 __all__ = ["ONNX_FILES", "export_onnx", "export_program", "open_session", "to_onnx"]
-
-ONNX_FILES = {"float32": "model.onnx", "float16": "model_fp16.onnx", "int8": "model_int8.onnx"}
-"""Names of the files by precision, as the Hub's repositories have them in their folder ``onnx``."""
 
 _TOLERANCE = 1e-4
 """Largest difference of a float32 file's ages from PyTorch's, years."""

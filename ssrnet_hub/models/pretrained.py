@@ -90,7 +90,7 @@ class Weights:
     def conversion(self) -> str:
         """The command that makes weights like these of ``source``."""
         gender = "--gender " if self.architecture == "ssrnet_gender" else ""
-        return f"python scripts/convert_weights.py --from keras {gender}{self.source} OUT_DIR"
+        return f"ssrnet-hub convert --from keras {gender}{self.source} OUT_DIR"
 
     @property
     def extras(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Weights:
 
     @property
     def figures_file(self) -> Path:
-        """Where ``scripts/evaluate.py --record`` keeps what it measured of them."""
+        """Where ``ssrnet-hub evaluate --record`` keeps what it measured of them."""
         return _FOLDER / "eval_results" / f"{self.name}.json"
 
     @property

@@ -3,6 +3,7 @@
 import csv
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from ..errors import ConfigError, DivergenceError, LabelsError
-from ..hub.loading import from_pretrained, get_extras, save_pretrained
+from ..hub.loading import CONFIG_FILE, WEIGHTS_FILE, from_pretrained, get_extras, save_pretrained
 from ..images.alignment import Framing
 from ..models.config import read_task, read_training
 from ..models.layers import StageHead
@@ -36,7 +37,8 @@ from .recipe import Recipe
 
 __all__ = ["train"]
 
-STATE = "state.pt"
+STATE, LOG = "state.pt", "log.csv"
+"""What a run that was cut off goes on from, and a line for each of its epochs."""
 
 
 def train(
@@ -46,6 +48,7 @@ def train(
     *,
     cpu: bool = False,
     workers: int = 0,
+    overwrite: bool = False,
     command: Optional[str] = None,
 ) -> dict[str, Any]:
     """Train on the split ``train`` of a labels file, watching the split ``val``.
@@ -64,6 +67,7 @@ def train(
         recipe: How.
         cpu: Stay on the CPU although there is a GPU.
         workers: Processes that prepare chips beside each training process; 0: none.
+        overwrite: Start anew where ``output`` has a run: its weights, log and events are removed.
         command: What to run for the same weights, for their card.
 
     Returns:
@@ -107,6 +111,10 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, recipe.epochs * len(shares), pct_start=0.2)
     parts = {"model": model, "ema": ema.module, "optimizer": optimizer, "schedule": schedule}
     run = {"recipe": asdict(recipe), "chips": len(dataset)}
+    if overwrite:
+        if accelerator.is_main_process:
+            remove_run(output)
+        accelerator.wait_for_everyone()
     log = load_state(output / STATE, run, parts)
     prepare = make_prepare(model)
     metric = "val_accuracy" if recipe.resolved_task == "gender" else "val_mae"
@@ -168,7 +176,7 @@ def train(
             accelerator.log({"loss": line["loss"], metric: line[metric]}, step=epoch)
             extras["training"]["minutes"] = line["minutes"]
             save_pretrained(ema.module, output, extras)
-            write_log(output / "log.csv", log)
+            write_log(output / LOG, log)
             with replace_file(output / STATE) as path:
                 torch.save({"run": run, "log": log, **{k: part.state_dict() for k, part in parts.items()}}, path)
         accelerator.wait_for_everyone()
@@ -196,6 +204,13 @@ def load_start(model: nn.Module, weights: str) -> dict[str, Any]:
     except RuntimeError as e:
         raise ConfigError(f"{weights} cannot be started from: it is of another architecture.") from e
     return read_training(get_extras(start))
+
+
+def remove_run(output: Path) -> None:
+    """Remove what a run wrote, and nothing else."""
+    for name in (STATE, LOG, WEIGHTS_FILE, CONFIG_FILE):
+        (output / name).unlink(missing_ok=True)
+    shutil.rmtree(output / "tensorboard", ignore_errors=True)
 
 
 def load_state(path: Path, run: dict[str, Any], parts: dict[str, Any]) -> list[dict[str, Any]]:

@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Union
 
 from ..errors import ArchitectureError, ConfigError
-from ..models.config import check_model_args
-from ..models.pretrained import list_architectures
 from ..utils.untrusted import checked, choice, mapping, number, read_yaml, record, text, whole
 
 __all__ = ["Recipe", "read_recipe"]
@@ -59,6 +57,10 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        # the command lists the fields in its help, which is not to wait for PyTorch
+        from ..models.config import check_model_args
+        from ..models.pretrained import list_architectures
+
         if self.architecture not in list_architectures():
             raise ArchitectureError(f"{self.architecture!r:.100} is none of {', '.join(list_architectures())}.")
         checked("", _FIELDS, {field.name: getattr(self, field.name) for field in fields(self)})

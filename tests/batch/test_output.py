@@ -429,3 +429,46 @@ def test_parquet_is_joined_to_large_groups(tmp_path, monkeypatch):
     parts.finish()
     assert read(tmp_path / "out.parquet") == [f"{number}.jpg" for number in range(10)]
     assert pyarrow.parquet.ParquetFile(tmp_path / "out.parquet").num_row_groups == 3
+
+
+@every_format
+def test_a_job_that_starts_anew(tmp_path, suffix):
+    output, others = tmp_path / f"out{suffix}", {**SETTINGS, "device": "cuda"}
+    parts = JobOutput(output, SETTINGS)
+    parts.write([photo("a"), photo("b")])
+    parts.finish()
+    parts = JobOutput(output, SETTINGS, resume=True)
+    parts.write([photo("z")])
+    parts.close()
+    # of other settings, so that no job goes on with it
+    parts = JobOutput(output, others, overwrite=True)
+    assert not parts.done and not parts._files()
+    parts.write([photo("c")])
+    parts.close()
+    assert read(output) == ["a", "b"]
+    # goes on with the new job, not with what it replaces
+    parts = JobOutput(output, others, resume=True)
+    assert parts.done == {"c"}
+    parts.write([photo("d")])
+    parts.finish()
+    assert read(output) == ["c", "d"] and list(tmp_path.iterdir()) == [output]
+    # and from then on with both
+    parts = JobOutput(output, others, resume=True)
+    assert parts.done == {"c", "d"}
+    parts.close()
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_what_is_no_output_is_not_overwritten(tmp_path, kind):
+    output = tmp_path / "out.csv"
+    output.symlink_to(tmp_path / "other.csv") if kind == "link" else output.mkdir()
+    with pytest.raises(OutputError, match="name another file"):
+        JobOutput(output, SETTINGS, overwrite=True)
+
+
+def test_a_folder_of_somebody_else_is_not_overwritten(tmp_path):
+    (tmp_path / "out.csv.parts").mkdir()
+    (tmp_path / "out.csv.parts" / "mine.csv").write_text("mine")
+    with pytest.raises(OutputError, match="not what a job left"):
+        JobOutput(tmp_path / "out.csv", SETTINGS, overwrite=True)
+    assert (tmp_path / "out.csv.parts" / "mine.csv").read_text() == "mine"

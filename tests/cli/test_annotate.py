@@ -132,6 +132,31 @@ def test_pictures_of_breakdowns_replace_nothing(run, folder):
     assert (folder / "out" / "a.png.face1.png").read_bytes() == b"mine" and (folder / "out" / "a.png").exists()
 
 
+def test_annotated_copies_that_replace_others(run, folder):
+    out = folder / "out"
+    out.mkdir()
+    for name in ("a.png", "a.png.face1.png"):
+        (out / name).write_bytes(b"old")
+    (folder / "elsewhere.png").write_bytes(b"mine")
+    (out / "none.png").symlink_to(folder / "elsewhere.png")
+    code, _, err = run("predict", folder / "a.png", folder / "none.png", "--annotate", out, "--explain", "--overwrite")
+    assert code == 0 and "error" not in err
+    for name in ("a.png", "a.png.face1.png", "none.png"):
+        Image.open(out / name).load()
+    # the link was replaced, not what it led to
+    assert (folder / "elsewhere.png").read_bytes() == b"mine" and not (out / "none.png").is_symlink()
+
+
+@pytest.mark.parametrize("other", [[], ["a.png.face1.png"]])
+def test_photos_are_never_overwritten(run, folder, photo, other):
+    photo.save(folder / "a.png.face1.png")
+    before = {path.name: path.read_bytes() for path in folder.glob("*.png")}
+    names = [folder / name for name in ("deeper/still/a.png", *(other or ["a.png"]))]
+    code, out, err = run("predict", *names, "--annotate", folder, "--overwrite", "--explain")
+    assert (code, out) == (1, "") and "would replace the photos" in err
+    assert {path.name: path.read_bytes() for path in folder.glob("*.png")} == before
+
+
 def test_annotated_copies_can_be_read_by_others(run, folder):
     run("predict", folder / "a.png", "--annotate", folder / "out")
     mode = (folder / "out" / "a.png").stat().st_mode

@@ -4,12 +4,15 @@ import contextlib
 import io
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import ssrnet_hub
 from ssrnet_hub.cli import main
+from ssrnet_hub.cli.command import COMMANDS
 
 from ..pictures import encode
 from .helpers import shell
@@ -41,6 +44,26 @@ def test_help_from_a_shell():
     assert run.returncode == 0
     assert "predict" in run.stdout and "models" in run.stdout
     assert run.stderr == ""
+
+
+HELP = """
+import contextlib, io, sys
+import ssrnet_hub.cli.command as command
+
+said = io.StringIO()
+for name in sys.argv[1:]:
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        command.main([name, "--help"] if name else ["--help"])
+assert said.getvalue().count("usage: ssrnet-hub") == len(sys.argv) - 1
+libraries = "torch", "timm", "numpy", "PIL", "huggingface_hub", "onnxruntime", "accelerate", "gradio", "tqdm", "jinja2"
+print([name for name in libraries if name in sys.modules])
+"""
+
+
+def test_help_imports_no_library():
+    names = "", *(module.__name__.rpartition(".")[2] for module in COMMANDS)
+    run = subprocess.run([sys.executable, "-c", HELP, *names], capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (0, "[]\n"), run.stderr
 
 
 def test_from_a_shell(folder, face):

@@ -1,8 +1,9 @@
 """ssrnet-hub models."""
 
+import json
+
 import pytest
 
-import ssrnet_hub
 from ssrnet_hub.models.pretrained import ZOO
 
 
@@ -11,7 +12,7 @@ def test_models(run):
     assert (code, err) == (0, "")
     line = next(line for line in out.splitlines() if line.startswith("ssrnet.utkface"))
     assert "40,531" in line and "default" in line and "in this package" in line
-    assert {line.split()[0] for line in out.splitlines()[1:]} == set(ssrnet_hub.list_models(include_hub=True))
+    assert {line.split()[0] for line in out.splitlines()[1:]} == set(ZOO)
 
 
 @pytest.mark.parametrize("owner", [None, "someone"])
@@ -28,6 +29,30 @@ def test_models_of_the_zoo(run, monkeypatch, owner):
         assert (" gender" in line) is name.startswith("ssrnet_gender")
         if not ZOO[name].embedded:
             assert (f"someone/{name}" if owner else "SSRNET_HUB_OWNER") in line
+        assert line.split()[3] == ("yes" if owner or ZOO[name].embedded else "no")
         assert line == line.rstrip()
     assert out.count("default") == 1
     assert out.count("in this package") == sum(weights.embedded for weights in ZOO.values())
+
+
+@pytest.mark.parametrize("owner", [None, "someone"])
+def test_models_as_json(run, monkeypatch, owner):
+    monkeypatch.delenv("SSRNET_HUB_OWNER", raising=False)
+    if owner:
+        monkeypatch.setenv("SSRNET_HUB_OWNER", owner)
+    code, out, err = run("models", "--json")
+    assert (code, err) == (0, "")
+    entries = {entry.pop("name"): entry for entry in json.loads(out)}
+    assert set(entries) == set(ZOO)
+    assert entries["ssrnet.utkface"] == {
+        "architecture": "ssrnet",
+        "task": "age",
+        "parameters": 40_531,
+        "license": "other",
+        "default": True,
+        "available": True,
+        "embedded": True,
+        "repo_id": owner and "someone/ssrnet.utkface",
+    }
+    official = entries["ssrnet_gender.wiki"]
+    assert (official["task"], official["embedded"], official["available"]) == ("gender", False, bool(owner))

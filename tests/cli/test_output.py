@@ -80,6 +80,9 @@ def test_output_with_photos_that_cannot_be_read(run, tmp_path, photo):
         ["--output", "a.csv", "--annotate", "copies"],
         ["--output", "a.parquet", "--engine", "ray", "--resume"],
         ["--output", "a.parquet", "--engine", "ray", "--boxes", "boxes.csv"],
+        ["--output", "a.parquet", "--engine", "ray", "--overwrite"],
+        ["--output", "a.csv", "--resume", "--overwrite"],
+        ["--overwrite"],
         ["--resume"],
         ["--workers", "2"],
         ["--engine", "ray"],
@@ -92,6 +95,19 @@ def test_options_that_do_not_go_together(run, arguments):
     with pytest.raises(SystemExit) as e:
         run("predict", "photo.jpg", *arguments)
     assert e.value.code == 2
+
+
+def test_output_that_is_overwritten(run, folder):
+    output = folder / "ages.csv"
+    output.write_text("mine")
+    code, _, err = run("predict", folder / "a.png", "--output", output)
+    assert code == 1 and "--overwrite" in err and output.read_text() == "mine"
+    code, _, err = run("predict", folder / "a.png", "--output", output, "--overwrite")
+    assert code == 0, err
+    assert len(output.read_text().splitlines()) == 2
+    code, _, err = run("predict", folder / "none.png", "--output", output, "--overwrite", "--min-score", "0.5")
+    assert code == 0 and "none.png" in output.read_text() and "a.png" not in output.read_text()
+    assert not list(folder.glob("*.parts"))
 
 
 def test_output_of_another_kind(run, folder):
@@ -116,6 +132,6 @@ def test_interrupting_a_job(run, folder, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ssrnet_hub.cli.predict.predict_files", interrupt)
+    monkeypatch.setattr("ssrnet_hub.cli.photos.predict_files", interrupt)
     code, _, err = run("predict", folder, "--output", folder / "ages.csv")
     assert code == 130 and "--resume" in err

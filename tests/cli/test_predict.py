@@ -242,3 +242,20 @@ def test_gender_mixed_up_with_age(run, folder, gender):
         code, out, err = run("predict", folder / "a.png", *arguments)
         assert (code, out) == (1, "")
         assert err.startswith("error: ") and len(err.splitlines()) == 1
+
+
+def test_faces_that_the_detector_is_not_sure_of(run, folder, face):
+    def scores(*options):
+        code, out, err = run("predict", folder / "a.png", "--json", *options)
+        assert code == 0, err
+        return [found["score"] for found in json.loads(out)[0]["faces"]]
+
+    assert scores() == scores("--min-score", "0.9") == [pytest.approx(face.score, abs=1e-4)]
+    assert scores("--min-score", "1") == []
+
+
+@pytest.mark.parametrize("score", ["-0.1", "1.5", "nan", "sure"])
+def test_scores_that_are_none(run, score):
+    with pytest.raises(SystemExit) as e:
+        run("predict", "photo.jpg", "--min-score", score)
+    assert e.value.code == 2

@@ -5,7 +5,6 @@ import hashlib
 import json
 import pickle
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import timm
 import torch
 
 from ssrnet_hub import AgeEstimator, Framing, SSRNetHubError, from_pretrained, save_pretrained
+from ssrnet_hub.cli import main
 from ssrnet_hub.errors import ArchitectureError, ConversionError
 from ssrnet_hub.hub.convert import convert_blog, convert_keras, convert_torch
 from ssrnet_hub.hub.loading import get_extras
@@ -632,7 +632,7 @@ def test_no_file_of_the_blog(tmp_path):
         assert_refused(convert_blog, path, "cannot be read: ", tmp_path / "out")
 
 
-# the script
+# the command
 
 
 def assert_printed_digest(printed, directory):
@@ -640,39 +640,33 @@ def assert_printed_digest(printed, directory):
     assert printed == f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path}\n"
 
 
-def test_script(tmp_path, keras_file):
-    command = [sys.executable, "scripts/convert_weights.py", "--from", "keras", keras_file, tmp_path / "out"]
+def test_command(tmp_path, keras_file):
+    command = [sys.executable, "-m", "ssrnet_hub.cli", "convert", "--from", "keras", keras_file, tmp_path / "out"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert_printed_digest(run.stdout, tmp_path / "out")
 
 
-@pytest.fixture
-def script(monkeypatch):
-    """Runs the script in this process, for its exit code."""
-
-    def script(*args):
-        monkeypatch.setattr(sys, "argv", ["convert_weights.py", *map(str, args)])
-        return runpy.run_path(str(ROOT / "scripts" / "convert_weights.py"))["main"]()
-
-    return script
+def convert(*args):
+    """The exit code of the command, run in this process."""
+    return main(["convert", *map(str, args)])
 
 
-def test_script_from_torch(tmp_path, pickled, script, capsys):
-    assert script("--from", "torch", pickled(random_model().state_dict()), tmp_path / "out") == 0
+def test_command_from_torch(tmp_path, pickled, capsys):
+    assert convert("--from", "torch", pickled(random_model().state_dict()), tmp_path / "out") == 0
     assert_printed_digest(capsys.readouterr().out, tmp_path / "out")
 
 
-def test_script_gender(tmp_path, gender_file, script, capsys):
-    assert script("--from", "keras", "--gender", gender_file, tmp_path / "out") == 0
+def test_command_gender(tmp_path, gender_file, capsys):
+    assert convert("--from", "keras", "--gender", gender_file, tmp_path / "out") == 0
     assert_printed_digest(capsys.readouterr().out, tmp_path / "out")
     assert_same_files(tmp_path / "out", convert_gender(gender_file, tmp_path / "expected"))
 
 
 @pytest.mark.parametrize("bgr", [False, True])
-def test_script_from_blog(tmp_path, pickled, script, capsys, bgr):
+def test_command_from_blog(tmp_path, pickled, capsys, bgr):
     path = pickled(to_blog(random_model("ssrnet_blog")))
-    assert script("--from", "blog", *["--bgr"] * bgr, path, tmp_path / "out") == 0
+    assert convert("--from", "blog", *["--bgr"] * bgr, path, tmp_path / "out") == 0
     assert_printed_digest(capsys.readouterr().out, tmp_path / "out")
     assert_same_files(tmp_path / "out", convert_blog(path, tmp_path / "expected", bgr=bgr))
 
@@ -680,18 +674,18 @@ def test_script_from_blog(tmp_path, pickled, script, capsys, bgr):
 @pytest.mark.parametrize(
     ("option", "source"), [("--gender", "blog"), ("--gender", "torch"), ("--bgr", "keras"), ("--bgr", "torch")]
 )
-def test_script_options_of_another_source(tmp_path, script, capsys, option, source):
+def test_command_options_of_another_source(tmp_path, capsys, option, source):
     with pytest.raises(SystemExit) as e:
-        script("--from", source, option, tmp_path / "weights", tmp_path / "out")
+        convert("--from", source, option, tmp_path / "weights", tmp_path / "out")
     assert e.value.code == 2
     assert f"error: {option} goes with --from {'keras' if option == '--gender' else 'blog'}" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_script_refuses(tmp_path, script, capsys):
+def test_command_refuses(tmp_path, capsys):
     text = tmp_path / "text.h5"
     text.write_text("These are no weights.")
-    assert script("--from", "keras", text, tmp_path / "out") == 1
+    assert convert("--from", "keras", text, tmp_path / "out") == 1
     printed = capsys.readouterr()
     assert printed.out == ""
     assert re.fullmatch(r"error: .*text\.h5 cannot be read.*\n", printed.err)

@@ -509,9 +509,11 @@ def test_command_that_converts_a_pickle(tmp_path):
     with pytest.raises(PickleOnlyError) as e:
         from_pretrained(folder)
 
-    command = re.search(r"python (scripts/convert_weights\.py .* OUT_DIR)", str(e.value))[1]
+    command = re.search(r"ssrnet-hub (convert .* OUT_DIR)", str(e.value))[1]
     arguments = [str(tmp_path / "out") if part == "OUT_DIR" else part for part in shlex.split(command)]
-    run = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-m", "ssrnet_hub.cli", *arguments], cwd=tmp_path, capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr
     converted = from_pretrained(tmp_path / "out")
     assert_same_weights(converted, model)
@@ -726,7 +728,7 @@ def test_hub_damaged_weights(hub, cache):
 
 @pytest.mark.parametrize("repo", ["age/pickle", "age/bare-pickle"])
 def test_hub_pickle_only(hub, cache, repo):
-    hub.refuses("PickleOnlyError", rf"{repo} .*convert_weights\.py --from torch pytorch_model\.bin", repo, **cache)
+    hub.refuses("PickleOnlyError", rf"{repo} .*ssrnet-hub convert --from torch pytorch_model\.bin", repo, **cache)
 
 
 @pytest.mark.parametrize("repo", ["age/hangs-up", "age/portal", "age/busy"])

@@ -186,6 +186,14 @@ def test_revision_tag_and_pull_request(hub, client, folder, repo, tmp_path):
     assert sent["dev"] == sent["refs/pr/1"] == (other / "model.safetensors").read_bytes()
 
 
+def test_verify(hub, client, folder, repo):
+    client.push(folder, "--repo", repo, "--tag", "v1", "--commit-message", "the first")
+    assert hub.commit(repo, "v1").title == "the first"
+    code = f"from ssrnet_hub.cli import main\nraise SystemExit(main(['verify', '{repo}', '--revision', 'v1']))"
+    code, out, err = client.ask(code=code)
+    assert (code, out) == (0, f"{repo}: it answers as its check tensors say\n"), err
+
+
 def test_private(hub, client, folder, repo):
     client.push(folder, "--repo", repo, "--private")
     load = f"import ssrnet_hub\nprint(ssrnet_hub.from_pretrained('{repo}', cache_dir='{folder.parent / 'cache'}').V)"

@@ -3,7 +3,6 @@
 import dataclasses
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,7 +152,7 @@ def test_the_page_says_so(estimator, astronaut):
     assert say_interval(dataclasses.replace(face, reliability=None, intervals=None)) == ""
 
 
-def test_the_script_calibrates_and_measures(tmp_path, astronaut):
+def test_the_command_calibrates_and_measures(tmp_path, astronaut):
     chips = tmp_path / "chips"
     chips.mkdir()
     (face,) = AgeEstimator()(astronaut)
@@ -167,8 +166,16 @@ def test_the_script_calibrates_and_measures(tmp_path, astronaut):
     model.ssrnet_hub_extras["training"]["set_aside"] = 150
     model.ssrnet_hub_extras.pop("calibration")
     weights = ssrnet_hub.save_pretrained(model, tmp_path / "weights")
-    script = Path(__file__).resolve().parents[2] / "scripts" / "calibrate.py"
-    command = [sys.executable, script, "--labels", chips / "labels.csv", "--output", tmp_path / "calibrated"]
+    command = [
+        sys.executable,
+        "-m",
+        "ssrnet_hub.cli",
+        "calibrate",
+        "--labels",
+        chips / "labels.csv",
+        "--output",
+        tmp_path / "calibrated",
+    ]
     run = subprocess.run([*command, "--weights", weights], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert "intervals  0.9" in run.stdout and "flags  blurred" in run.stdout

@@ -1,8 +1,6 @@
 """What the tests of training share: chips, a quick recipe, and how to read what a run left."""
 
 import csv
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,7 @@ from ssrnet_hub.training.loop import train
 from ssrnet_hub.training.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPES = sorted((ROOT / "scripts" / "recipes").glob("*.yaml"))
+RECIPES = sorted((ROOT / "ssrnet_hub" / "training" / "recipes").glob("*.yaml"))
 # one precision for all: accelerate keeps the first that it meets in a process
 QUICK = Recipe(epochs=2, batch_size=8, seed=3, mixed_precision="no")
 FILES = ["config.json", "log.csv", "model.safetensors", "tensorboard"]
@@ -45,15 +43,6 @@ def weights_of(output):
 def read_log(output):
     with (output / "log.csv").open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def call(monkeypatch, script, *args):
-    """The exit code of a script that is run in this process."""
-    monkeypatch.setattr(sys, "argv", [script, *map(str, args)])
-    try:
-        return runpy.run_path(str(ROOT / "scripts" / f"{script}.py"))["main"]() or 0
-    except SystemExit as e:
-        return e.code or 0
 
 
 def trains(labels, output, recipe):

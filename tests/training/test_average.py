@@ -1,19 +1,14 @@
 """The mean of weights."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import timm
 import torch
 
 from ssrnet_hub import from_pretrained, save_pretrained
+from ssrnet_hub.cli import main
 from ssrnet_hub.errors import ConfigError
 from ssrnet_hub.hub.loading import get_extras
 from ssrnet_hub.training.average import average_weights
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -55,11 +50,10 @@ def test_what_is_not_alike(pair, tmp_path, other):
     assert not (tmp_path / "mean").exists()
 
 
-def test_script(pair, tmp_path):
-    command = [sys.executable, ROOT / "scripts" / "average.py", *pair, "--output", tmp_path / "mean"]
-    subprocess.run(command, check=True)
+def test_command(pair, tmp_path):
+    assert main(["average", *map(str, pair), "--output", str(tmp_path / "mean")]) == 0
     said = get_extras(from_pretrained(tmp_path / "mean"))["training"]["command"]
-    assert said == "python scripts/average.py run0 run1 --output DIR"
+    assert said == "ssrnet-hub average run0 run1 --output DIR"
 
 
 def test_weights_with_a_training_of_odd_types(tmp_path):

@@ -1,10 +1,8 @@
-"""Measuring weights on a few pictures: what the figures are made of, and the scripts that print, draw and keep them."""
+"""Measuring weights on a few pictures: what the figures are made of, and the commands that print and keep them."""
 
 import csv
 import json
 import re
-import runpy
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +12,7 @@ import timm
 from PIL import Image, ImageOps
 
 from ssrnet_hub import AgeEstimator, Framing, save_pretrained
+from ssrnet_hub.cli import main
 from ssrnet_hub.errors import LabelsError
 from ssrnet_hub.hub.cards import render_card
 from ssrnet_hub.images.alignment import AUTHORS_FRAMING
@@ -34,7 +33,6 @@ from ssrnet_hub.training.evaluation import (
 from ssrnet_hub.training.labels import Label, read_labels
 from ssrnet_hub.utils.metrics import SMALLEST_GROUP, age_metrics
 
-ROOT = Path(__file__).resolve().parents[2]
 ROBUSTNESS = ["shift 5 %", "scale 5 %", "rotation 5 degrees", "half resolution", "JPEG quality 40"]
 
 
@@ -87,13 +85,12 @@ def photos(astronaut, tmp_path_factory):
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
-    """The exit code of a script that is run in this process, and what it printed."""
+def call(capsys):
+    """The exit code of a command that is run in this process, and what it printed."""
 
-    def call(script, *args):
-        monkeypatch.setattr(sys, "argv", [script, *map(str, args)])
+    def call(*args):
         try:
-            code = runpy.run_path(str(ROOT / "scripts" / f"{script}.py"))["main"]() or 0
+            code = main([str(arg) for arg in args])
         except SystemExit as e:
             code = e.code or 0
         return code, *capsys.readouterr()
@@ -238,7 +235,7 @@ def test_faces_that_are_missed_in_a_worse_photo_are_counted(weights, tmp_path):
     assert changes["half resolution"] is None and changes["shift 5 %"] > 0
 
 
-# scripts/evaluate.py
+# ssrnet-hub evaluate
 
 
 def test_evaluate(call, weights, labels):
@@ -349,7 +346,7 @@ def test_evaluate_refuses(call, tmp_path, labels, weights, args, code, said):
     assert re.search(rf"error: .*{said}", errors)
 
 
-# scripts/compare.py
+# ssrnet-hub compare
 
 
 @pytest.fixture(scope="module")

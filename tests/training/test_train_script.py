@@ -14,10 +14,11 @@ import pytest
 import torch
 
 from ssrnet_hub import from_pretrained
+from ssrnet_hub.cli.train import RECIPES
 from ssrnet_hub.hub.loading import get_extras
 from ssrnet_hub.training.recipe import read_recipe
 
-from .runs import FILES, ROOT, call, read_log, trains, weights_of
+from .runs import FILES, ROOT, read_log, trains, weights_of
 
 DRIVER = '''
 """scripts/train.py that notes which chips it trains on, and is killed: FOLDER NAME CALLS SCRIPT [ARGUMENTS]."""
@@ -88,12 +89,12 @@ def runs(labels, tmp_path_factory):
         assert not list((top / "one").glob("*.*")), "nothing is written yet"
         answers.append(run("one", *driver("seen-one", "write_log", 2)))
         assert (top / "one" / "state.pt").exists()
-        return [*answers, run("one", SCRIPT)]
+        return [*answers, run("one", SCRIPT, "--resume")]
 
     def two():
         answers = [run("two", *torchrun, *driver("seen-cut", "write_log", 2))]
         assert (top / "two" / "state.pt").exists()
-        return [*answers, run("two", *torchrun, SCRIPT)]
+        return [*answers, run("two", *torchrun, "-m", "ssrnet_hub.cli", "train", "--resume")]
 
     def whole():
         return [run("whole", *torchrun, *driver("seen"))]
@@ -109,10 +110,10 @@ def test_train_script(runs, labels):
     assert done.returncode == 0, done.stderr
     extras = get_extras(from_pretrained(top / "one"))["training"]
     # of the recipe that is the default, and what was to be otherwise
-    recipe = read_recipe(ROOT / "scripts" / "recipes" / "ssrnet.utkface.yaml", **CHANGES)
+    recipe = read_recipe(RECIPES / "ssrnet.utkface.yaml", **CHANGES)
     assert extras["recipe"] == asdict(recipe)
     assert extras["command"] == (
-        f"python scripts/train.py --recipe scripts/recipes/ssrnet.utkface.yaml --labels {labels.parent.name}/labels.csv"
+        f"ssrnet-hub train --recipe ssrnet.utkface --labels {labels.parent.name}/labels.csv"
         " --output DIR --epochs 3 --batch-size 8 --set-aside 10 --seed 7"
     )
     assert ast.literal_eval(done.stdout.splitlines()[-1])["epoch"] == 3
@@ -122,7 +123,7 @@ def test_killed_script_goes_on(runs, labels, tmp_path):
     top, answers = runs
     assert [done.returncode for done in answers["one"]] == [-9, -9, 0], answers["one"][-1].stderr
     assert re.findall(r"epoch (\d)  loss", answers["one"][-1].stdout) == ["2", "3"]
-    recipe = read_recipe(ROOT / "scripts" / "recipes" / "ssrnet.utkface.yaml", **CHANGES)
+    recipe = read_recipe(RECIPES / "ssrnet.utkface.yaml", **CHANGES)
     unbroken = trains(labels, tmp_path / "unbroken", recipe)
     assert weights_of(top / "one") == weights_of(unbroken)
     assert sorted(path.name for path in (top / "one").glob("[!.]*")) == FILES
@@ -162,22 +163,3 @@ def test_two_killed_processes_go_on(runs):
     assert weights_of(top / "two") == weights_of(top / "whole")
     assert sorted(path.name for path in (top / "two").glob("[!.]*")) == FILES
     assert [line["epoch"] for line in read_log(top / "two")] == ["1", "2", "3"]
-
-
-@pytest.mark.parametrize(
-    ("args", "said"),
-    [
-        (["--labels", "{tmp}/none.csv"], r"none\.csv cannot be read"),
-        (["--labels", "{labels}", "--recipe", "{tmp}/none.yaml"], r"none\.yaml cannot be read"),
-        (["--labels", "{labels}", "--epochs", "0"], "epochs is not a whole number from 1"),
-        (["--labels", "{labels}", "--architecture", "ssrnets"], "ssrnets"),
-        (["--labels", "{labels}", "--set-aside", "31"], "nothing is left"),
-    ],
-)
-def test_train_script_refuses(monkeypatch, capsys, labels, tmp_path, args, said):
-    args = [arg.format(labels=labels, tmp=tmp_path) for arg in args]
-    assert call(monkeypatch, "train", "--output", tmp_path / "out", *args) == 1
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert re.fullmatch(rf"error: .*{said}.*\n", printed.err)
-    assert not list((tmp_path / "out").glob("*"))

@@ -1,0 +1,60 @@
+"""`ssrnet-hub calibrate`: intervals and flags for weights."""
+
+import argparse
+import os
+from pathlib import Path
+
+from .options import add_record_option, add_weights_option
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command and its options."""
+    calibrate = commands.add_parser(
+        "calibrate",
+        help="learn intervals and flags for weights",
+        description="Learn from the rows of the split train that training set aside how far off ages may be, for the "
+        "intervals, and what faces are like, to flag what is unlike one, and write the weights with that in their "
+        "config. What it is worth is measured on the split val.",
+    )
+    add_weights_option(calibrate)
+    calibrate.add_argument(
+        "--labels",
+        required=True,
+        type=os.path.expanduser,
+        metavar="LABELS.csv",
+        help="of aligned faces, with the splits train and val",
+    )
+    calibrate.add_argument(
+        "--photos",
+        type=os.path.expanduser,
+        metavar="DIR",
+        help="folder of JPEGs, whose parts without faces are cut out to be flagged",
+    )
+    calibrate.add_argument(
+        "--output", required=True, type=os.path.expanduser, metavar="DIR", help="folder for the calibrated weights"
+    )
+    add_record_option(calibrate)
+    calibrate.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..hub.cards import name_to_record, record_calibration
+    from ..hub.loading import from_pretrained
+    from ..models.pretrained import DEFAULT
+    from ..training.calibration import calibrate
+    from ..utils.metrics import describe_device
+
+    weights = args.weights or DEFAULT
+    name = name_to_record(weights) if args.record else None
+    figures = calibrate(from_pretrained(weights), args.labels, args.output, args.photos)
+    for what in ("intervals", "flags"):
+        print("\n".join(f"{what}  {key}  {row}" for key, row in figures[what].items()))
+    print(f"flags {figures['flagged']:.2%} of val")
+    if name:
+        data = Path(args.labels).resolve().parent.name
+        command = f"ssrnet-hub calibrate --weights {name} --labels {data}/labels.csv --output DIR"
+        command += " --photos photos" * bool(args.photos)
+        record_calibration(name, {**figures, "dataset": data, "command": command, "device": describe_device("cpu")})
+    return 0

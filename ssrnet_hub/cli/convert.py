@@ -1,0 +1,55 @@
+"""`ssrnet-hub convert`: weights that others released."""
+
+import argparse
+import os
+from typing import Optional
+
+__all__ = ["add_parser"]
+
+SOURCES = ("keras", "blog", "torch")
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command and its options."""
+    convert = commands.add_parser(
+        "convert",
+        help="convert weights that others released",
+        description="Convert weights that others released to safetensors, and print their SHA-256.",
+    )
+    convert.add_argument(
+        "--from",
+        dest="source",
+        required=True,
+        choices=SOURCES,
+        help="keras: weights of the paper's authors (.h5, extra convert); blog: a pickled state dict of the blog "
+        "post's PyTorch network; torch: one of a model of this package",
+    )
+    convert.add_argument("--gender", action="store_true", help="with keras: the weights are of gender, not of age")
+    convert.add_argument("--bgr", action="store_true", help="with blog: trained on pictures as OpenCV reads them")
+    convert.add_argument("input", metavar="IN", type=os.path.expanduser)
+    convert.add_argument("output", metavar="OUT_DIR", type=os.path.expanduser)
+    convert.set_defaults(run=run, check=check_options)
+
+
+def check_options(args: argparse.Namespace) -> Optional[str]:
+    """What is wrong with a call, if anything is."""
+    for option, source in (("gender", "keras"), ("bgr", "blog")):
+        if getattr(args, option) and args.source != source:
+            return f"--{option} goes with --from {source}"
+    return None
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..hub.convert import convert_blog, convert_keras, convert_torch
+    from ..hub.loading import WEIGHTS_FILE
+    from ..utils.io import file_digest
+
+    if args.source == "keras":
+        directory = convert_keras(args.input, args.output, gender=args.gender)
+    elif args.source == "blog":
+        directory = convert_blog(args.input, args.output, bgr=args.bgr)
+    else:
+        directory = convert_torch(args.input, args.output)
+    weights = directory / WEIGHTS_FILE
+    print(f"{file_digest(weights)}  {weights}")
+    return 0

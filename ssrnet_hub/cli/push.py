@@ -1,0 +1,107 @@
+"""`ssrnet-hub push`: weights with their card to the Hub."""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+from typing import Optional
+
+from ..errors import UnknownModelError
+from .options import add_token_options
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command and its options."""
+    push = commands.add_parser(
+        "push",
+        help="push weights with their card to the Hugging Face Hub",
+        description="Push weights with a model card and check tensors to the Hugging Face Hub, in one commit, then "
+        "load them from there as others would.",
+    )
+    push.add_argument(
+        "weights",
+        nargs="?",
+        default=argparse.SUPPRESS,
+        type=os.path.expanduser,
+        metavar="DIR|CHECKPOINT",
+        help="folder that save_pretrained, train, calibrate or convert wrote, or its model.safetensors; weights "
+        "in this package, by their name; or a pickled state dict of a model of this package, which is converted first",
+    )
+    push.add_argument("--weights", type=os.path.expanduser, help=argparse.SUPPRESS)
+    push.add_argument("--repo", required=True, metavar="OWNER/NAME", help="made where it is missing")
+    push.add_argument("--private", action="store_true", default=None, help="make a new repository private")
+    push.add_argument("--revision", metavar="BRANCH", help="push to this branch, made where it is missing")
+    push.add_argument("--create-pr", action="store_true", help="open a pull request instead of pushing")
+    push.add_argument("--commit-message", metavar="TEXT", help="first line of the commit")
+    push.add_argument("--message", dest="commit_message", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    push.add_argument("--tag", help="name the commit, such as v1")
+    add_token_options(push)
+    push.add_argument(
+        "--dry-run",
+        nargs="?",
+        const="",
+        type=os.path.expanduser,
+        metavar="FOLDER",
+        help="push nothing; write the exact files to FOLDER, by default a new temporary one",
+    )
+    push.set_defaults(run=run, check=check_options)
+
+
+def check_options(args: argparse.Namespace) -> Optional[str]:
+    """What is wrong with a call, if anything is."""
+    return None if args.weights else "name the weights to push: a folder or a checkpoint"
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..hub.loading import from_pretrained
+    from ..hub.push import prepare_repository, push_repository, read_token
+
+    with tempfile.TemporaryDirectory() as temporary:
+        target = Path(temporary, "repository")
+        if args.dry_run is not None:
+            target = Path(args.dry_run or tempfile.mkdtemp(prefix="ssrnet-hub-"))
+        prepare_repository(find_folder(Path(args.weights), temporary), target, args.repo)
+        print(f"{target if args.dry_run is not None else args.repo} gets:")
+        for path in sorted(p for p in target.rglob("*") if p.is_file()):
+            print(f"  {path.stat().st_size:>10,}  {path.relative_to(target).as_posix()}")
+        if args.dry_run is not None:
+            return 0
+        token = read_token(args.token_file)
+        push = push_repository(
+            target,
+            args.repo,
+            commit_message=args.commit_message,
+            private=args.private,
+            revision=args.revision,
+            create_pr=args.create_pr,
+            token=token,
+            tag=args.tag,
+        )
+        # as a stranger would, from the Hub and not from a cache
+        from_pretrained(args.repo, revision=push.commit, token=token, cache_dir=Path(temporary, "cache"), verify=True)
+    print(f"{'pushed' if push.changed else 'unchanged'}: {push.commit}. It loads by")
+    revision = f', revision="{args.tag or push.revision}"' if args.tag or push.revision != "main" else ""
+    print(f'ssrnet_hub.from_pretrained("{args.repo}"{revision})')
+    return 0
+
+
+def find_folder(source: Path, temporary: str) -> Path:
+    """The folder of weights that is meant by a path."""
+    from ..hub.convert import convert_torch
+    from ..hub.loading import WEIGHTS_FILE
+    from ..models.pretrained import embedded_folder
+
+    if folder := embedded_folder(str(source)):
+        return folder
+    if source.name == WEIGHTS_FILE:
+        return source.parent
+    if source.is_file():
+        return convert_torch(source, Path(temporary, "converted"))
+    if not source.is_dir():
+        raise UnknownModelError(
+            f"{source} is no folder and no file: name what save_pretrained, `ssrnet-hub train` or `ssrnet-hub convert` "
+            "wrote."
+        )
+    return source

@@ -1,0 +1,129 @@
+"""`ssrnet-hub train`: a labels file to weights."""
+
+import argparse
+import json
+import os
+import shlex
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, OutputError
+from ..training.recipe import Recipe, read_recipe
+from .options import need_extra, not_negative
+
+__all__ = ["add_parser"]
+
+RECIPES = Path(__file__).resolve().parents[1] / "training" / "recipes"
+DEFAULT = "ssrnet.utkface"
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command and its options."""
+    train = commands.add_parser(
+        "train",
+        help="train weights on labeled faces",
+        description="Train weights on aligned, labeled faces (extra train). On several GPUs, machines or processes: "
+        "torchrun --nproc-per-node N -m ssrnet_hub.cli train ..., or accelerate launch.",
+    )
+    train.add_argument(
+        "--recipe",
+        type=os.path.expanduser,
+        default=DEFAULT,
+        help=f"a YAML file, or one of this package: {', '.join(recipe_names())} (default: %(default)s)",
+    )
+    train.add_argument(
+        "--labels",
+        type=os.path.expanduser,
+        required=True,
+        metavar="LABELS.csv",
+        help="aligned faces: the columns file, age, split (train or val), perhaps gender",
+    )
+    train.add_argument(
+        "--output",
+        type=os.path.expanduser,
+        required=True,
+        metavar="DIR",
+        help="folder for the weights, their config and the log",
+    )
+    again = train.add_mutually_exclusive_group()
+    again.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on after the last whole epoch of the run in DIR that was cut off; begin where there is none",
+    )
+    again.add_argument("--overwrite", action="store_true", help="start anew, and remove the run that is in DIR")
+    train.add_argument("--cpu", action="store_true", help="stay on the CPU although there is a GPU")
+    train.add_argument(
+        "--workers", type=not_negative, default=0, metavar="N", help="processes that prepare faces; by default none"
+    )
+    changes = train.add_argument_group("instead of what the recipe says")
+    for field in fields(Recipe):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        of_json = {"type": json.loads, "metavar": "JSON"}
+        of_itself = {"type": str if default is None else type(default)}
+        kind: dict[str, Any] = of_json if isinstance(default, dict) else of_itself
+        changes.add_argument(f"--{field.name.replace('_', '-')}", **kind)
+    train.set_defaults(run=run, resumable=lambda args: True)
+
+
+def run(args: argparse.Namespace) -> int:
+    with need_extra("Training", "train"):
+        from ..training.loop import train
+
+    path = find_recipe(args.recipe)
+    changed = {field.name: value for field in fields(Recipe) if (value := getattr(args, field.name)) is not None}
+    recipe = read_recipe(path, **changed)
+    check_output(Path(args.output), args.resume, args.overwrite)
+    command = describe(path, Path(args.labels), changed)
+    options = {"cpu": args.cpu, "workers": args.workers, "overwrite": args.overwrite}
+    print(train(args.labels, args.output, recipe, **options, command=command))
+    return 0
+
+
+def recipe_names() -> list[str]:
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe, by its path or by the name of one of this package."""
+    path = Path(name)
+    own = RECIPES / f"{path.name.removesuffix('.yaml')}.yaml"
+    # where cards say that they are
+    if not path.is_file() and own.is_file() and path.parent.as_posix() in (".", "scripts/recipes"):
+        return own
+    if not path.is_file() and path.name == name and path.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"{name!r} is no file and no recipe of this package, which has {', '.join(recipe_names())}.")
+    return path
+
+
+def check_output(output: Path, resume: bool, overwrite: bool) -> None:
+    """Refuse to touch a run that is there, unless it was said what is to become of it.
+
+    Raises:
+        OutputError: There is one.
+    """
+    from ..hub.loading import WEIGHTS_FILE
+    from ..training.loop import LOG, STATE
+
+    cut_off = (output / STATE).exists()
+    finished = not cut_off and any((output / name).exists() for name in (LOG, WEIGHTS_FILE))
+    if cut_off and not (resume or overwrite):
+        raise OutputError(f"{output} has a run that was cut off: --resume goes on with it, --overwrite starts anew.")
+    if finished and not overwrite:
+        raise OutputError(
+            f"{output} has weights already, and no run that was cut off: name another folder, which --start {output} "
+            "trains them further in, or --overwrite them."
+        )
+
+
+def describe(recipe: Path, labels: Path, changed: dict[str, Any]) -> str:
+    """The command for the same weights, without what says nothing to others: where folders lie."""
+    name = recipe.stem if recipe.parent == RECIPES else recipe.name
+    command = ["ssrnet-hub train", "--recipe", shlex.quote(name)]
+    command += ["--labels", shlex.quote(f"{labels.resolve().parent.name}/{labels.name}"), "--output DIR"]
+    said = {**changed, **({"start": Path(changed["start"]).name} if "start" in changed else {})}
+    for option, value in said.items():
+        text = shlex.quote(json.dumps(value) if isinstance(value, dict) else str(value))
+        command.append(f"--{option.replace('_', '-')} {text}")
+    return " ".join(command)

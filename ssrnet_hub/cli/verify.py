@@ -1,0 +1,63 @@
+"""`ssrnet-hub verify`: whether weights are what they say."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Optional
+
+from ..errors import DigestError
+from .options import WEIGHTS, add_token_options
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command and its options."""
+    verify = commands.add_parser(
+        "verify",
+        help="check that weights are whole and answer as they should",
+        description="Load weights, and check that they answer as the check tensors beside them say; of those in this "
+        "package the SHA-256. Exit code 1 if they do not, or there is nothing to check them by.",
+    )
+    verify.add_argument(
+        "weights",
+        nargs="?",
+        default=argparse.SUPPRESS,
+        type=os.path.expanduser,
+        metavar="WEIGHTS",
+        help=WEIGHTS,
+    )
+    verify.add_argument("--weights", type=os.path.expanduser, help=argparse.SUPPRESS)
+    verify.add_argument("--revision", help="branch, tag or commit on the Hub")
+    add_token_options(verify)
+    verify.set_defaults(run=run, check=check_options)
+
+
+def check_options(args: argparse.Namespace) -> Optional[str]:
+    """What is wrong with a call, if anything is."""
+    return None if args.weights else f"name the weights to check: {WEIGHTS}"
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..hub.check_tensors import CHECK_FILE
+    from ..hub.loading import WEIGHTS_FILE, from_pretrained
+    from ..hub.push import read_token
+    from ..models.pretrained import ZOO
+    from ..utils.io import file_digest, is_file, is_folder
+
+    name = args.weights
+    named = None if args.revision else ZOO.get(name)
+    folder = named.folder if named and named.embedded else Path(name) if not named and is_folder(name) else None
+    known = None
+    if folder and is_file(folder / WEIGHTS_FILE):
+        digest = file_digest(folder / WEIGHTS_FILE)
+        known = next((weights for weights in ZOO.values() if weights.sha256 == digest), None)
+        if named and known is not named:
+            raise DigestError(f"{folder / WEIGHTS_FILE} was changed: its SHA-256 is {digest}, not {named.sha256}.")
+    # those that the zoo knows need no check tensors
+    answers = folder is None or not known or (folder / CHECK_FILE).is_file()
+    from_pretrained(name, revision=args.revision, token=read_token(args.token_file), verify=answers)
+    ways = ["it answers as its check tensors say"] * answers
+    ways += [f"its weights are {known.name} of the zoo, byte for byte"] if known else []
+    print(f"{name}: {', and '.join(ways)}")
+    return 0

@@ -1,0 +1,123 @@
+"""ssrnet-hub train: the options; what training does is tested in tests/training."""
+
+import ast
+import csv
+import re
+
+import pytest
+from PIL import Image
+
+from ssrnet_hub.cli.train import RECIPES, find_recipe, recipe_names
+from ssrnet_hub.errors import ConfigError
+from ssrnet_hub.training import loop
+
+QUICK = ("--cpu", "--batch-size", "8", "--set-aside", "0", "--mixed-precision", "no")
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chips")
+    with (folder / "labels.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "age", "split"])
+        for age in range(1, 41):
+            Image.new("RGB", (128, 128), (5 * age, 90, 40)).save(folder / f"{age}.png")
+            writer.writerow([f"{age}.png", age, "train" if age <= 31 else "val"])
+    return folder / "labels.csv"
+
+
+@pytest.fixture
+def train(run, labels):
+    def train(output, *options):
+        return run("train", "--labels", labels, "--output", output, *QUICK, *options)
+
+    return train
+
+
+def epochs_of(output):
+    with (output / "log.csv").open(newline="") as file:
+        return [line["epoch"] for line in csv.DictReader(file)]
+
+
+def test_a_run_that_is_there_is_kept_unless_it_is_to_be_overwritten(train, tmp_path):
+    output = tmp_path / "out"
+    code, out, err = train(output, "--epochs", "2")
+    assert code == 0, err
+    assert ast.literal_eval(out.splitlines()[-1])["epoch"] == 2
+    before = {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()}
+    for options in ([], ["--resume"]):
+        code, out, err = train(output, "--epochs", "1", *options)
+        assert (code, out) == (1, "") and err.count("\n") == 1
+        assert "has weights already" in err and "--overwrite" in err
+    # what is wrong with the call is found before anything is removed
+    code, _, err = train(output, "--overwrite", "--set-aside", "31")
+    assert code == 1 and "nothing is left" in err
+    assert {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()} == before
+    (output / "notes.txt").write_text("mine")
+    code, _, err = train(output, "--epochs", "1", "--overwrite")
+    assert code == 0, err
+    assert epochs_of(output) == ["1"] and (output / "notes.txt").exists()
+    assert len(list((output / "tensorboard").iterdir())) == 1
+
+
+def test_a_run_that_was_cut_off(train, tmp_path, monkeypatch):
+    output, write_log = tmp_path / "out", loop.write_log
+
+    def interrupted(path, log):
+        if len(log) == 2:
+            raise KeyboardInterrupt
+        write_log(path, log)
+
+    monkeypatch.setattr(loop, "write_log", interrupted)
+    code, _, err = train(output, "--epochs", "2")
+    assert code == 130 and err.endswith("error: interrupted; --resume goes on\n")
+    monkeypatch.undo()
+    code, out, err = train(output, "--epochs", "2")
+    assert (code, out) == (1, "")
+    assert "was cut off: --resume goes on with it, --overwrite starts anew" in err
+    code, out, err = train(output, "--epochs", "2", "--resume")
+    assert code == 0, err
+    assert re.findall(r"epoch (\d)  loss", out) == ["2"] and epochs_of(output) == ["1", "2"]
+
+
+def test_resume_and_overwrite_exclude_each_other(run, tmp_path):
+    with pytest.raises(SystemExit) as e:
+        run("train", "--labels", "labels.csv", "--output", tmp_path, "--resume", "--overwrite")
+    assert e.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--labels", "{tmp}/none.csv"], r"none\.csv cannot be read"),
+        (["--labels", "{labels}", "--recipe", "{tmp}/none.yaml"], r"none\.yaml cannot be read"),
+        (["--labels", "{labels}", "--recipe", "ssrnet.nothing"], r"ssrnet\.nothing.* no recipe .*ssrnet\.utkface"),
+        (["--labels", "{labels}", "--epochs", "0"], "epochs is not a whole number from 1"),
+        (["--labels", "{labels}", "--architecture", "ssrnets"], "ssrnets"),
+        (["--labels", "{labels}", "--set-aside", "31"], "nothing is left"),
+    ],
+)
+def test_train_refuses(run, labels, tmp_path, args, said):
+    args = [arg.format(labels=labels, tmp=tmp_path) for arg in args]
+    code, out, err = run("train", "--output", tmp_path / "out", *args)
+    assert (code, out) == (1, "")
+    assert re.fullmatch(rf"error: .*{said}.*\n", err)
+    assert not list((tmp_path / "out").glob("*"))
+
+
+@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("form", ["{}", "{}.yaml", "scripts/recipes/{}.yaml"])
+def test_recipes_of_the_package_by_name(name, form, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_recipe(form.format(name)) == RECIPES / f"{name}.yaml"
+
+
+def test_recipes_of_your_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ssrnet.utkface").mkdir()
+    assert find_recipe("ssrnet.utkface").parent == RECIPES
+    (tmp_path / "ssrnet.utkface.yaml").write_text("epochs: 1")
+    assert find_recipe("ssrnet.utkface.yaml").absolute() == tmp_path / "ssrnet.utkface.yaml"
+    assert find_recipe(str(tmp_path / "none.yaml")) == tmp_path / "none.yaml"
+    with pytest.raises(ConfigError, match="no recipe of this package"):
+        find_recipe("none")
