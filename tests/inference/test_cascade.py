@@ -51,6 +51,7 @@ def stock_pixels(monkeypatch):
         return boxes, torch.cat([resize(levels, part, (side, side)) for part in parts])
 
     monkeypatch.setattr(_Levels, "__getitem__", level)
+    monkeypatch.setattr(_Levels, "scanned", lambda levels: ((scale, levels[scale]) for scale in levels._scanned))
     monkeypatch.setattr(_Levels, "cut", cut)
 
 
