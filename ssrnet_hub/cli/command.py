@@ -5,6 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Optional
 
 from ..errors import SSRNetHubError
@@ -57,7 +58,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     for command in COMMANDS:
         command.add_parser(commands)
 
-    args = parser.parse_args(argv)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        # argparse would show the usage of the command without its subcommand
+        owner = commands.choices.get(args.command, parser)
+        near = get_close_matches(unknown[0].partition("=")[0], owner._option_string_actions, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        owner.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # names of files may hold what the terminal or file cannot

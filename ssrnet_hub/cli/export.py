@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         if labels and of_age:
             row |= rounded(measure(path, faces, labels, model.V))
         rows.append(row | {"difference": float(f"{difference:.2g}")})
-        print("  ".join(f"{key} {value}" for key, value in rows[-1].items()))
+        print("  ".join(f"{key} {value}" for key, value in {**rows[-1], "file": path}.items()))
     if args.program:
         export_program(model, output / "model.pt2")
         print("model.pt2")

@@ -30,7 +30,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "in this package, by their name; or a pickled state dict of a model of this package, which is converted first",
     )
     push.add_argument("--weights", type=os.path.expanduser, help=argparse.SUPPRESS)
-    push.add_argument("--repo", required=True, metavar="OWNER/NAME", help="made where it is missing")
+    push.add_argument(
+        "repo", nargs="?", default=argparse.SUPPRESS, metavar="OWNER/NAME", help="repository, made where it is missing"
+    )
+    push.add_argument("--repo", metavar="OWNER/NAME", help="the same")
     push.add_argument("--private", action="store_true", default=None, help="make a new repository private")
     push.add_argument("--revision", metavar="BRANCH", help="push to this branch, made where it is missing")
     push.add_argument("--create-pr", action="store_true", help="open a pull request instead of pushing")
@@ -51,7 +54,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def check_options(args: argparse.Namespace) -> Optional[str]:
     """What is wrong with a call, if anything is."""
-    return None if args.weights else "name the weights to push: a folder or a checkpoint"
+    if not args.weights:
+        return "name the weights to push: a folder or a checkpoint"
+    return None if args.repo else "name the repository to push to: owner/name, after the weights or by --repo"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         for path in sorted(p for p in target.rglob("*") if p.is_file()):
             print(f"  {path.stat().st_size:>10,}  {path.relative_to(target).as_posix()}")
         if args.dry_run is not None:
+            print("This was a dry run: nothing was pushed.")
             return 0
         token = read_token(args.token_file)
         push = push_repository(

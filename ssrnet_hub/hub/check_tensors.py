@@ -47,6 +47,11 @@ def verify_model(model: nn.Module, path: Union[str, os.PathLike]) -> None:
     """
     model = assert_age_model(model)
     size = timm.data.resolve_input_data_config(model)["input_size"]
+    if not Path(path).is_file():
+        raise CheckError(
+            f"{Path(path).parent} holds no check tensors: there is no {Path(path).name}. `ssrnet-hub push` writes it, "
+            "with --dry-run FOLDER without pushing."
+        )
     try:
         if Path(path).stat().st_size > _MAX_SIZE:
             raise ValueError(f"it has more than {_MAX_SIZE:,} bytes")

@@ -317,15 +317,23 @@ def _repo_of(weights: zoo.Weights) -> str:
 
 def _assert_repo(name: Union[str, os.PathLike]) -> str:
     """The name, if it can be that of a repository on the Hub."""
-    if isinstance(name, str) and _REPO.fullmatch(name):
+    if isinstance(name, str) and _REPO.fullmatch(name) and not name.startswith(".") and not is_file(name):
         return name
+    address = re.match(r"(?:hf[-_]hub:|https://huggingface\.co/)([^/]+/[^/]+)", str(name))
     near = list(zoo.weights_of(str(name))) or get_close_matches(str(name), zoo.ZOO, n=3, cutoff=0.5)
     raise UnknownModelError(
         f"{str(name)!r} is no folder, no name of the zoo and no owner/repo on the Hugging Face Hub. "
-        + ("It is a file: `ssrnet-hub convert` makes a folder of weights of it. " if is_file(name) else "")
+        + (f"Write {address[1]!r}. " if address else "")
+        + (f"{_what_file(str(name))} " if is_file(name) else "")
         + (f"Did you mean {' or '.join(near)}? " if near else "")
         + f"The zoo has: {', '.join(zoo.list_models(include_hub=True))}."
     )
+
+
+def _what_file(name: str) -> str:
+    if Path(name).name == WEIGHTS_FILE:
+        return f"It is a file: name its folder, {Path(name).parent}."
+    return "It is a file: `ssrnet-hub convert` makes a folder of weights of it."
 
 
 def _check_digest(weights: zoo.Weights, folder: Path, revision: Optional[str]) -> None:

@@ -15,11 +15,13 @@ from huggingface_hub.errors import (
     HFValidationError,
     LocalTokenNotFoundError,
     RepositoryNotFoundError,
+    RevisionNotFoundError,
 )
 from huggingface_hub.utils import validate_repo_id
 from torch import nn
 
 from ..errors import HubError, SSRNetHubError, UnknownModelError
+from ..models.pretrained import embedded_folder
 from ..utils.io import make_empty_folder, replace_file
 from .cards import render_card
 from .check_tensors import CHECK_FILE, verify_model, write_check
@@ -97,7 +99,8 @@ def prepare_repository(folder: Union[str, os.PathLike], directory: Union[str, os
 
     Args:
         folder: Weights as `save_pretrained` writes them; check tensors, ``LICENSE`` and ``onnx/*.onnx`` beside them
-            are taken along. They are loaded and run, and compared with the check tensors.
+            are taken along; without a ``LICENSE``, that of the embedded weights they were made of. They are loaded and
+            run, and compared with the check tensors.
         directory: Where to: a folder that is empty, or made where missing.
         repo_id: ``owner/name``, for the lines of the card that load the weights.
 
@@ -114,10 +117,16 @@ def prepare_repository(folder: Union[str, os.PathLike], directory: Union[str, os
         verify_model(model, check)
     card = render_card(folder, repo_id)
     directory = make_empty_folder(directory)
-    for name in (WEIGHTS_FILE, CONFIG_FILE, CHECK_FILE, *_OPTIONAL):
-        if (folder / name).is_file():
+    files = {name: folder / name for name in (WEIGHTS_FILE, CONFIG_FILE, CHECK_FILE, *_OPTIONAL)}
+    cfg = model.pretrained_cfg
+    origin = embedded_folder(f"{cfg.get('architecture')}.{cfg.get('tag')}")
+    if cfg.get("license") == "other" and origin and not files["LICENSE"].is_file():
+        # the terms of weights of this package are those of what was made of them
+        files["LICENSE"] = origin / "LICENSE"
+    for name, path in files.items():
+        if path.is_file():
             with replace_file(directory / name) as temporary:
-                shutil.copyfile(folder / name, temporary)
+                shutil.copyfile(path, temporary)
     if not check.is_file():
         write_check(model, directory / CHECK_FILE)
     with replace_file(directory / "README.md") as temporary:
@@ -202,6 +211,8 @@ def _push_errors(repo_id: str) -> Iterator[None]:
         raise
     except LocalTokenNotFoundError as e:
         raise HubError(f"Pushing to {repo_id} needs a token that may write: {_TOKENS}.") from e
+    except RevisionNotFoundError as e:
+        raise HubError(f"{repo_id} has no such branch: a pull request begins at one that is there.") from e
     except HfHubHTTPError as e:
         status = getattr(e.response, "status_code", None)
         if status in (401, 403) or isinstance(e, RepositoryNotFoundError):

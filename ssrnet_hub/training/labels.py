@@ -111,7 +111,10 @@ def set_aside(labels: list[Label], count: int) -> tuple[list[Label], list[Label]
         LabelsError: Nothing would be left.
     """
     if count >= len(labels):
-        raise LabelsError(f"Of {len(labels)} rows, {count} are to be set aside: nothing is left to train on.")
+        raise LabelsError(
+            f"Of {len(labels)} rows, {count} are to be set aside: nothing is left to train on. "
+            "Set fewer aside, such as --set-aside 0."
+        )
     names = sorted({hashlib.sha256(label.path.name.encode()).digest() for label in labels})
     kept = set(names[count:])
     parts: tuple[list[Label], list[Label]] = ([], [])

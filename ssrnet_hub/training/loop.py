@@ -108,7 +108,9 @@ def train(
 
     ema = ModelEmaV3(model, decay=recipe.ema_decay, use_warmup=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, recipe.epochs * len(shares), pct_start=0.2)
+    # of five steps PyTorch makes a division by zero
+    steps = max(recipe.epochs * len(shares), 6)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, steps, pct_start=0.2)
     parts = {"model": model, "ema": ema.module, "optimizer": optimizer, "schedule": schedule}
     run = {"recipe": asdict(recipe), "chips": len(dataset)}
     if overwrite:

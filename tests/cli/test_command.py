@@ -32,6 +32,22 @@ def test_wrong_calls(arguments, capsys):
     assert "usage" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["predict", "a.png", "--minscore", "1"], "did you mean --min-score?"),
+        (["push", "w", "me/x", "--commit-mesage=a"], "did you mean --commit-message?"),
+        (["models", "--threshold", "1"], "unrecognized arguments: --threshold 1"),
+    ],
+)
+def test_options_that_are_none(arguments, said, capsys):
+    with pytest.raises(SystemExit) as e:
+        main(arguments)
+    assert e.value.code == 2
+    err = capsys.readouterr().err
+    assert said in err and f"usage: ssrnet-hub {arguments[0]}" in err
+
+
 def test_version(capsys):
     with pytest.raises(SystemExit) as e:
         main(["--version"])

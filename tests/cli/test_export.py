@@ -9,7 +9,7 @@ def test_export(run, tmp_path):
     code, out, err = run("export", "--output", tmp_path, "--program")
     assert (code, err) == (0, "")
     assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["model.onnx", "model.pt2"]
-    assert out.startswith("file model.onnx  precision float32  bytes ")
+    assert out.startswith(f"file {tmp_path / 'onnx' / 'model.onnx'}  precision float32  bytes ")
 
 
 @pytest.mark.parametrize(

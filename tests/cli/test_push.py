@@ -2,10 +2,10 @@
 
 import pytest
 
-from ssrnet_hub import Framing, save_pretrained
+from ssrnet_hub import Framing, from_pretrained, save_pretrained
 from ssrnet_hub.hub import push
 from ssrnet_hub.hub.push import Push
-from ssrnet_hub.models.pretrained import new_model
+from ssrnet_hub.models.pretrained import embedded_folder, new_model
 
 SECRET = "hf_secret"
 
@@ -22,6 +22,23 @@ def test_dry_run(run, weights, tmp_path, spelling):
     names = {path.name for path in (tmp_path / "files").iterdir()}
     assert names == {"README.md", "check.safetensors", "config.json", "model.safetensors"}
     assert out.startswith(f"{tmp_path / 'files'} gets:") and all(name in out for name in names)
+
+
+def test_the_repository_after_the_weights(run, weights, tmp_path, capsys):
+    code, out, err = run("push", weights, "me/mine", "--dry-run", tmp_path / "files")
+    assert code == 0, err
+    assert "nothing was pushed" in out
+    with pytest.raises(SystemExit):
+        run("push", weights)
+    assert "owner/name" in capsys.readouterr().err
+
+
+def test_copies_of_weights_keep_their_terms(run, tmp_path):
+    copy = save_pretrained(from_pretrained("ssrnet.utkface"), tmp_path / "copy")
+    code, _, err = run("push", copy, "me/mine", "--dry-run", tmp_path / "files")
+    assert code == 0, err
+    terms = embedded_folder("ssrnet.utkface") / "LICENSE"
+    assert (tmp_path / "files" / "LICENSE").read_bytes() == terms.read_bytes()
 
 
 def test_weights_of_the_package(run, tmp_path, monkeypatch):

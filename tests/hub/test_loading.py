@@ -684,6 +684,26 @@ def test_hub_has_the_weights_of_the_authors(shared, tmp_path, cache):
             assert ("GET", f"/zoo-owner/{name}/resolve/{commit_of(folders[name])}/model.safetensors") in server.requests
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("hf-hub:me/mine@dev", "Write 'me/mine@dev'"),
+        ("hf_hub:me/mine", "Write 'me/mine'"),
+        ("https://huggingface.co/me/mine", "Write 'me/mine'"),
+        ("./nothing", "'./nothing' is no folder"),
+        ("weights/model.safetensors", "name its folder, weights"),
+        ("weights/model.h5", "ssrnet-hub convert"),
+    ],
+)
+def test_names_that_others_take(name, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").mkdir()
+    for suffix in ("safetensors", "h5"):
+        (tmp_path / "weights" / f"model.{suffix}").touch()
+    with pytest.raises(UnknownModelError, match=re.escape(said)):
+        from_pretrained(name)
+
+
 def test_hub_unknown_repo(hub, cache):
     hub.refuses("HubError", "age/nothing is not on the Hub, or it is private", "age/nothing", **cache)
     hub.refuses("HubError", "age/nothing is not on the Hub, or it is private", "age/nothing", token=TOKEN, **cache)

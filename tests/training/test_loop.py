@@ -1,5 +1,6 @@
 """Training on a few made-up pictures: that the parts fit together, one process or two, cut off or not."""
 
+import math
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -259,6 +260,13 @@ def test_something_is_learned(tmp_path, architecture):
     last = train(write_labels(tmp_path / "grey", chips), tmp_path / "out", recipe)
     by_median = np.abs(np.median(ages) - ages[::4]).mean()
     assert last["val_mae"] < 0.7 * by_median
+
+
+@pytest.mark.parametrize("steps", [1, 5, 6])
+def test_few_steps(tmp_path, steps):
+    chips = [(grey(i), 20 + i, "train" if i < 4 * steps else "val") for i in range(4 * steps + 2)]
+    last = train(write_labels(tmp_path / "grey", chips), tmp_path / "out", replace(QUICK, epochs=1, batch_size=4))
+    assert math.isfinite(last["val_mae"])
 
 
 def test_ages_of_a_range_of_one_year_are_learned(tmp_path):
