@@ -61,7 +61,7 @@ def read_labels(path: Union[str, os.PathLike], split: Optional[str] = None, rang
     columns, rows = _read_table(path)
     by_range = ranges and "age" not in columns and any(column in columns for column in _RANGE)
     needed = ["file", *(_RANGE if by_range else ["age"]), *["split"] * bool(split)]
-    _check_table(path, columns, rows, needed, "A labels file has file, age and perhaps split.")
+    _check_table(path, columns, rows, needed, "A labels file has file, age and, to train or export, split.")
     if not rows:
         raise LabelsError(f"{path} has no rows.")
     try:

@@ -227,7 +227,10 @@ def load_state(path: Path, run: dict[str, Any], parts: dict[str, Any]) -> list[d
             f"{path} is not what a run leaves that is cut off. Move it away, or name another folder."
         ) from e
     if not same:
-        raise ConfigError(f"{path} is of another run that was cut off. Finish that, remove it, or name another folder.")
+        raise ConfigError(
+            f"{path} is of another run, one with other options. Finish that one with its own, name another "
+            "folder, or take --overwrite."
+        )
     for name, part in parts.items():
         part.load_state_dict(state[name])
     return state["log"]
