@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from .options import add_record_option, add_weights_option
+from .options import add_record_option, add_training_labels_option, add_weights_option
 
 __all__ = ["add_parser"]
 
@@ -19,13 +19,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "config. What it is worth is measured on the split val.",
     )
     add_weights_option(calibrate)
-    calibrate.add_argument(
-        "--labels",
-        required=True,
-        type=os.path.expanduser,
-        metavar="LABELS.csv",
-        help="of aligned faces, with the splits train and val",
-    )
+    add_training_labels_option(calibrate, required=True)
     calibrate.add_argument(
         "--photos",
         type=os.path.expanduser,

@@ -60,11 +60,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
     args, unknown = parser.parse_known_args(argv)
     if unknown:
-        # argparse would show the usage of the command without its subcommand
+        # argparse would show the usage of the command without its subcommand, and values, of which one may be a token
         owner = commands.choices.get(args.command, parser)
-        near = get_close_matches(unknown[0].partition("=")[0], owner._option_string_actions, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        owner.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        names = [text.partition("=")[0] for text in unknown if text.startswith("-")] or unknown
+        near = get_close_matches(names[0], owner._option_string_actions, n=1)
+        owner.error(f"unrecognized arguments: {' '.join(names)}" + (f" (did you mean {near[0]}?)" if near else ""))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # names of files may hold what the terminal or file cannot

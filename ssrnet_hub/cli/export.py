@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Optional
 
 from ..errors import ExportError
 from ..utils.defaults import ONNX_FILES
-from .options import add_record_option, add_weights_option, need_extra
+from .options import add_record_option, add_training_labels_option, add_weights_option, need_extra
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,12 +34,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     add_weights_option(export)
     export.add_argument("--output", required=True, type=os.path.expanduser, metavar="DIR", help="folder for the files")
-    export.add_argument(
-        "--labels",
-        type=os.path.expanduser,
-        metavar="LABELS.csv",
-        help="of aligned faces, with the splits train and val",
-    )
+    add_training_labels_option(export, required=False)
     export.add_argument(
         "--precision", nargs="+", choices=tuple(ONNX_FILES), help="default: all, or float32 without --labels"
     )
@@ -91,8 +86,9 @@ def run(args: argparse.Namespace) -> int:
         rows.append(row | {"difference": float(f"{difference:.2g}")})
         print("  ".join(f"{key} {value}" for key, value in {**rows[-1], "file": path}.items()))
     if args.program:
-        export_program(model, output / "model.pt2")
-        print("model.pt2")
+        program = output / "model.pt2"
+        export_program(model, program)
+        print(program)
     if name and of_age:
         data = Path(args.labels).resolve().parent.name
         command = f"ssrnet-hub export --weights {name} --labels {data}/labels.csv --output DIR"

@@ -16,6 +16,8 @@ __all__ = [
     "add_labels_options",
     "add_record_option",
     "add_token_options",
+    "add_training_labels_option",
+    "add_weights_argument",
     "add_weights_option",
     "at_least_one",
     "need_extra",
@@ -44,6 +46,25 @@ def need_extra(what: str, extra: str) -> Iterator[None]:
 def add_weights_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--weights``."""
     parser.add_argument("--weights", type=os.path.expanduser, help=f"{WEIGHTS}; the default weights without")
+
+
+def add_weights_argument(parser: argparse.ArgumentParser, metavar: str, help: str) -> None:
+    """Add weights by their place; ``--weights`` does as well."""
+    parser.add_argument(
+        "weights", nargs="?", default=argparse.SUPPRESS, type=os.path.expanduser, metavar=metavar, help=help
+    )
+    parser.add_argument("--weights", type=os.path.expanduser, help=argparse.SUPPRESS)
+
+
+def add_training_labels_option(parser: argparse.ArgumentParser, required: bool) -> None:
+    """Add the labels that weights were trained on."""
+    parser.add_argument(
+        "--labels",
+        required=required,
+        type=os.path.expanduser,
+        metavar="LABELS.csv",
+        help="of aligned faces, with the splits train and val",
+    )
 
 
 def add_labels_options(parser: argparse.ArgumentParser, columns: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..errors import UnknownModelError
-from .options import add_token_options
+from .options import add_token_options, add_weights_argument
 
 __all__ = ["add_parser"]
 
@@ -20,16 +20,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Push weights with a model card and check tensors to the Hugging Face Hub, in one commit, then "
         "load them from there as others would.",
     )
-    push.add_argument(
-        "weights",
-        nargs="?",
-        default=argparse.SUPPRESS,
-        type=os.path.expanduser,
-        metavar="DIR|CHECKPOINT",
-        help="folder that save_pretrained, train, calibrate or convert wrote, or its model.safetensors; weights "
-        "in this package, by their name; or a pickled state dict of a model of this package, which is converted first",
+    add_weights_argument(
+        push,
+        "DIR|CHECKPOINT",
+        "folder that save_pretrained, train, calibrate or convert wrote, or its model.safetensors; weights in this "
+        "package, by their name; or a pickled state dict of a model of this package, which is converted first",
     )
-    push.add_argument("--weights", type=os.path.expanduser, help=argparse.SUPPRESS)
     push.add_argument(
         "repo", nargs="?", default=argparse.SUPPRESS, metavar="OWNER/NAME", help="repository, made where it is missing"
     )

@@ -1,12 +1,11 @@
 """`ssrnet-hub verify`: whether weights are what they say."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import Optional
 
 from ..errors import DigestError
-from .options import WEIGHTS, add_token_options
+from .options import WEIGHTS, add_token_options, add_weights_argument
 
 __all__ = ["add_parser"]
 
@@ -19,15 +18,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Load weights, and check that they answer as the check tensors beside them say; of those in this "
         "package the SHA-256. Exit code 1 if they do not, or there is nothing to check them by.",
     )
-    verify.add_argument(
-        "weights",
-        nargs="?",
-        default=argparse.SUPPRESS,
-        type=os.path.expanduser,
-        metavar="WEIGHTS",
-        help=WEIGHTS,
-    )
-    verify.add_argument("--weights", type=os.path.expanduser, help=argparse.SUPPRESS)
+    add_weights_argument(verify, "WEIGHTS", WEIGHTS)
     verify.add_argument("--revision", help="branch, tag or commit on the Hub")
     add_token_options(verify)
     verify.set_defaults(run=run, check=check_options)

@@ -66,7 +66,7 @@ def draw_faces(image: Image.Image, faces: Sequence[Face], labels: Optional[Seque
             if y >= 0 and (y == y1 or y + height <= image.height)
         ]
         # above the box, or below, or inside where there is no room
-        x, y = min(spots, key=lambda spot: sum(_shared((*spot, spot[0] + width, spot[1] + height), o) for o in taken))
+        x, y = min(spots, key=lambda at: sum(_common_area((*at, at[0] + width, at[1] + height), o) for o in taken))
         taken.append((x, y, x + width, y + height))
         draw.rectangle(taken[-1], fill="black")
         draw.text((x + edge - left, y + edge - top), label, fill="white", font=font)
@@ -90,7 +90,7 @@ def _clip_box(face: Face, image: Image.Image) -> Box:
     return max(x1, 0), max(y1, 0), min(x2, image.width), min(y2, image.height)
 
 
-def _shared(a: Box, b: Box) -> float:
+def _common_area(a: Box, b: Box) -> float:
     """The area that two boxes share."""
     return max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
 

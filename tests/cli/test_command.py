@@ -37,7 +37,7 @@ def test_wrong_calls(arguments, capsys):
     [
         (["predict", "a.png", "--minscore", "1"], "did you mean --min-score?"),
         (["push", "w", "me/x", "--commit-mesage=a"], "did you mean --commit-message?"),
-        (["models", "--threshold", "1"], "unrecognized arguments: --threshold 1"),
+        (["models", "--threshold", "1"], "unrecognized arguments: --threshold"),
     ],
 )
 def test_options_that_are_none(arguments, said, capsys):
@@ -46,6 +46,13 @@ def test_options_that_are_none(arguments, said, capsys):
     assert e.value.code == 2
     err = capsys.readouterr().err
     assert said in err and f"usage: ssrnet-hub {arguments[0]}" in err
+
+
+def test_a_token_is_not_quoted(capsys):
+    for arguments in (["models", "--token", "hf_secret"], ["predict", "a.png", "--tokn=hf_secret"]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert "hf_secret" not in capsys.readouterr().err
 
 
 def test_version(capsys):
