@@ -1,13 +1,10 @@
 """What computes a model's answers: PyTorch as it is, its fused form, or ONNX Runtime. The ages are the same."""
 
-import ctypes
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from typing import Any
-from weakref import WeakSet
 
 import numpy as np
 import timm
@@ -160,45 +157,12 @@ class _Onnx:
 
     def __init__(self, fused: FusedSSRNet):
         from .onnx_graph import to_onnx
+        from .onnx_session import Session
 
         self._stage_bins = fused.stage_bins
-        self._model = to_onnx(fused).SerializeToString()
-        self._open()
-
-    def _open(self) -> None:
-        from .onnx_graph import open_session
-
-        self._alone, self._all = open_session(self._model, threads=1), open_session(self._model)
-        _with_threads.add(self)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_stage_bins": self._stage_bins, "_model": self._model}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._open()
-
-    def abandon(self) -> None:
-        """In a forked process, leave the sessions as they are, for good, and open others when they are needed."""
-        for session in (self._alone, self._all):
-            # one that is deleted, at the end of the process at the latest, waits forever for its threads to end
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
-        self._alone = self._all = None
+        model = to_onnx(fused).SerializeToString()
+        self._alone, self._all = Session(model, threads=1), Session(model)
 
     def __call__(self, pixels: Tensor, after_torch: bool = False) -> StagewiseOutput:
-        if self._all is None:
-            self._open()
         session = self._alone if after_torch and len(pixels) <= 8 else self._all
         return split_answer(session.run(ANSWER, {"pixels": pixels.numpy()}), self._stage_bins)
-
-
-_with_threads: "WeakSet[_Onnx]" = WeakSet()
-
-
-def _abandon_threads() -> None:
-    for runtime in list(_with_threads):
-        runtime.abandon()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_threads)

@@ -22,7 +22,8 @@ from ..utils.defaults import ONNX_FILES
 from ..utils.io import replace_file
 from ..utils.version import __version__
 from .backends import make_runtime
-from .onnx_graph import OPSET, open_session, to_onnx
+from .onnx_graph import OPSET, to_onnx
+from .onnx_session import open_session
 
 __all__ = ["ONNX_FILES", "export_onnx", "export_program", "open_session", "to_onnx"]
 

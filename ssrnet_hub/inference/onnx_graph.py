@@ -1,4 +1,4 @@
-"""Networks of simple layers, such as `FusedSSRNet`, as ONNX graphs, and ONNX Runtime to compute them.
+"""Networks of simple layers, such as `FusedSSRNet`, as ONNX graphs.
 
 A graph is written in milliseconds with the package onnx alone. PyTorch's own exporter takes seconds, and an estimator
 writes its graph each time it is made.
@@ -6,11 +6,9 @@ writes its graph each time it is made.
 
 import json
 import operator
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, Optional, Union
 
-import onnxruntime
 import torch
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from onnx.shape_inference import infer_shapes
@@ -18,11 +16,7 @@ from torch import Tensor, fx, nn
 
 from ..models.fused import ANSWER, FusedSSRNet
 
-if os.environ.get("ORT_DISABLE_TELEMETRY") == "1":
-    # imported by the program before ssrnet_hub, it did not see the variable
-    onnxruntime.disable_telemetry_events()
-
-__all__ = ["OPSET", "open_session", "to_onnx", "write_graph"]
+__all__ = ["OPSET", "to_onnx", "write_graph"]
 
 OPSET = 17
 """Version of ONNX's operators; of 2022, so that whatever reads ONNX today reads it."""
@@ -40,16 +34,6 @@ def to_onnx(network: FusedSSRNet, metadata: Optional[dict[str, Any]] = None) -> 
     said = {key: value if isinstance(value, str) else json.dumps(value) for key, value in (metadata or {}).items()}
     helper.set_model_props(model, said)
     return model
-
-
-def open_session(model: Union[bytes, str, os.PathLike], threads: Optional[int] = None) -> onnxruntime.InferenceSession:
-    """ONNX Runtime on the CPU, with as many threads as PyTorch has unless told otherwise."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or torch.get_num_threads()
-    # threads that go on waiting at full speed would take the cores from PyTorch, which finds the next faces then
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    source = model if isinstance(model, bytes) else os.fspath(model)
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def write_graph(network: nn.Module, inputs: Sequence[ValueInfoProto], outputs: Sequence[str]) -> ModelProto:
