@@ -56,8 +56,8 @@ _HOMES = {
 
 # `timm.create_model("ssrnet")` finds the models, whichever of the two is imported first; the modules follow each other,
 # so that none is imported by a hook while another one is half there
-for _module, _next in (("models.dex", "pretrained"), ("models.ssrnet", "dex")):
-    after_import.run(f"{__name__}.{_module}", lambda name=_next: import_module(f".models.{name}", __name__))
+after_import.run(f"{__name__}.models.dex", lambda: import_module(".models.pretrained", __name__))
+after_import.run(f"{__name__}.models.ssrnet", lambda: import_module(".models.dex", __name__))
 after_import.run("timm", lambda: import_module(".models.ssrnet", __name__))
 
 

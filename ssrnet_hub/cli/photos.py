@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Union
 
 from PIL import Image
-from tqdm import tqdm
 
 from ..batch.local import Counts, Task, predict_files
 from ..errors import BoxError, LabelsError, OutputError, PhotoError, SSRNetHubError
@@ -78,6 +77,8 @@ class Look:
 
     def __call__(self, tasks: Sequence[Task]) -> Iterator[Result]:
         """What is found in each photo; what was made of it is seen before the next one is looked at."""
+        from tqdm import tqdm
+
         args = self._args
         # rows on a terminal say how far it is
         tells = not (args.json or args.csv) and sys.stdout.isatty()
@@ -126,6 +127,8 @@ def tell_left_out(sieve: Sieve) -> bool:
 
 
 def run_job(args: argparse.Namespace, tasks: list[Task], options: dict[str, Any]) -> Counts:
+    from tqdm import tqdm
+
     bar = tqdm(total=len(tasks), unit="photo", file=sys.stderr)
 
     def begin(done: int) -> None:

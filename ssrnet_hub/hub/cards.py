@@ -166,7 +166,7 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
     of_gender = read_task(extras, args["V"]) == "gender"
     license = _line(checkpoint.license or "") or "unknown"
     by_group = {what for figures in measured for what in figures.get("groups", {})}
-    context = {
+    context: dict[str, Any] = {
         "weights": name,
         "repo": repo_id or f"OWNER/{name}",
         "embedded": bool(entry and entry.embedded),

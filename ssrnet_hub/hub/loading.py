@@ -73,8 +73,10 @@ def from_pretrained(
         CheckError: The model does not answer as its check tensors say, or there are none.
         DeviceError: There is no such device here.
     """
-    where = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
-    return load_checkpoint(find_checkpoint(name, verify=verify, **where), verify=verify, device=device, **model_args)
+    checkpoint = find_checkpoint(
+        name, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only, verify=verify
+    )
+    return load_checkpoint(checkpoint, verify=verify, device=device, **model_args)
 
 
 def load_checkpoint(

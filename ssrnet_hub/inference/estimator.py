@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, TypeGuard, Union, overload
 
 from PIL import Image
 
@@ -410,18 +410,25 @@ def _make_network(
     """What runs a model: ONNX Runtime alone where that will do, so that nothing has to wait for PyTorch's import."""
     if runtime not in RUNTIMES:
         raise RuntimeUnavailableError(f"A runtime is one of {', '.join(RUNTIMES)}, not {runtime!r}.")
-    torch = sys.modules.get("torch")  # without which nobody has a model
-    if torch is None or not isinstance(model, torch.nn.Module):
-        checkpoint = model if isinstance(model, Checkpoint) else find_checkpoint(model)
+    if not _is_module(model):
+        checkpoint = model if isinstance(model, Checkpoint) else find_checkpoint(model)  # type: ignore[arg-type]  # no module
         if runtime in ("auto", "onnx") and is_cpu(device) and OnnxNetwork.takes(checkpoint):
             return OnnxNetwork(checkpoint, framing, runtime)
         with torch_needed("A model that is not run by ONNX Runtime on the CPU"):
             from ..hub.loading import load_checkpoint
 
-            model = load_checkpoint(checkpoint)
+            own = load_checkpoint(checkpoint)
+    else:
+        # it may be trained further, or moved
+        own = copy.deepcopy(model).eval()
     from .torch_network import TorchNetwork
 
-    return TorchNetwork(model, device, framing, runtime)
+    return TorchNetwork(own, device, framing, runtime)
+
+
+def _is_module(model: Any) -> TypeGuard["nn.Module"]:
+    torch = sys.modules.get("torch")  # without which nobody has one
+    return torch is not None and isinstance(model, torch.nn.Module)
 
 
 def _read_calibration(extras: dict[str, Any]) -> tuple[Optional[Intervals], Optional[Reliability]]:

@@ -37,7 +37,7 @@ def to_onnx(graph: Graph, metadata: Optional[Mapping[str, Any]] = None) -> bytes
     bins, stages = sum(graph.stage_bins), len(graph.stage_bins)
     widths = {"age": 1, "p": bins, "eta": bins, "delta": stages, "width": stages, "contribution": stages}
     said = {key: value if isinstance(value, str) else json.dumps(value) for key, value in (metadata or {}).items()}
-    contents = [
+    contents: list[tuple[int, Value]] = [
         *((1, _node(*step, half=graph.half)) for step in graph.steps),
         (2, "SSRNet"),
         *((5, _tensor(name, value)) for name, value in graph.constants.items()),

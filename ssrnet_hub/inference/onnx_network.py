@@ -1,5 +1,6 @@
 """Weights that are found and run without PyTorch: folded, in ONNX Runtime on the CPU."""
 
+import copy
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
@@ -83,7 +84,7 @@ class OnnxNetwork(Network):
         with torch_needed(f"The device {device}"):
             from .torch_network import TorchNetwork
 
-        return TorchNetwork(self.model, device, self.framing, self._runtime)
+        return TorchNetwork(copy.deepcopy(self.model), device, self.framing, self._runtime)
 
     def __call__(self, crops: Iterable[Image.Image]) -> Answers:
         age, stages = split_answer(self._session.run(ANSWER, {"pixels": self._prepare(crops)}), self._stage_bins)

@@ -23,10 +23,10 @@ __all__ = ["TorchNetwork", "count_faces"]
 
 
 class TorchNetwork(Network):
-    """A model, such as `torch.compile` made of one, of which a copy is taken.
+    """A model, such as `torch.compile` made of one.
 
     Args:
-        model: With ``forward_stages`` and one output.
+        model: With ``forward_stages`` and one output, in eval mode; it is moved to the device.
         device: Where it runs; where it is, by default.
         framing: As for `Network`.
         runtime: As for `make_runtime`.
@@ -39,9 +39,7 @@ class TorchNetwork(Network):
         framing: Optional[Framing],
         runtime: str,
     ):
-        # the caller's model may be trained further, or moved
-        given = copy.deepcopy(model).eval()
-        self.model = unwrap(given)
+        self.model = unwrap(model)
         if not hasattr(self.model, "forward_stages") or getattr(self.model, "num_classes", 1) != 1:
             raise ArchitectureError(
                 f"An estimator needs an age model of this package with one output, not this {type(self.model).__name__}"
@@ -52,8 +50,8 @@ class TorchNetwork(Network):
         if device is not None:
             move_model(self.model, device)
         self.device = next(self.model.parameters()).device
-        self._given, self._runtime_kind = given, runtime
-        self._pixels, self._runtime = Pixels(self.model), make_runtime(given, runtime)
+        self._given, self._runtime_kind = model, runtime
+        self._pixels, self._runtime = Pixels(self.model), make_runtime(model, runtime)
 
     def to(self, device: Union[str, torch.device]) -> "TorchNetwork":
         other = copy.copy(self)
@@ -70,7 +68,7 @@ class TorchNetwork(Network):
 
 def count_faces(model: nn.Module) -> int:
     """How many faces a model is given in one forward pass; see `faces_at_once`."""
-    architecture = getattr(model, "pretrained_cfg", {}).get("architecture")
+    architecture: str = getattr(model, "pretrained_cfg", {}).get("architecture", "")
     if architecture not in ARCHITECTURES:
         return MOST_FACES
     img_size = input_config_of(model).input_size[1:]

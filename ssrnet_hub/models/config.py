@@ -34,8 +34,8 @@ _SHARE = number(0.1, 1)
 _NAMES = optional(one_or_list(text(), 0, 100))
 _POOL_SIZE = optional(one_or_list(whole(1, 512), 1, 2))
 
-_UNUSED = ("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source", "architecture", "tag", "custom_load")
-_UNUSED += ("label_names", "label_descriptions", "description", "origin_url", "paper_name", "paper_ids", "notes")
+_UNUSED = ["url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source", "architecture", "tag", "custom_load"]
+_UNUSED += ["label_names", "label_descriptions", "description", "origin_url", "paper_name", "paper_ids", "notes"]
 
 _PRETRAINED_CFG: dict[str, Check] = {
     "input_size": _INPUT_SIZE,

@@ -20,8 +20,8 @@ __all__ = ["ANSWER", "FusedSSRNet", "fuse", "has_fused_form", "split_answer"]
 
 Answer = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
-_ARGUMENTS = ("stage_bins", "V", "lambda_local", "lambda_d", "dynamic_range", "deep_first", "layout")
-_ARGUMENTS += ("pool_sizes", "hidden", "norm_eps", "in_chans", "img_size", "joint_taps")
+_ARGUMENTS = ["stage_bins", "V", "lambda_local", "lambda_d", "dynamic_range", "deep_first", "layout"]
+_ARGUMENTS += ["pool_sizes", "hidden", "norm_eps", "in_chans", "img_size", "joint_taps"]
 """Arguments of a model that `fold` reads."""
 
 
