@@ -417,7 +417,7 @@ def _make_network(
         with torch_needed("A model that is not run by ONNX Runtime on the CPU"):
             from ..hub.loading import load_checkpoint
 
-            own = load_checkpoint(checkpoint)
+            own: nn.Module = load_checkpoint(checkpoint)
     else:
         # it may be trained further, or moved
         own = copy.deepcopy(model).eval()
