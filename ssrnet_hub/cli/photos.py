@@ -77,12 +77,14 @@ class Look:
 
     def __call__(self, tasks: Sequence[Task]) -> Iterator[Result]:
         """What is found in each photo; what was made of it is seen before the next one is looked at."""
-        from tqdm import tqdm
-
         args = self._args
+        photos: Iterable[Task] = tasks
         # rows on a terminal say how far it is
-        tells = not (args.json or args.csv) and sys.stdout.isatty()
-        for task in tqdm(tasks, unit="photo", file=sys.stderr, disable=len(tasks) < 2 or tells, leave=False):
+        if len(tasks) > 1 and (args.json or args.csv or not sys.stdout.isatty()):
+            from tqdm import tqdm
+
+            photos = tqdm(tasks, unit="photo", file=sys.stderr, leave=False)
+        for task in photos:
             faces: list[Face] = []
             error, pages = task.error, 1
             if error is None:
