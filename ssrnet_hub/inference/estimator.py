@@ -143,11 +143,12 @@ class AgeEstimator:
         for face in est("photo.jpg"):
             print(face.age, face.explain())
 
-    It can be copied, pickled and sent to other processes. In a forked one PyTorch works on a single thread.
+    It can be copied, pickled and sent to other processes. In a forked one it computes on a single
+    thread.
 
     Args:
-        model: A name, folder or repository for `from_pretrained`, or a model, such as `torch.compile` made of one, of
-            which the estimator takes a copy; by default the embedded weights.
+        model: A name, folder or repository for `from_pretrained`, what `find_checkpoint` found, or a model, such as
+            `torch.compile` made of one, of which the estimator takes a copy; by default the embedded weights.
         detector: What finds the faces; `MTCNNDetector` by default.
         device: Where the models and the default detector run; by default where the model is, or the CPU.
         gender: Weights of gender, as ``model``; without them `Face.gender_score` is None.

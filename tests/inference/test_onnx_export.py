@@ -205,10 +205,13 @@ def test_onnx_of_every_architecture(name, kwargs):
     for weight in model.get_classifier().parameters():
         nn.init.normal_(weight, std=0.03)
     fused = fuse(model)
-    proto = onnx.load_from_string(to_onnx(fused.graph))
+    content = to_onnx(fused.graph)
+    proto = onnx.load_from_string(content)
     onnx.checker.check_model(proto, full_check=True)
+    # nothing that onnx does not know, nor would write otherwise
+    assert proto.SerializeToString() == content
     pixels = torch.randint(0, 256, (3, *model.img_size, model.in_chans), dtype=torch.uint8)
-    answer = open_session(proto.SerializeToString()).run(ANSWER, {"pixels": pixels.numpy()})
+    answer = open_session(content).run(ANSWER, {"pixels": pixels.numpy()})
     for part, expected in zip(answer, fused(pixels), strict=True):
         np.testing.assert_allclose(part, expected.numpy(), rtol=1e-5, atol=1e-4)
 
@@ -220,6 +223,16 @@ def test_metadata_are_text_or_json(model):
     said = {entry.key: entry.value for entry in proto.metadata_props}
     assert said == {"word": "é", "number": "1.5", "nothing": "null", "list": '[1, "a"]'}
     assert not onnx.load_from_string(to_onnx(fuse(model).graph)).metadata_props
+
+
+def test_constants_are_those_of_the_graph(model):
+    graph = fuse(model).graph
+    for one in (graph, graph.half_streams()):
+        proto = onnx.load_from_string(to_onnx(one))
+        written = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+        assert written.keys() == one.constants.keys()
+        for name, value in one.constants.items():
+            np.testing.assert_array_equal(written[name], value, strict=True)
 
 
 def test_ages_on_all_of_the_validation_chips(shared, model, exported):

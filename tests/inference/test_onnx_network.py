@@ -3,6 +3,7 @@
 import copy
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -177,3 +178,11 @@ def test_to_the_cpu_and_elsewhere(crops):
     assert estimator._age is network
     with pytest.raises(DeviceError):
         AgeEstimator(device="nowhere")
+
+
+def test_several_threads(crops):
+    estimator = AgeEstimator(detector=nobody)
+    expected = [face.raw_age for face in estimator.crops(crops)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: [face.raw_age for face in estimator.crops(crops)], range(32)))
+    assert all(ages == expected for ages in answers)
