@@ -1,30 +1,25 @@
-"""The cascade of MTCNN around the three networks of facenet-pytorch. The only module that knows facenet-pytorch.
+"""The cascade of MTCNN around its three networks, on NumPy arrays.
 
 The first network scans the picture at several scales for candidates, the second and the third look at each candidate
 closer. The networks, scales, thresholds and rules are facenet-pytorch's; what is ours is how pixels reach the networks:
-the candidates of a stage are cut out of pictures at such scales, all of a scale at once, where facenet-pytorch resizes
-them one by one from the full picture; beyond the picture's edge all networks see grey, where facenet-pytorch shows the
-first nothing and the others what is left of a candidate, stretched; and a pixel's channels lie beside each other in
-memory.
+the candidates of a stage are cut out of pictures at such scales, where facenet-pytorch resizes each from the full
+picture; and beyond the picture's edge all networks see grey, where facenet-pytorch shows the first nothing and the
+others what is left of a candidate, stretched.
 """
 
-import inspect
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
-from types import ModuleType
-from typing import Optional, Union
+from typing import Optional, Protocol
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torchvision.ops import nms
+import numpy as np
+from PIL import Image
 
-from ..utils.inference_mode import inference
+from ..utils.forks import count_threads
+from .cascade_onnx import nms
 
-__all__ = ["LOOK", "Cascade", "cut"]
+__all__ = ["LOOK", "Cascade", "Networks", "cut", "to_array"]
 
 LOOK = 48
 """Side of what the last network looks at, pixels."""
@@ -56,60 +51,70 @@ _DETAIL = 1.4
 """Candidates are cut out of a scale at which they are at least so much larger than the network wants them: from the
 smallest scale that need not be enlarged, some hard faces are lost."""
 
-
 _CROPS_AT_ONCE = 256
-"""Candidates in one forward pass of the second and third network, at most."""
+"""Candidates that are cut out for the second and third network together, at most."""
+
+_CUT_AT_ONCE = 64
+"""Of which so many are computed together."""
+
+_PIXELS_AT_ONCE = 20_000
+"""Pixels that such crops are made from at a time."""
+
+_REDUCED, _LEAST_REDUCED = 3, 512
+"""A large picture is halved, once or more, for scales that are at least so much smaller still, down to a long side of
+so many pixels: to resize it from its full size each time would take as long as to search it."""
 
 _CANDIDATES_A_FACE, _LEAST_FACES = (20, 4), 50
 """Where the number of faces is bounded, so many candidates for each go to the second and third network, the surest; as
 for so many faces at least, for a picture has candidates without any face as well. A real face brings about 6 and 3."""
 
 
+class Networks(Protocol):
+    """The three networks of MTCNN. Moves are from a box to where it should be, in shares of its sides, x1, y1, x2, y2;
+    scores are in [0, 1]; all are float32.
+    """
+
+    def propose(self, pixels: np.ndarray, margin: int) -> tuple[np.ndarray, np.ndarray]:
+        """What the first says of pictures ``(B, H, W, 3)``, uint8, with a margin of grey around each: moves
+        ``(B, 4, h, w)`` and scores ``(B, h, w)``, one a view of 12 by 12 pixels, 2 pixels apart.
+        """
+
+    def refine(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the second says of crops ``(N, 3, 24, 24)``, float32, normalized: moves ``(N, 4)``, scores ``(N,)``."""
+
+    def confirm(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What the third says of crops ``(N, 3, 48, 48)``: moves ``(N, 4)``, five x and five y of landmarks in shares
+        of the box ``(N, 10)``, and scores ``(N,)``.
+        """
+
+
 class Cascade:
-    """The three networks of MTCNN, and the way of the candidates through them.
+    """The way of the candidates through the three networks of MTCNN.
 
     Args:
-        device: Where they run.
+        networks: These three.
         max_faces: Faces in a picture that time is taken for; without, as many as there are.
     """
 
-    def __init__(self, device: Union[str, torch.device] = "cpu", max_faces: Optional[int] = None):
+    def __init__(self, networks: Networks, max_faces: Optional[int] = None):
+        self._networks = networks
         self._most = [max_faces and count * max(max_faces, _LEAST_FACES) for count in _CANDIDATES_A_FACE]
-        from facenet_pytorch.models import mtcnn
 
-        self.device = torch.device(device)
-        self._pnet, self._rnet, self._onet = (
-            _load(net).eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
-            for net in (mtcnn.PNet, mtcnn.RNet, mtcnn.ONet)
-        )
-        if self.device.type == "cpu":
-            # what PyTorch is slow at where channels are few and lie beside each other
-            self._pnet.prelu1, self._pnet.pool1 = _PReLU(self._pnet.get_parameter("prelu1.weight")), _MaxPool()
-
-    @property
-    def _rules(self) -> ModuleType:
-        # no attribute of the object, which could not be pickled then
-        from facenet_pytorch.models.utils import detect_face
-
-        return detect_face
-
-    @inference()
-    def search(self, pixels: Tensor, min_face: float) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """The faces in pictures of one size.
+    def search(self, pictures: Sequence[Image.Image], min_face: float) -> list[tuple[np.ndarray, ...]]:
+        """The faces in RGB pictures of one size.
 
         Args:
-            pixels: ``(B, 3, H, W)`` uint8, RGB.
+            pictures: One or more.
             min_face: Side of the smallest face that has to be found, pixels, 12 or more.
 
         Returns:
             For each picture boxes ``(N, 4)``, x1, y1, x2, y2 in pixels, which may reach over the edge; scores ``(N,)``;
             landmarks ``(N, 5, 2)``.
         """
-        levels = _Levels(pixels.to(self.device), min_face)
+        levels = _Levels(pictures, min_face)
         return self._confirm(levels, self._refine(levels, self._propose(levels)))
 
-    @inference()
-    def look(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def look(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What the last network says of crops that are known to be about a face.
 
         Args:
@@ -119,48 +124,45 @@ class Cascade:
             Scores ``(N,)``; moves of the crop's corners to the face's box ``(N, 4)`` and landmarks ``(N, 5, 2)``, in
             shares of the crop's side.
         """
-        crops = crops.to(self.device).contiguous(memory_format=torch.channels_last)
-        parts = zip(*map(self._onet, crops.split(_CROPS_AT_ONCE)), strict=True)
-        moves, points, probs = map(torch.cat, parts)
-        return probs[:, 1], moves, _pairs(points)
+        parts = [crops[start : start + _CROPS_AT_ONCE] for start in range(0, len(crops), _CROPS_AT_ONCE)]
+        answers = zip(*map(self._networks.confirm, parts), strict=True)
+        moves, points, scores = map(np.concatenate, answers)
+        return scores, moves, _pairs(points)
 
-    def _propose(self, levels: "_Levels") -> list[Tensor]:
+    def _propose(self, levels: "_Levels") -> list[np.ndarray]:
         """Candidates of the first network, for each picture squares ``(N, 4)``."""
-        found = [[torch.zeros(0, 9, dtype=torch.float32, device=self.device)] for _ in range(levels.count)]
+        found = [[np.zeros((0, 9), np.float32)] for _ in range(levels.count)]
         for step, (scale, level) in enumerate(levels.scanned()):
             # without a margin, what is smaller than a cell cannot be seen
-            margin = 0 if step < _WITHOUT_MARGIN and min(level.shape[2:]) >= _CELL else _MARGIN
-            moves, probs = self._pnet(F.pad(level, (margin,) * 4) if margin else level)
-            boxes, pictures = _candidates(moves, probs, scale, margin)
+            margin = 0 if step < _WITHOUT_MARGIN and min(level.shape[1:3]) >= _CELL else _MARGIN
+            boxes, pictures = _candidates(*self._networks.propose(level, margin), scale, margin)
             for number, own in enumerate(found):
                 part = boxes[pictures == number]
                 own.append(part[nms(part[:, :4], part[:, 4], 0.5)])
-        return [self._join(torch.cat(own))[: self._most[0]] for own in found]
+        return [self._join(np.concatenate(own))[: self._most[0]] for own in found]
 
-    def _join(self, boxes: Tensor) -> Tensor:
+    def _join(self, boxes: np.ndarray) -> np.ndarray:
         """The candidates of all scales, as squares, the surest first."""
         boxes = boxes[nms(boxes[:, :4], boxes[:, 4], 0.7)]
-        sides = (boxes[:, 2:4] - boxes[:, :2]).repeat(1, 2)
-        return self._rules.rerec(boxes[:, :4] + boxes[:, 5:] * sides)
+        return _to_squares(boxes[:, :4] + boxes[:, 5:] * np.tile(boxes[:, 2:4] - boxes[:, :2], 2))
 
-    def _refine(self, levels: "_Levels", boxes: list[Tensor]) -> list[Tensor]:
+    def _refine(self, levels: "_Levels", boxes: list[np.ndarray]) -> list[np.ndarray]:
         """What the second network keeps of candidates, better placed: for each picture squares ``(N, 4)``."""
         refined = []
-        for own, moves, probs in _ask(self._rnet, levels, boxes, 24):
-            own, moves, scores = _above(_THRESHOLDS[1], probs[:, 1], own, moves)
+        for own, moves, scores in _ask(self._networks.refine, levels, boxes, 24):
+            own, moves, scores = _above(_THRESHOLDS[1], scores, own, moves)
             kept = nms(own, scores, 0.7)[: self._most[1]]
-            refined.append(self._rules.rerec(self._rules.bbreg(own[kept], moves[kept])))
+            refined.append(_to_squares(_move(own[kept], moves[kept])))
         return refined
 
-    def _confirm(self, levels: "_Levels", boxes: list[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def _confirm(self, levels: "_Levels", boxes: list[np.ndarray]) -> list[tuple[np.ndarray, ...]]:
         """What the last network keeps of them, as `search` answers it."""
-        confirmed = []
-        for own, moves, points, probs in _ask(self._onet, levels, boxes, LOOK):
-            own, moves, points, scores = _above(_THRESHOLDS[2], probs[:, 1], own, moves, _pairs(points))
+        confirmed: list[tuple[np.ndarray, ...]] = []
+        for own, moves, points, scores in _ask(self._networks.confirm, levels, boxes, LOOK):
+            own, moves, points, scores = _above(_THRESHOLDS[2], scores, own, moves, _pairs(points))
             points = points * (own[:, None, 2:] - own[:, None, :2] + 1) + own[:, None, :2] - 1
-            own = self._rules.bbreg(own, moves)
-            # the one rule that torchvision lacks: overlap as a share of the smaller box
-            kept = self._rules.batched_nms_numpy(own, scores, torch.zeros_like(scores), 0.7, "Min")
+            own = _move(own, moves)
+            kept = _nms_by_smaller(own, scores, 0.7)
             confirmed.append((own[kept], scores[kept], points[kept]))
         return confirmed
 
@@ -168,122 +170,104 @@ class Cascade:
 class _Levels:
     """Pictures of one size at the scales that they are looked at, each made once and when it is needed."""
 
-    def __init__(self, pixels: Tensor, min_face: float):
-        self._full = pixels.contiguous(memory_format=torch.channels_last)
-        self.count, _, self._height, self._width = pixels.shape
-        self._made: dict[float, Tensor] = {}
+    def __init__(self, pictures: Sequence[Image.Image], min_face: float):
+        self.count, (self._width, self._height) = len(pictures), pictures[0].size
+        self._reduced = {1: pictures}
+        self._made: dict[float, np.ndarray] = {}
         # a picture is not enlarged for what is smaller still; of the largest faces it has half
         first, last = (_step(face) for face in (max(min_face, _CELL), 2 * min(self._height, self._width)))
         ladder = [_CELL / _STOCK_FACE * _FACTOR**step for step in range(min(first, 0), last + 1)]
         self._scanned = ladder[max(first, 0) :]
         self._scales = [1.0, *(scale for scale in ladder if scale < 1)]
 
-    def __getitem__(self, scale: float) -> Tensor:
-        """The pictures at a scale, ``(B, 3, h, w)``, normalized."""
+    def __getitem__(self, scale: float) -> np.ndarray:
+        """The pictures at a scale, ``(B, h, w, 3)``, uint8."""
         if scale not in self._made:
-            self._made[scale] = _normalize(self._resize(scale))
+            self._made[scale] = self._resize(scale)
         return self._made[scale]
 
-    def _resize(self, scale: float) -> Tensor:
+    def _size(self, scale: float) -> tuple[int, int]:
+        """Width and height at a scale."""
         if scale == 1:
-            return self._full
-        size = (int(self._height * scale + 1), int(self._width * scale + 1))
-        return F.interpolate(self._full, size, mode="bilinear", antialias=True)
+            return self._width, self._height
+        return int(self._width * scale + 1), int(self._height * scale + 1)
 
-    def scanned(self) -> Iterator[tuple[float, Tensor]]:
+    def _resize(self, scale: float) -> np.ndarray:
+        factor = 1
+        while 2 * factor * max(_REDUCED * scale, _LEAST_REDUCED / max(self._width, self._height)) <= 1:
+            factor *= 2
+        pictures, box = self._reduce(factor), (0, 0, self._width / factor, self._height / factor)
+        if scale != 1:
+            pictures = [picture.resize(self._size(scale), Image.Resampling.BILINEAR, box) for picture in pictures]
+        arrays = [to_array(picture) for picture in pictures]
+        return np.stack(arrays) if len(arrays) > 1 else arrays[0][None]
+
+    def _reduce(self, factor: int) -> Sequence[Image.Image]:
+        if factor not in self._reduced:
+            self._reduced[factor] = [picture.reduce(2) for picture in self._reduce(factor // 2)]
+        return self._reduced[factor]
+
+    def scanned(self) -> Iterator[tuple[float, np.ndarray]]:
         """The scales that the first network looks at, from the one where the smallest faces fill it, down."""
         with ExitStack() as stack:
-            resized: Iterator[Tensor] = map(self._resize, self._scanned)
-            if self._full.device.type == "cpu" and torch.get_num_threads() > 1:
-                # PyTorch resizes such pictures on one thread
-                pool = stack.enter_context(ThreadPoolExecutor(torch.get_num_threads()))
-                resized = pool.map(self._resize, self._scanned)
-            for scale, picture in zip(self._scanned, resized, strict=True):
-                self._made[scale] = _normalize(picture)
-                yield scale, self._made[scale]
+            resized: Iterator[np.ndarray] = map(self._resize, self._scanned)
+            if (threads := count_threads()) > 1:
+                resized = stack.enter_context(ThreadPoolExecutor(threads)).map(self._resize, self._scanned)
+            for scale, level in zip(self._scanned, resized, strict=True):
+                self._made[scale] = level
+                yield scale, level
 
-    def cut(self, picture: int, boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:
-        """Cut boxes out of a picture; beyond its edge they are grey.
+    def within(self, boxes: np.ndarray) -> np.ndarray:
+        """The boxes that are not outside of the pictures."""
+        corners = _corners(boxes)
+        inside = corners[:, 2:] > corners[:, :2].clip(0)
+        return boxes[(inside & (corners[:, :2] < [self._width, self._height])).all(1)]
+
+    def cut(self, pictures: np.ndarray, boxes: np.ndarray, side: int) -> np.ndarray:
+        """Cut boxes out of pictures; beyond their edges they are grey.
 
         Args:
-            picture: Its number.
-            boxes: ``(N, 4)``, pixels.
+            pictures: Their numbers, ``(N,)``.
+            boxes: ``(N, 4)``, pixels, not outside of the picture.
             side: Of the crops.
 
         Returns:
-            The boxes that are not outside of the picture, ``(M, 4)``, and their crops ``(M, 3, side, side)``.
+            ``(N, 3, side, side)``, float32, normalized.
         """
-        size = boxes.new_tensor([self._width, self._height])
-        # as facenet-pytorch has it, the first pixel is number 1, and the last is part of the box
-        corners = torch.cat([boxes[:, :2].floor() - 1, boxes[:, 2:].floor()], 1)
-        inside = (corners[:, 2:] > corners[:, :2].clamp(min=0)).all(1) & (corners[:, :2] < size).all(1)
-        boxes, corners = boxes[inside], corners[inside]
-        sides = (corners[:, 2:] - corners[:, :2]).amax(1, keepdim=True)
-        enough = sides * boxes.new_tensor(self._scales) >= _DETAIL * side
-        numbers = enough.sum(1).clamp(min=1) - 1
-        crops = boxes.new_empty(len(boxes), side, side, 3).permute(0, 3, 1, 2)
-        for number in numbers.unique().tolist():
-            members = numbers == number
-            level = self[self._scales[number]][picture : picture + 1]
-            crops[members] = _sample(level, corners[members] / size.repeat(2), side)
-        return boxes, crops
+        corners = _corners(boxes)
+        sides = (corners[:, 2:] - corners[:, :2]).max(1, keepdims=True)
+        enough = sides * np.array(self._scales, np.float32) >= _DETAIL * side
+        numbers = enough.sum(1).clip(1) - 1
+        # in pixels of the scale
+        sizes = np.array([self._size(scale) for scale in self._scales])[numbers]
+        squares = corners * np.tile(sizes / [self._width, self._height], 2)
+        crops = np.empty((len(boxes), 3, side, side), np.float32)
+        # of one scale together, where parts of one size are cut out
+        order = numbers.argsort(kind="stable")
+        for start in range(0, len(order), _CUT_AT_ONCE):
+            members = order[start : start + _CUT_AT_ONCE]
+            levels = [self[self._scales[numbers[k]]][pictures[k]] for k in members]
+            crops[members] = _sample(levels, squares[members], side)
+        return crops
 
 
-@inference()
-def cut(picture: Tensor, square: Sequence[float]) -> Tensor:
-    """Cut a square out of a picture for `Cascade.look`.
+def cut(pictures: Sequence[np.ndarray], squares: np.ndarray) -> np.ndarray:
+    """Cut squares out of pictures for `Cascade.look`.
 
     Args:
-        picture: ``(3, h, w)`` uint8, RGB, of about the size that the square is seen at, or up to twice that.
-        square: x1, y1, x2, y2 in shares of the picture; beyond its edge the crop fades into grey.
+        pictures: ``(h, w, 3)`` uint8, RGB, of about the size that the square is seen at, or up to twice that.
+        squares: Of each x1, y1, x2, y2 in pixels, ``(N, 4)``; beyond its edge the crop fades into grey.
 
     Returns:
-        ``(3, 48, 48)``.
+        ``(N, 3, 48, 48)``, float32, normalized.
     """
-    corners = torch.tensor([square], dtype=torch.float32, device=picture.device)
-    return _sample(_normalize(picture[None]), corners, LOOK)[0]
+    parts = [slice(start, start + _CUT_AT_ONCE) for start in range(0, len(pictures), _CUT_AT_ONCE)]
+    return np.concatenate([_sample(pictures[part], squares[part], LOOK) for part in parts])
 
 
-def _load(net: type[nn.Module]) -> nn.Module:
-    """One of facenet-pytorch's networks with its weights, in their precision, which need not be the default dtype."""
-    file = Path(inspect.getfile(net)).parents[1] / "data" / f"{net.__name__.lower()}.pt"
-    weights = torch.load(file, map_location="cpu", weights_only=True)
-    network = net(pretrained=False)
-    network.load_state_dict({name: value.contiguous() for name, value in weights.items()}, assign=True)
-    return network
-
-
-class _PReLU(nn.Module):
-    """`nn.PReLU` of all channels of a row at once."""
-
-    def __init__(self, weight: Tensor):
-        super().__init__()
-        self.register_buffer("weight", weight)
-        self.weight: Tensor
-
-    def forward(self, x: Tensor) -> Tensor:
-        count, channels, height, width = x.shape
-        rows = x.permute(0, 2, 3, 1).reshape(count * height, width * channels)
-        activated = F.prelu(rows, self.weight.repeat(width))
-        return activated.view(count, height, width, channels).permute(0, 3, 1, 2)
-
-
-class _MaxPool(nn.Module):
-    """``nn.MaxPool2d(2, 2, ceil_mode=True)`` as the larger of two rows, and of two columns."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self._larger(x[:, :, ::2], x[:, :, 1::2], 2)
-        return self._larger(x[:, :, :, ::2], x[:, :, :, 1::2], 3)
-
-    @staticmethod
-    def _larger(x: Tensor, other: Tensor, dim: int) -> Tensor:
-        if x.shape == other.shape:
-            return torch.maximum(x, other)
-        # the last one stays as it is
-        x = x.clone(memory_format=torch.channels_last)
-        paired = x.narrow(dim, 0, other.shape[dim])
-        torch.maximum(paired, other, out=paired)
-        return x
+def to_array(image: Image.Image) -> np.ndarray:
+    """An RGB picture as ``(H, W, 3)`` uint8; `numpy.asarray` copies it more than once."""
+    return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, 3)
 
 
 def _step(face: float) -> int:
@@ -291,57 +275,123 @@ def _step(face: float) -> int:
     return math.floor(math.log(_STOCK_FACE / face, _FACTOR) + 1e-9)
 
 
-def _candidates(moves: Tensor, probs: Tensor, scale: float, margin: int) -> tuple[Tensor, Tensor]:
+def _candidates(moves: np.ndarray, scores: np.ndarray, scale: float, margin: int) -> tuple[np.ndarray, np.ndarray]:
     """What the first network sees at a scale: boxes with scores and moves ``(N, 9)``, and the picture of each."""
-    pictures, rows, columns = (probs[:, 1] >= _THRESHOLDS[0]).nonzero(as_tuple=True)
+    pictures, rows, columns = (scores >= _THRESHOLDS[0]).nonzero()
     # where each of its views begins, a stride of 2 from one to the next
-    starts = (2 * torch.stack([columns, rows], 1) - margin).to(moves.dtype)
-    boxes = (torch.cat([starts + 1, starts + _CELL], 1) / scale).floor()
-    return torch.cat([boxes, probs[pictures, 1:, rows, columns], moves[pictures, :, rows, columns]], 1), pictures
+    starts = (2 * np.stack([columns, rows], 1) - margin).astype(np.float32)
+    boxes = np.floor(np.concatenate([starts + 1, starts + _CELL], 1) / np.float32(scale))
+    return np.column_stack([boxes, scores[pictures, rows, columns], moves[pictures, :, rows, columns]]), pictures
 
 
-def _sample(level: Tensor, corners: Tensor, side: int) -> Tensor:
-    """Parts of a picture ``(1, 3, h, w)``, their corners in shares of it, resized to ``(N, 3, side, side)``."""
-    # two points a pixel of the crop, either way, so that none of the picture is skipped
-    middles = (torch.arange(2 * side, dtype=corners.dtype, device=corners.device) + 0.5) / (2 * side)
-    begins, lengths = corners[:, :2, None], (corners[:, 2:] - corners[:, :2])[:, :, None]
-    points = begins + lengths * middles
-    (x, y), shape = (points * 2 - 1).unbind(1), (len(corners), 2 * side, 2 * side)
-    grid = torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], -1)
-    crops = F.grid_sample(level.expand(len(corners), -1, -1, -1), grid, padding_mode="border", align_corners=False)
-    # the mean of each four, in a quarter of the time that a pooling layer takes
-    rows = crops[:, :, ::2] + crops[:, :, 1::2]
-    crops = (rows[..., ::2] + rows[..., 1::2]) / 4
-    over = ((corners < 0) | (corners > 1)).any(1)
-    if over.any():
-        beyond = (points - points.clamp(0, 1)).abs()[over] / lengths[over]
-        x, y = (-beyond / _FADE).exp()[:, :, ::2].unbind(1)
-        crops[over] *= y[:, None, :, None] * x[:, None, None, :]
-    return crops
+def _ask(network: Callable, levels: _Levels, boxes: list[np.ndarray], side: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """What a network says of the boxes in each picture: those that are not outside of it, and the answers."""
+    boxes = [levels.within(own) for own in boxes]
+    counts = [len(own) for own in boxes]
+    pictures, together = np.repeat(np.arange(levels.count), counts), np.concatenate(boxes)
+    answers = []
+    for start in range(0, len(together), _CROPS_AT_ONCE):
+        part = slice(start, start + _CROPS_AT_ONCE)
+        answers.append(network(levels.cut(pictures[part], together[part], side)))
+    # of none at all the networks can make nothing: they are asked about an empty one, which is left out again
+    answers = answers or [network(np.zeros((1, 3, side, side), np.float32))]
+    ends = np.cumsum(counts)
+    split = [np.split(np.concatenate(part)[: len(together)], ends[:-1]) for part in zip(*answers, strict=True)]
+    return zip(boxes, *split, strict=True)
 
 
-def _normalize(pixels: Tensor) -> Tensor:
-    # (pixels - 127.5) / 128, to the bit
-    return pixels.to(torch.float32).mul_(1 / 128).sub_(127.5 / 128)
+def _sample(pictures: Sequence[np.ndarray], squares: np.ndarray, side: int) -> np.ndarray:
+    """Squares of pictures ``(h, w, 3)``, in pixels, resized to ``(N, 3, side, side)`` and normalized.
+
+    The points that are looked at lie on a grid along the picture's axes: rows are averaged first, and columns then.
+    """
+    sizes = np.array([picture.shape[1::-1] for picture in pictures])
+    (left, columns), (top, rows) = (_weigh(squares[:, k::2], sizes[:, k], side) for k in range(2))
+    height, width = rows.shape[2], columns.shape[2]
+    crops = np.empty((len(pictures), 3 * side, side), np.float32)
+    # a few at a time, which stay in the processor's caches
+    step = _PIXELS_AT_ONCE // (height * width) + 1
+    for start in range(0, len(crops), step):
+        few = slice(start, start + step)
+        parts = np.zeros((len(crops[few]), height, width, 3), np.float32)
+        for part, picture, x, y in zip(parts, pictures[few], left[few], top[few], strict=True):
+            seen = picture[y : y + height, x : x + width]
+            part[: seen.shape[0], : seen.shape[1]] = seen
+        parts -= 127.5
+        averaged = (rows[few] @ parts.reshape(-1, height, 3 * width)).reshape(-1, side, width, 3)
+        planes = averaged.transpose(0, 3, 1, 2).reshape(-1, 3 * side, width)
+        np.matmul(planes, columns[few].transpose(0, 2, 1), out=crops[few])
+    crops /= 128
+    return crops.reshape(-1, 3, side, side)
 
 
-def _pairs(points: Tensor) -> Tensor:
+def _weigh(ends: np.ndarray, sizes: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """How pixels along an axis are averaged.
+
+    Args:
+        ends: Where squares begin and end, pixels, ``(N, 2)``.
+        sizes: Of the pictures, pixels, ``(N,)``.
+        side: Of the crops.
+
+    Returns:
+        The first pixel that is looked at ``(N,)``, and the weights of this one and those after it, as many for all
+        squares, ``(N, side, P)``.
+    """
+    begins, lengths, ends = ends[:, :1], ends[:, 1:] - ends[:, :1], sizes[:, None]
+    # two points a pixel of the crop, so that none of the picture is skipped, linearly between the pixels beside them
+    points = begins + lengths * ((np.arange(2 * side) + 0.5) / (2 * side))
+    inner = (points - 0.5).clip(0, ends - 1)
+    pixels = inner.astype(np.int64)
+    count = (pixels[:, -1] - pixels[:, 0]).max() + 2
+    first = np.minimum(pixels[:, :1], ends - count).clip(0)
+    weights = np.zeros((len(ends), 2 * side, count + 1), np.float32)
+    at = np.arange(0, weights.size, count + 1).reshape(pixels.shape) + pixels - first
+    share = (inner - pixels) / 2
+    weights.reshape(-1)[at] = 0.5 - share
+    weights.reshape(-1)[at + 1] = share
+    weights = (weights[:, ::2] + weights[:, 1::2])[:, :, :count]
+    beyond = np.abs(points - points.clip(0, ends))[:, ::2]
+    if beyond.any():
+        weights *= np.exp(beyond / lengths / -_FADE)[:, :, None]
+    return first[:, 0], weights
+
+
+def _corners(boxes: np.ndarray) -> np.ndarray:
+    # as facenet-pytorch has it, the first pixel is number 1, and the last is part of the box
+    return np.concatenate([np.floor(boxes[:, :2]) - 1, np.floor(boxes[:, 2:])], 1)
+
+
+def _to_squares(boxes: np.ndarray) -> np.ndarray:
+    """The squares around the middles of boxes."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    side = sides.max(1, keepdims=True)
+    starts = boxes[:, :2] + sides * 0.5 - side * 0.5
+    return np.concatenate([starts, starts + side], 1)
+
+
+def _move(boxes: np.ndarray, moves: np.ndarray) -> np.ndarray:
+    return boxes + moves * np.tile(boxes[:, 2:] - boxes[:, :2] + 1, 2)
+
+
+def _nms_by_smaller(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
+    """Non-maximum suppression by overlap as a share of the smaller box."""
+    areas = (boxes[:, 2:] - boxes[:, :2] + 1).prod(1)
+    order, kept = scores.argsort()[::-1], []
+    while len(order):
+        best, order = order[0], order[1:]
+        kept.append(best)
+        starts, ends = (pick(boxes[best], boxes[order]) for pick in (np.maximum, np.minimum))
+        shared = (ends[:, 2:] - starts[:, :2] + 1).clip(0).prod(1)
+        order = order[shared / np.minimum(areas[best], areas[order]) <= threshold]
+    return np.array(kept, int)
+
+
+def _pairs(points: np.ndarray) -> np.ndarray:
     """Landmarks as the last network answers them, five x and five y, as ``(N, 5, 2)``."""
-    return points.view(-1, 2, 5).transpose(1, 2)
+    return points.reshape(-1, 2, 5).transpose(0, 2, 1)
 
 
-def _above(threshold: float, scores: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-    """The rows of tensors whose score is above a threshold, and these scores."""
+def _above(threshold: float, scores: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The rows of arrays whose score is above a threshold, and these scores."""
     kept = scores > threshold
     return (*(other[kept] for other in others), scores[kept])
-
-
-def _ask(network: nn.Module, levels: _Levels, boxes: list[Tensor], side: int) -> Iterator[tuple[Tensor, ...]]:
-    """What a network says of the boxes in each picture: those that are not outside of it, and the answers."""
-    cuts = [levels.cut(picture, own, side) for picture, own in enumerate(boxes)]
-    crops = torch.cat([crops for _, crops in cuts])
-    # of none at all the networks can make nothing: they are asked about an empty one, which is left out again
-    asked = crops if len(crops) else crops.new_zeros(1, *crops.shape[1:])
-    parts = zip(*map(network, asked.split(_CROPS_AT_ONCE)), strict=True)
-    answers = [torch.cat(part)[: len(crops)].split([len(own) for own, _ in cuts]) for part in parts]
-    return zip((own for own, _ in cuts), *answers, strict=True)

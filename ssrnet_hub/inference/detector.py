@@ -3,15 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Optional, Protocol, Union
+from typing import TYPE_CHECKING, NamedTuple, Optional, Protocol, Union
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ..images.alignment import Box, Framing, Landmarks, turn_points
 from ..utils.forks import reset_threads_after_fork
-from .cascade import LOOK, Cascade, cut
+from .cascade import LOOK, Cascade, Networks, cut, to_array
+from .cascade_onnx import OnnxNetworks
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["MIN_SCORE", "Detection", "Detector", "MTCNNDetector"]
 
@@ -81,6 +84,8 @@ class MTCNNDetector:
             is found. Without, 20 pixels, or 1/50 of the long side where that is more.
         max_side: A picture with a longer side is reduced to this for the search, pixels.
         device: Where the three networks run.
+        runtime: What they run in: ``"auto"`` and ``"onnx"`` are ONNX Runtime on the CPU and PyTorch elsewhere;
+            ``"torch"`` and ``"eager"`` are PyTorch, with facenet-pytorch. The faces are the same.
         max_faces: Faces in a picture, at most, the largest of those it is surest of; the time for pictures with very
             many is bounded as well. Without, as many as there are.
         upright_only: Take all faces as upright, which is faster.
@@ -95,9 +100,10 @@ class MTCNNDetector:
         min_located: float = 0.7,
         min_face: Optional[float] = None,
         max_side: int = 2048,
-        device: Union[str, torch.device] = "cpu",
+        device: Union[str, "torch.device"] = "cpu",
         max_faces: Optional[int] = None,
         upright_only: bool = False,
+        runtime: str = "auto",
     ):
         if min_face is not None and not 0 < min_face < math.inf:
             raise ValueError(f"min_face is a number of pixels, or a share of the short side, not {min_face}")
@@ -109,13 +115,22 @@ class MTCNNDetector:
         self.max_side = max_side
         self.max_faces = max_faces
         self.upright_only = upright_only
+        self.runtime = runtime
         self.to(device)
 
-    def to(self, device: Union[str, torch.device]) -> "MTCNNDetector":
+    def to(self, device: Union[str, "torch.device"]) -> "MTCNNDetector":
         """Move the detector to a device, in place."""
-        self._cascade = Cascade(device, self.max_faces)
-        on_cpu = torch.device(device).type == "cpu"
+        self.device = str(device)
+        on_cpu = self.device.partition(":")[0] == "cpu"
         self._pixels_at_once = _PIXELS_AT_ONCE if on_cpu else _PIXELS_AT_ONCE_ON_GPU
+        networks: Networks
+        if on_cpu and self.runtime in ("auto", "onnx"):
+            networks = OnnxNetworks()
+        else:
+            from .cascade_torch import TorchNetworks
+
+            networks = TorchNetworks(device)
+        self._cascade = Cascade(networks, self.max_faces)
         return self
 
     def __call__(self, image: Image.Image) -> list[Detection]:
@@ -160,9 +175,7 @@ class MTCNNDetector:
         for size, numbers in by_size.items():
             count = max(self._pixels_at_once // (size[0] * size[1]), 1)
             for part in (numbers[start : start + count] for start in range(0, len(numbers), count)):
-                # stacked as they lie in memory, which is channels last
-                pixels = torch.stack([torch.from_numpy(np.array(seen[number])) for number in part]).permute(0, 3, 1, 2)
-                answers = self._cascade.search(pixels, self._smallest(size))
+                answers = self._cascade.search([seen[number] for number in part], self._smallest(size))
                 for number, answer in zip(part, answers, strict=True):
                     hits += [(number, hit) for hit in self._select(answer, size, images[number].size)]
         boxes, upright = np.array([hit.box for _, hit in hits]), [hit.score >= _CERTAIN for _, hit in hits]
@@ -172,9 +185,9 @@ class MTCNNDetector:
             found[number].append(_judge(hit, look, images[number].size))
         return found
 
-    def _select(self, answer: tuple[torch.Tensor, ...], seen: tuple[int, int], size: tuple[int, int]) -> list["_Hit"]:
+    def _select(self, answer: tuple[np.ndarray, ...], seen: tuple[int, int], size: tuple[int, int]) -> list["_Hit"]:
         """What the cascade answered for a picture of this size, as it was seen, the largest first."""
-        boxes, scores, points = (v.cpu().double().numpy() for v in answer)
+        boxes, scores, points = (values.astype(float) for values in answer)
         scale = np.array(size) / seen
         hits = map(_Hit, boxes * np.tile(scale, 2), scores.tolist(), points * scale)
         kept = [hit for hit in hits if hit.score >= self.min_score and _area(_within(hit.box, size)) > 0]
@@ -246,15 +259,14 @@ class MTCNNDetector:
         asked = np.ones((len(boxes), 4), bool)
         asked[np.array(upright) | self.upright_only, 1:] = False
         faces, turns = asked.nonzero()
-        crops = [
-            [_crop(image, *square) for square in zip(*squares, strict=True)]
-            for image, *squares in zip(images, middles, sides, strict=True)
-        ]
-        turned = [crops[face][turn % len(crops[face])].rot90(-turn, (1, 2)) for face, turn in np.argwhere(asked)]
+        crops = _crop(
+            [image for image in images for _ in range(boxes.shape[1])], middles.reshape(-1, 2), sides.reshape(-1)
+        ).reshape(*boxes.shape[:2], 3, LOOK, LOOK)
+        turned = [np.rot90(crops[face, turn % boxes.shape[1]], -turn, (1, 2)) for face, turn in np.argwhere(asked)]
         # one that is not asked about is no face
         scores, moves, points = np.zeros((len(boxes), 4)), np.zeros((len(boxes), 4, 4)), np.zeros((len(boxes), 4, 5, 2))
-        for known, answer in zip((scores, moves, points), self._cascade.look(torch.stack(turned)), strict=True):
-            known[faces, turns] = answer.cpu().numpy()
+        for known, answer in zip((scores, moves, points), self._cascade.look(np.stack(turned)), strict=True):
+            known[faces, turns] = answer
         ends = moves.reshape(-1, 4, 2, 2) + np.array([[0, 0], [1, 1]])
         # from the crop as the network saw it to the picture: a quarter turn back is a factor of -i
         seen = ((np.concatenate([ends, points], 2) - 0.5) @ (1, 1j)) * (-1j) ** np.arange(4)[:, None]
@@ -366,20 +378,19 @@ def _within(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return box.clip(0, [*size, *size])
 
 
-def _crop(image: Image.Image, middle: np.ndarray, side: np.ndarray) -> torch.Tensor:
-    """A square of a picture as the last network wants it."""
-    square, size = np.stack([middle - side / 2, middle + side / 2]), np.array(image.size)
-    # the part of the picture that it shows, and what goes into its outermost pixels
-    low = np.floor(square[0] - side / LOOK).clip(0, size - 1)
-    high = np.ceil(square[1] + side / LOOK).clip(low + 1, size)
-    reduced = np.ceil((high - low) * min(2 * LOOK / float(side[0]), 1.0)).astype(int)
-    part = image.resize(tuple(reduced.tolist()), Image.Resampling.BICUBIC, (*low.tolist(), *high.tolist()), 3.0)
-    return cut(_to_tensor(part), ((square - low) / (high - low)).ravel().tolist())
-
-
-def _to_tensor(image: Image.Image) -> torch.Tensor:
-    """An RGB picture as ``(3, H, W)`` uint8."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+def _crop(images: Sequence[Image.Image], middles: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """Squares of pictures, by their middles ``(N, 2)`` and sides ``(N,)``, as the last network wants them."""
+    parts, squares = [], []
+    for image, middle, side in zip(images, middles, sides, strict=True):
+        square, size = np.stack([middle - side / 2, middle + side / 2]), np.array(image.size)
+        # the part of the picture that it shows, and what goes into its outermost pixels
+        low = np.floor(square[0] - side / LOOK).clip(0, size - 1)
+        high = np.ceil(square[1] + side / LOOK).clip(low + 1, size)
+        reduced = np.ceil((high - low) * min(2 * LOOK / float(side), 1.0)).astype(int)
+        part = image.resize(tuple(reduced.tolist()), Image.Resampling.BICUBIC, (*low.tolist(), *high.tolist()), 3.0)
+        parts.append(to_array(part))
+        squares.append(((square - low) / (high - low) * reduced).ravel())
+    return cut(parts, np.array(squares))
 
 
 def _area(box: Union[Box, np.ndarray]) -> float:

@@ -477,10 +477,10 @@ def test_to_a_device_moves_all_but_a_detector_of_ones_own(monkeypatch):
     given = AgeEstimator(detector=own)
     upright, shared = estimator.upright_only(), estimator.detector
     estimator.to("meta")
-    assert estimator.device == estimator.detector._cascade.device == torch.device("meta")
+    assert str(estimator.device) == estimator.detector.device == "meta"
     assert {network.device.type for network in (estimator._age, estimator._gender)} == {"meta"}
-    assert upright.device == upright.detector._cascade.device == shared._cascade.device == torch.device("cpu")
-    assert given.to("meta").detector is own and own._cascade.device == torch.device("cpu")
+    assert str(upright.device) == upright.detector.device == shared.device == "cpu"
+    assert given.to("meta").detector is own and own.device == "cpu"
 
 
 def test_to_a_device_that_is_not_there(photo, face):

@@ -1,0 +1,229 @@
+"""Write the networks of facenet-pytorch's MTCNN as ONNX graphs, and its license, into the package.
+
+The graphs compute what the networks compute, arranged for ONNX Runtime, whose fast convolutions work on channels in
+blocks of 8 and fuse with what follows them if that is a ReLU or a sum:
+
+- a PReLU of slope a is ``x + (1 - a) relu(-x)``, two convolutions of each channel alone;
+- in the first network, which looks at the whole picture, maxima are taken before it: what follows a convolution is
+  ``max(x, a x)`` where a is negative, so that such a channel has a second one, a times as large, beside it;
+- the normalization of pixels is part of the first network's first convolution;
+- the order in which the features reach the first dense layer is part of its weights.
+"""
+
+from collections.abc import Iterator
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any, Union
+
+import numpy as np
+from facenet_pytorch.models import mtcnn
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx.shape_inference import infer_shapes
+
+from ssrnet_hub.inference.cascade_torch import load
+from ssrnet_hub.utils.io import replace_file
+
+FOLDER = Path(__file__).resolve().parents[2] / "ssrnet_hub" / "inference" / "mtcnn"
+
+OPSET = 17
+"""Version of ONNX's operators; of 2022, so that whatever reads ONNX today reads it."""
+
+BLOCK = 8
+"""Channels that ONNX Runtime computes together; of 12, it would compute 16 anyway."""
+
+
+def write_pnet() -> ModelProto:
+    """Input ``pixels`` ``(batch, 3, H, W)``, float32, 0 to 255. Outputs ``moves`` ``(batch, 4, h, w)`` and ``scores``
+    ``(batch, 1, h, w)``, one a view of 12 by 12 pixels, 2 pixels apart.
+    """
+    network = load(mtcnn.PNet)
+    weights = {name: value.double().numpy() for name, value in network.state_dict().items()}
+    graph = _Graph()
+    # as (pixels - 127.5) / 128
+    weight = weights["conv1.weight"] / 128
+    bias = weights["conv1.bias"] - 127.5 * weight.sum((1, 2, 3))
+    slopes = weights["prelu1.weight"]
+    falling = np.flatnonzero(slopes < 0)
+    count, own = len(slopes), np.arange(len(slopes))
+    twins = count + np.arange(len(falling))
+    width = _whole_blocks(count + len(falling))
+    x = graph.conv(
+        "pixels",
+        _pad(np.concatenate([weight, weight[falling] * slopes[falling, None, None, None]]), width),
+        _pad(np.concatenate([bias, bias[falling] * slopes[falling]]), width),
+    )
+    x = graph.max_pool(x, 2)
+    # max(x, twin) = x + relu(twin - x), and x + (1 - a) relu(-x) elsewhere; the twins are of no use any more
+    mixed, shares = np.zeros((width, width)), np.zeros(width)
+    mixed[own, own], shares[own] = -1, 1 - slopes
+    mixed[falling, twins], shares[falling] = 1, 1
+    x = graph.add("Add", graph.each(graph.relu(graph.conv(x, mixed[:, :, None, None])), shares), x)
+    x = graph.conv(x, _pad(weights["conv2.weight"], width, 1), weights["conv2.bias"])
+    x = graph.prelu(x, weights["prelu2.weight"])
+    x = graph.conv(x, weights["conv3.weight"], weights["conv3.bias"])
+    # what follows is linear: the last slopes, as a x + (1 - a) relu(x), are part of it
+    heads = _sure(weights, "conv4_1"), (weights["conv4_2.weight"], weights["conv4_2.bias"])
+    weight, bias = (np.concatenate(parts) for parts in zip(*heads, strict=True))
+    slopes = weights["prelu3.weight"][:, None, None]
+    x = graph.add("Add", graph.conv(x, weight * slopes, bias), graph.conv(graph.relu(x), weight * (1 - slopes)))
+    score, moves = graph.split(x, [1, 4])
+    pixels = (TensorProto.FLOAT, ["batch", 3, "height", "width"])
+    return graph.finish({"pixels": pixels}, {"moves": moves, "scores": graph.add("Sigmoid", score)})
+
+
+def write_rnet() -> ModelProto:
+    """Input ``crops`` ``(batch, 3, 24, 24)``, float32, normalized. Outputs ``moves`` ``(batch, 4)``, ``scores``
+    ``(batch, 1)``.
+    """
+    return _write_closer(mtcnn.RNet, 24, [3, 3, 0], {"moves": 4})
+
+
+def write_onet() -> ModelProto:
+    """Input ``crops`` ``(batch, 3, 48, 48)``, float32, normalized. Outputs ``moves`` ``(batch, 4)``, ``points``
+    ``(batch, 10)``, five x and five y, and ``scores`` ``(batch, 1)``.
+    """
+    return _write_closer(mtcnn.ONet, 48, [3, 3, 2, 0], {"moves": 4, "points": 10})
+
+
+def write_nms() -> ModelProto:
+    """Inputs ``boxes`` ``(1, N, 4)``, ``scores`` ``(1, 1, N)``, ``count`` and ``threshold``: the operator's own."""
+    inputs: dict[str, tuple[int, list]] = {
+        "boxes": (TensorProto.FLOAT, [1, "boxes", 4]),
+        "scores": (TensorProto.FLOAT, [1, 1, "boxes"]),
+        "count": (TensorProto.INT64, [1]),
+        "threshold": (TensorProto.FLOAT, [1]),
+    }
+    graph = _Graph()
+    kept = graph.add("NonMaxSuppression", *inputs)
+    return graph.finish(inputs, {"kept": kept}, TensorProto.INT64)
+
+
+GRAPHS = {"pnet.onnx": write_pnet, "rnet.onnx": write_rnet, "onet.onnx": write_onet, "nms.onnx": write_nms}
+
+
+def _write_closer(net: type, side: int, pools: list[int], answers: dict[str, int]) -> ModelProto:
+    """The second or third network: convolutions, a PReLU after each and maxima after some, and two dense layers."""
+    network = load(net)
+    weights = {name: value.double().numpy() for name, value in network.state_dict().items()}
+    graph, x = _Graph(), "crops"
+    width = 3
+    for number, pool in enumerate(pools, 1):
+        weight = _pad(weights[f"conv{number}.weight"], width, 1)
+        width = _whole_blocks(len(weight))
+        x = graph.conv(x, _pad(weight, width), _pad(weights[f"conv{number}.bias"], width))
+        x = graph.prelu(x, _pad(weights[f"prelu{number}.weight"], width))
+        x = graph.max_pool(x, pool) if pool else x
+    dense = len(pools) + 1
+    # features come as (channels, rows, columns), where the network has them as (columns, rows, channels)
+    weight = weights[f"dense{dense}.weight"]
+    edge = round((weight.shape[1] / width) ** 0.5)
+    weight = weight.reshape(-1, edge, edge, width).transpose(0, 3, 2, 1).reshape(weight.shape)
+    x = graph.gemm(graph.add("Flatten", x), weight, weights[f"dense{dense}.bias"])
+    slopes = weights[f"prelu{dense}.weight"]
+    assert (slopes <= 1).all()
+    x = graph.add("Max", x, graph.add("Mul", x, slopes))
+    heads = [_sure(weights, f"dense{dense + 1}_1")]
+    for number in range(2, len(answers) + 2):
+        heads.append((weights[f"dense{dense + 1}_{number}.weight"], weights[f"dense{dense + 1}_{number}.bias"]))
+    x = graph.gemm(x, *(np.concatenate(parts) for parts in zip(*heads, strict=True)))
+    score, *others = graph.split(x, [1, *answers.values()])
+    outputs = dict(zip(answers, others, strict=True)) | {"scores": graph.add("Sigmoid", score)}
+    return graph.finish({"crops": (TensorProto.FLOAT, ["batch", 3, side, side])}, outputs)
+
+
+def _sure(weights: dict[str, np.ndarray], layer: str) -> tuple[np.ndarray, np.ndarray]:
+    """A layer whose sigmoid is the second of the two numbers that softmax makes of this layer."""
+    weight, bias = weights[f"{layer}.weight"], weights[f"{layer}.bias"]
+    return weight[1:] - weight[:1], bias[1:] - bias[:1]
+
+
+def _whole_blocks(channels: int) -> int:
+    return -(-channels // BLOCK) * BLOCK
+
+
+def _pad(values: np.ndarray, length: int, axis: int = 0) -> np.ndarray:
+    """With zeros at the end of an axis."""
+    return np.pad(values, [(0, (length - values.shape[n]) * (n == axis)) for n in range(values.ndim)])
+
+
+class _Graph:
+    """A graph that grows node by node; values are known by their names."""
+
+    def __init__(self) -> None:
+        self._nodes: list[NodeProto] = []
+        self._constants: list[TensorProto] = []
+
+    def add(self, kind: str, *inputs: Union[str, np.ndarray], **attributes: Any) -> str:
+        (output,) = self._note(kind, inputs, 1, attributes)
+        return output
+
+    def split(self, x: str, sizes: list[int]) -> list[str]:
+        """Parts of the channels."""
+        return self._note("Split", (x, np.array(sizes)), len(sizes), {"axis": 1})
+
+    def conv(self, x: str, weight: np.ndarray, *bias: np.ndarray, groups: int = 1) -> str:
+        return self.add("Conv", x, weight, *bias, kernel_shape=weight.shape[2:], group=groups)
+
+    def each(self, x: str, factors: np.ndarray) -> str:
+        """Each channel times a factor."""
+        return self.conv(x, factors[:, None, None, None], groups=len(factors))
+
+    def relu(self, x: str) -> str:
+        return self.add("Relu", x)
+
+    def prelu(self, x: str, slopes: np.ndarray) -> str:
+        negative = self.relu(self.each(x, np.full(len(slopes), -1.0)))
+        return self.add("Add", self.each(negative, 1 - slopes), x)
+
+    def max_pool(self, x: str, side: int) -> str:
+        return self.add("MaxPool", x, kernel_shape=[side, side], strides=[2, 2], ceil_mode=1)
+
+    def gemm(self, x: str, weight: np.ndarray, bias: np.ndarray) -> str:
+        return self.add("Gemm", x, weight, bias, transB=1)
+
+    def finish(
+        self, inputs: dict[str, tuple[int, list]], outputs: dict[str, str], kind: int = TensorProto.FLOAT
+    ) -> ModelProto:
+        """The graph, with types and shapes of its inputs, and its outputs by their names."""
+        self._nodes += [helper.make_node("Identity", [value], [name]) for name, value in outputs.items()]
+        taken = [helper.make_tensor_value_info(name, *value) for name, value in inputs.items()]
+        told = [helper.make_tensor_value_info(name, kind, None) for name in outputs]
+        graph = helper.make_graph(self._nodes, "mtcnn", taken, told, self._constants)
+        opsets = [helper.make_opsetid("", OPSET)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets))
+        return infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+
+    def _note(
+        self, kind: str, inputs: tuple[Union[str, np.ndarray], ...], count: int, attributes: dict[str, Any]
+    ) -> list[str]:
+        outputs = [f"{kind.lower()}_{len(self._nodes)}" + f"_{k}" * (count > 1) for k in range(count)]
+        self._nodes.append(helper.make_node(kind, list(map(self._name, inputs)), outputs, **attributes))
+        return outputs
+
+    def _name(self, value: Union[str, np.ndarray]) -> str:
+        if isinstance(value, str):
+            return value
+        name = f"constant_{len(self._constants)}"
+        value = value.astype(np.float32) if value.dtype == np.float64 else value
+        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+
+def make_files() -> Iterator[tuple[str, bytes]]:
+    """The files of the folder, by their names."""
+    for name, write in GRAPHS.items():
+        yield name, write().SerializeToString(deterministic=True)
+    license_text = distribution("facenet-pytorch").read_text("LICENSE.md")
+    assert license_text
+    yield "LICENSE", license_text.encode()
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    for name, content in make_files():
+        with replace_file(FOLDER / name) as path:
+            Path(path).write_bytes(content)
+
+
+if __name__ == "__main__":
+    main()
