@@ -1,10 +1,13 @@
 """The wheel works on its own: weights included, no network, away from the checkout."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 from email.parser import Parser
 from pathlib import Path
@@ -42,8 +45,7 @@ sys.exit(main(["predict", sys.argv[2]]))
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """A folder into which the wheel, and nothing else, was installed."""
+def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     # a copy, since setuptools leaves its build folder behind
     source = folder / "source"
@@ -55,6 +57,13 @@ def installed(tmp_path_factory):
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
     assert wheel.stat().st_size < 4_000_000
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def installed(wheel):
+    """A folder into which the wheel, and nothing else, was installed."""
+    folder = wheel.parent
     install = [
         sys.executable,
         "-m",
@@ -81,6 +90,60 @@ def test_wheel_predicts_without_network(installed, astronaut, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert "photo.png  1" in result.stdout
+
+
+LIGHT = """
+import importlib.util, json, sys
+from pathlib import Path
+
+from ssrnet_hub import AgeEstimator, SSRNetHubError
+from ssrnet_hub.batch.local import Task, predict_files
+from ssrnet_hub.cli import main
+
+def run(photo):
+    assert not any(map(importlib.util.find_spec, ("torch", "torchvision", "timm", "facenet_pytorch", "onnx")))
+    assert main(["predict", photo, "--explain"]) == 0 and main(["models"]) == 0
+    (face,) = AgeEstimator(gender="ssrnet_gender.utkface")(photo)
+    predict_files([Task("one", photo), Task("two", photo)], "ages.jsonl", workers=2)
+    rows = [json.loads(line) for line in Path("ages.jsonl").read_text().splitlines()]
+    ages = [found["age"] for row in rows for found in row["faces"]]
+    try:
+        from ssrnet_hub import from_pretrained
+    except SSRNetHubError as e:
+        assert "PyTorch" in str(e) and "pip install ssrnet_hub" in str(e), e
+    else:
+        raise AssertionError("there is a PyTorch")
+    print(json.dumps([face.age, *ages]))
+
+if __name__ == "__main__":
+    run(sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(not os.environ.get("SSRNET_TEST_INSTALL"), reason="SSRNET_TEST_INSTALL is not set: takes minutes")
+def test_wheel_without_pytorch(wheel, astronaut, estimator, tmp_path):
+    # as README says
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    install = [python, "-m", "pip", "install", "--quiet"]
+    subprocess.run([*install, "-r", ROOT / "requirements-light.txt"], check=True)
+    subprocess.run([*install, "--no-deps", wheel], check=True)
+    astronaut.save(tmp_path / "photo.png")
+    (tmp_path / "light.py").write_text(LIGHT)
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    result = subprocess.run(
+        [python, "light.py", "photo.png"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    (face,) = estimator(astronaut)
+    assert json.loads(result.stdout.splitlines()[-1]) == pytest.approx([face.age] * 3, abs=1e-3)
+
+
+def test_what_is_installed_without_pytorch_is_what_the_package_asks_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = {line.split("#")[0].strip() for line in (ROOT / "requirements-light.txt").read_text().splitlines()} - {""}
+    left_out = {line for line in project["dependencies"] if re.match("torch|timm|facenet|jinja2", line)}
+    assert asked == set(project["dependencies"]) - left_out and len(left_out) == 5
 
 
 COMMANDS = """

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..images.alignment import Box, Framing, Landmarks, turn_points
 from ..utils.forks import reset_threads_after_fork
+from ..utils.torch_needed import torch_needed
 from .cascade import LOOK, Cascade, Networks, cut, to_array
 from .cascade_onnx import OnnxNetworks
 
@@ -127,7 +128,8 @@ class MTCNNDetector:
         if on_cpu and self.runtime in ("auto", "onnx"):
             networks = OnnxNetworks()
         else:
-            from .cascade_torch import TorchNetworks
+            with torch_needed("A detector that is not run by ONNX Runtime on the CPU"):
+                from .cascade_torch import TorchNetworks
 
             networks = TorchNetworks(device)
         self._cascade = Cascade(networks, self.max_faces)

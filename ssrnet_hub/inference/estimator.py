@@ -201,9 +201,9 @@ class AgeEstimator:
         self._has_own_detector = detector is not None
         if detector is None:
             min_score = MIN_SCORE if min_score is None else min_score
-            detector = MTCNNDetector(min_score, min_face=min_face, device=self._place)
+            detector = MTCNNDetector(min_score, min_face=min_face, device=self._place, runtime=runtime)
         self.detector = detector
-        self.max_pixels = max_pixels
+        self.max_pixels, self._runtime = max_pixels, runtime
         self._locator: Optional[MTCNNDetector] = None
 
     @property
@@ -338,7 +338,7 @@ class AgeEstimator:
     def _locate(self, image: Image.Image, boxes: list[Box]) -> list[Detection]:
         locate = getattr(self.detector, "locate", None)
         if locate is None:
-            self._locator = self._locator or MTCNNDetector(device=self._place)
+            self._locator = self._locator or MTCNNDetector(device=self._place, runtime=self._runtime)
             locate = self._locator.locate
         return locate(image, boxes)
 
