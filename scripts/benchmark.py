@@ -82,7 +82,7 @@ def main() -> int:
             paths = make_folder(args.folder, sorted(args.photos.glob("*.jpg")), max(MARKS))
             result["folder"] = measure_folder(paths, lambda path: run_plain(path, stock, blog), SURE)
         elif args.start:
-            result["first_age"] = measure_first_age(EXAMPLES / "1-astronaut.jpg", rounds=7)
+            result["first_age"] = measure_first_age(EXAMPLES / "1-astronaut.jpg", rounds=5)
         elif args.device == "cuda":
             result["model"] = measure_model_on_gpu()
         else:

@@ -1,4 +1,4 @@
-"""What a first answer costs beside a peer's, for scripts/benchmark.py --start. On Linux and macOS."""
+"""What a first answer costs beside a peer's, for scripts/benchmark.py --start. On Linux."""
 
 import os
 import statistics
@@ -81,20 +81,21 @@ def _run(command: list[str]) -> dict[str, float]:
     peak = 0
     # not waited for before its resources are asked after
     while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
-        peak = max(peak, _memory(process))
+        peak = max(peak, _memory(process, command))
         time.sleep(_LOOK)
     seconds = time.perf_counter() - start
     _, status, usage = ended
     if status:
         raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), command, stderr=process.stderr.read())
-    # what was seen may miss the peak, and what the system kept does not add up processes
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = max(peak, usage.ru_maxrss * unit)
     return {"seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime, "peak_mb": peak / 1e6}
 
 
-def _memory(process: psutil.Process) -> int:
+def _memory(process: psutil.Process, command: list[str]) -> int:
+    """Resident memory of a process and those that it started, bytes."""
     try:
+        if process.cmdline() != command:
+            # it has only been forked off, and has this process's memory
+            return 0
         return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
     except psutil.Error:  # one of them has ended
         return 0

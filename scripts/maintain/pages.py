@@ -37,19 +37,25 @@ def render_speed(measured: dict[str, Any]) -> str:
     lost = f"{photos['sure_faces_lost']} of the {photos['sure_faces']} faces that the first is sure of are lost"
     rates = ", ".join(f"{row['frames_a_second']:.0f} ({name})" for name, row in film["ways"].items())
     best = batches["batch 64"]["ssrnet, runtime onnx"]["share_of_matrix_product"]
-    start = measured["start"]
-    slower = start["import ssrnet_hub"]["ratio"]
     lines += [
         "",
         f"By the default {lost}. Frames a second of a film of {'x'.join(map(str, film['size']))}, faces looked for in "
         f"each: {rates}. At batch 64 ONNX Runtime reaches {best:.0%} of the rate of a matrix product on this machine, "
-        f"{measured['matrix_product_gflops']:.0f} GFLOP/s. `import ssrnet_hub` takes {slower:.2f} times as long as "
-        f"`import timm`; the first age needs {start['the first age']['peak_mb']} MB, of which `import timm` alone has "
-        f"{start['import timm']['peak_mb']}.",
+        f"{measured['matrix_product_gflops']:.0f} GFLOP/s.",
         "",
         f"`{measured['command']}` on {measured['device']}, contestants taking turns, medians.",
     ]
     return "\n".join(lines)
+
+
+def render_start(measured: dict[str, Any]) -> str:
+    """README's line of what ``scripts/benchmark.py --start`` measured."""
+    (peer, theirs), *ours = measured["first_age"].items()
+    told = [f"{name} {row['seconds']:.2f} s and {row['peak_mb']:.0f} MB ({row['ratio']:.2f})" for name, row in ours]
+    return (
+        f"A fresh process with one photo: {peer} {theirs['seconds']:.2f} s and {theirs['peak_mb']:.0f} MB; "
+        f"{', '.join(told)}, with the share of that time.\n\n`{measured['command']}` on {measured['device']}, medians."
+    )
 
 
 def render_folder(measured: dict[str, Any]) -> str:

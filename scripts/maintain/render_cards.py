@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pages import render_ablations, render_folder, render_scaling, render_speed
+from pages import render_ablations, render_folder, render_scaling, render_speed, render_start
 
 from ssrnet_hub.hub.cards import render_card, render_table
 from ssrnet_hub.models.zoo import ZOO
@@ -30,6 +30,7 @@ def render() -> dict[Path, str]:
     blocks = {
         "zoo": render_table(),
         "speed": render_speed(read("cpu")),
+        "start": render_start(read("start")),
         "folder": render_folder(read("folder")),
     }
     for name, table in blocks.items():
