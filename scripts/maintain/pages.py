@@ -54,7 +54,8 @@ def render_start(measured: dict[str, Any]) -> str:
     told = [f"{name} {row['seconds']:.2f} s and {row['peak_mb']:.0f} MB ({row['ratio']:.2f})" for name, row in ours]
     return (
         f"A fresh process with one photo: {peer} {theirs['seconds']:.2f} s and {theirs['peak_mb']:.0f} MB; "
-        f"{', '.join(told)}, with the share of that time.\n\n`{measured['command']}` on {measured['device']}, medians."
+        f"{', '.join(told)}, with the share of that time (`{measured['command']}`, "
+        f"medians)."
     )
 
 
