@@ -20,6 +20,7 @@ import numpy as np
 import timm
 import torch
 from benchmark_folder import MARKS, make_folder, measure_folder, overlap
+from benchmark_start import measure_first_age
 from facenet_pytorch import MTCNN
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
@@ -57,12 +58,18 @@ def main() -> int:
         help="measure the folder job alone, against a plain loop, on 500 copies and crops of PHOTOS, which are made in "
         "DIR unless they are there; to benchmarks/folder.json",
     )
+    parser.add_argument(
+        "--start",
+        action="store_true",
+        help="measure the first age alone, beside that of another package, which is installed into an environment of "
+        "its own; to benchmarks/start.json",
+    )
     parser.add_argument("--keras", type=Path, metavar="H5", help="the authors' weights, where TensorFlow is installed")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument("--output", type=Path, help="default: benchmarks/DEVICE.json")
     args = parser.parse_args()
     options = ["--photos PHOTOS"] * (args.photos != EXAMPLES) + ["--film FILM"] * bool(args.film)
-    options += ["--folder DIR"] * bool(args.folder)
+    options += ["--folder DIR"] * bool(args.folder) + ["--start"] * args.start
     options += ["--keras H5"] * bool(args.keras) + [f"--device {args.device}"] * (args.device != "cpu")
     result: dict[str, Any] = {
         "command": " ".join(["python scripts/benchmark.py", *options]),
@@ -74,6 +81,8 @@ def main() -> int:
             stock, blog = MTCNN(keep_all=True), timm.create_model("ssrnet_blog").eval()
             paths = make_folder(args.folder, sorted(args.photos.glob("*.jpg")), max(MARKS))
             result["folder"] = measure_folder(paths, lambda path: run_plain(path, stock, blog), SURE)
+        elif args.start:
+            result["first_age"] = measure_first_age(EXAMPLES / "1-astronaut.jpg", rounds=7)
         elif args.device == "cuda":
             result["model"] = measure_model_on_gpu()
         else:
@@ -87,7 +96,7 @@ def main() -> int:
         print(f"error: {e}", file=sys.stderr)
         return 1
     text = json.dumps(result, indent=2) + "\n"
-    name = "folder" if args.folder else args.device
+    name = "folder" if args.folder else "start" if args.start else args.device
     with replace_file(args.output or ROOT / "benchmarks" / f"{name}.json") as path:
         path.write_text(text, encoding="utf-8")
     print(text if args.json else in_words(result), end="")
@@ -376,11 +385,11 @@ def measure_start(rounds: int = 7) -> dict[str, Any]:
 def measure_sizes() -> dict[str, int]:
     """Bytes of the weights in their forms."""
     from ssrnet_hub.inference.onnx_export import to_onnx
-    from ssrnet_hub.models.pretrained import DEFAULT, ZOO
+    from ssrnet_hub.models.zoo import DEFAULT, ZOO
 
     return {
         "model.safetensors": (ZOO[DEFAULT].folder / "model.safetensors").stat().st_size,
-        "model.onnx": len(to_onnx(fuse(from_pretrained())).SerializeToString()),
+        "model.onnx": len(to_onnx(fuse(from_pretrained()).graph)),
     }
 
 
@@ -397,6 +406,8 @@ def in_words(result: dict[str, Any]) -> str:
         lines.append(f"float32 matrix product: {result['matrix_product_gflops']} GFLOP/s")
     if "folder" in result:
         table("many photos", {name: {"": value} for name, value in result["folder"].items()})
+    if "first_age" in result:
+        table("a first answer", result["first_age"])
     for batch, rows in result.get("model", {}).items():
         if isinstance(rows, dict):
             table(f"model, {batch}", rows)

@@ -14,8 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Union
 
-from filelock import FileLock, Timeout
-
 from ..errors import OutputError
 from ..utils.io import replace_file
 from .records import COLUMNS, columns_of, from_cell, to_rows, write_csv
@@ -85,6 +83,9 @@ class JobOutput:
         if new:
             self._make_folder()
         self._read_state()
+        # a command that writes no such file does without its import
+        from filelock import FileLock, Timeout
+
         try:
             self._lock = FileLock(self._folder / _LOCK)
             self._lock.acquire(timeout=0)

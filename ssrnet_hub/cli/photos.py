@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any, Union
 
 from PIL import Image
-from tqdm import tqdm
 
 from ..batch.local import Counts, Task, predict_files
 from ..errors import BoxError, LabelsError, OutputError, PhotoError, SSRNetHubError
-from ..hub.loading import get_extras
 from ..images.folders import find_photos
 from ..images.formats import Sieve
 from ..images.sources import Found, copy_name, find_packed, find_source, open_source, unpack
@@ -58,7 +56,7 @@ def predict(args: argparse.Namespace) -> int:
     elif args.csv:
         print_csv(results, args.explain)
     else:
-        with_interval = get_extras(estimator.model).get("calibration") is not None
+        with_interval = estimator.calibrated
         print_table(results, [task.file for task in tasks], with_interval, args.gender is not None, args.explain)
     if look.failed > 1:
         print(f"error: {look.failed} of {len(tasks)} failed", file=sys.stderr)
@@ -80,9 +78,13 @@ class Look:
     def __call__(self, tasks: Sequence[Task]) -> Iterator[Result]:
         """What is found in each photo; what was made of it is seen before the next one is looked at."""
         args = self._args
+        photos: Iterable[Task] = tasks
         # rows on a terminal say how far it is
-        tells = not (args.json or args.csv) and sys.stdout.isatty()
-        for task in tqdm(tasks, unit="photo", file=sys.stderr, disable=len(tasks) < 2 or tells, leave=False):
+        if len(tasks) > 1 and (args.json or args.csv or not sys.stdout.isatty()):
+            from tqdm import tqdm
+
+            photos = tqdm(tasks, unit="photo", file=sys.stderr, leave=False)
+        for task in photos:
             faces: list[Face] = []
             error, pages = task.error, 1
             if error is None:
@@ -127,6 +129,8 @@ def tell_left_out(sieve: Sieve) -> bool:
 
 
 def run_job(args: argparse.Namespace, tasks: list[Task], options: dict[str, Any]) -> Counts:
+    from tqdm import tqdm
+
     bar = tqdm(total=len(tasks), unit="photo", file=sys.stderr)
 
     def begin(done: int) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..images.alignment import Box, Framing, Landmarks, turn_points
 from ..utils.forks import reset_threads_after_fork
+from ..utils.torch_needed import torch_needed
 from .cascade import LOOK, Cascade, Networks, cut, to_array
 from .cascade_onnx import OnnxNetworks
 
@@ -70,7 +71,7 @@ class Detector(Protocol):
 
 
 class MTCNNDetector:
-    """MTCNN with facenet-pytorch's networks, whose weights are part of its wheel.
+    """MTCNN with facenet-pytorch's networks.
 
     The last network looks at each face once more, in four turns: its landmarks are better then, and a face that is
     turned looks more like one the right way round. Where no face is upright, the picture is searched in the other turns
@@ -92,6 +93,7 @@ class MTCNNDetector:
 
     Raises:
         ValueError: ``min_face`` is no number above 0, or ``min_score`` none in [0, 1].
+        MissingPackageError: PyTorch or facenet-pytorch is needed and not installed.
     """
 
     def __init__(
@@ -127,8 +129,8 @@ class MTCNNDetector:
         if on_cpu and self.runtime in ("auto", "onnx"):
             networks = OnnxNetworks()
         else:
-            from .cascade_torch import TorchNetworks
-
+            with torch_needed(f"Finding faces on the device {device}" if not on_cpu else "Finding faces in PyTorch"):
+                from .cascade_torch import TorchNetworks
             networks = TorchNetworks(device)
         self._cascade = Cascade(networks, self.max_faces)
         return self

@@ -66,9 +66,11 @@ def export_onnx(
     if precision == "int8" and calibration is None:
         raise ExportError("int8 needs faces for its calibration.")
     expected = make_runtime(model, "eager")(faces).age.numpy()
-    proto = to_onnx(network.half_streams() if precision == "float16" else network, describe(model, precision))
+    content = to_onnx(
+        network.graph.half_streams() if precision == "float16" else network.graph, describe(model, precision)
+    )
     with replace_file(path) as temporary:
-        temporary.write_bytes(proto.SerializeToString())
+        temporary.write_bytes(content)
         if precision == "int8" and calibration is not None:
             _quantize(temporary, calibration)
         (ages,) = open_session(temporary).run(["age"], {"pixels": faces.numpy()})

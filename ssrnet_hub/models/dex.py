@@ -13,12 +13,11 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import VGG, build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from .layers import StageOutput, StagewiseOutput, check_regression, regress_stages, sum_contributions
+from .architectures import VGG16_LAYERS, check_regression
+from .layers import StageOutput, StagewiseOutput, regress_stages, sum_contributions
 from .ssrnet import SSRNet, create_two_stream, two_stream_cfg
 
 __all__ = ["DEXVGG", "SSRNetDEX"]
-
-VGG16_LAYERS: list[Union[int, str]] = [64, 64, "M", 128, 128, "M", *[256] * 3, "M", *[512] * 3, "M", *[512] * 3, "M"]
 
 
 def softmax_stage(logits: Tensor, num_classes: int, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:

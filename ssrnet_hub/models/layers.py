@@ -1,6 +1,5 @@
 """Layers of SSR-Net: streams, the fusion of their taps, prediction stages, and soft stagewise regression."""
 
-import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Optional
 
@@ -14,8 +13,6 @@ __all__ = [
     "StageHead",
     "StageOutput",
     "StagewiseOutput",
-    "check_layout",
-    "check_regression",
     "make_stream",
     "regress_stages",
     "sum_contributions",
@@ -91,16 +88,6 @@ def regress_stages(
     return outputs
 
 
-def check_regression(stage_bins: tuple[int, ...], most_stages: int, V: float) -> None:
-    """Raise ValueError unless there are 1 to so many stages, of at least one bin each, and V is a positive number."""
-    if not 1 <= len(stage_bins) <= most_stages or min(stage_bins) < 1:
-        raise ValueError(
-            f"stage_bins must name the bins of at most {most_stages} stage(s), at least one each, not {stage_bins}"
-        )
-    if not 0 < V < math.inf:
-        raise ValueError(f"V must be a positive number, not {V}")
-
-
 class ConvNormAct(nn.Sequential):
     """Unpadded 3x3 convolution, batch normalisation, activation."""
 
@@ -123,14 +110,6 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.act(self.bn(self.conv(x)))
-
-
-def check_layout(layout: tuple[str, ...], chs: tuple[int, ...]) -> None:
-    """Raise ValueError unless these are the levels of a stream, and an even number of channels for each convolution."""
-    if len(layout) != 3 or not all(layout) or set("".join(layout)) - set("CPR") or layout[0][0] != "C":
-        raise ValueError(f"layout must be three levels of C, P and R, the first beginning with C, not {layout}")
-    if len(chs) != "".join(layout).count("C") or any(ch < 2 or ch % 2 for ch in chs):
-        raise ValueError(f"chs must name an even number of channels for each C of the layout {layout}, not {chs}")
 
 
 def make_stream(

@@ -25,13 +25,12 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .architectures import VARIANTS, check_layout, check_regression
 from .layers import (
     Fusion,
     StageHead,
     StageOutput,
     StagewiseOutput,
-    check_layout,
-    check_regression,
     make_stream,
     regress_stages,
     sum_contributions,
@@ -113,6 +112,9 @@ class SSRNet(nn.Module):
 
         layout, chs = tuple(layout), tuple(chs)
         check_layout(layout, chs)
+        # what the fused form is made by
+        self.layout, self.norm_eps = layout, norm_eps
+        self.pool_sizes = None if pool_sizes is None else tuple(pool_sizes)
         half = [ch // 2 for ch in chs]
         self.stream1 = make_stream(layout, in_chans, chs, nn.ReLU, nn.AvgPool2d, norm_eps, **dd)
         self.stream2 = make_stream(layout, in_chans, half, nn.Tanh, nn.MaxPool2d, norm_eps, **dd)
@@ -395,31 +397,6 @@ def create_two_stream(model_cls: type[_SSRNetT], variant: str, pretrained: bool 
         feature_cfg={"out_indices": (0, 1, 2), "feature_cls": "getter"},
         **kwargs,
     )
-
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "ssrnet": {},
-    "ssrnet_gender": {"V": 1.0},
-    "ssrnet_blog": {
-        "deep_first": False,
-        "layout": ("CP", "CP", "CPCP"),
-        "fused_chs": 32,
-        "pool_sizes": None,
-        "hidden": 16,
-        "norm_eps": 1e-5,
-        "drop_rate": 0.5,
-    },
-    "ssrnet_wide": {
-        "layout": ("CPCP", "CPR", "CPR"),
-        "chs": (24, 48, 64, 80),
-        "fused_chs": 16,
-        "pool_sizes": (1, 3, 7),
-        "hidden": 16,
-        "img_size": 96,
-        "drop_rate": 0.1,
-    },
-}
-"""Where the family differs from the defaults of `SSRNet`."""
 
 
 @register_model

@@ -22,7 +22,8 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from ..errors import ConfigError, DivergenceError, LabelsError
-from ..hub.loading import CONFIG_FILE, WEIGHTS_FILE, from_pretrained, get_extras, save_pretrained
+from ..hub.files import CONFIG_FILE, WEIGHTS_FILE
+from ..hub.loading import from_pretrained, get_extras, save_pretrained
 from ..images.alignment import Framing
 from ..models.config import read_task, read_training
 from ..models.layers import StageHead

@@ -1,9 +1,9 @@
-"""Working in a process that was forked off another: of the threads that the other had, it has none."""
+"""How many threads to compute on; a process that was forked off another has none of that one's threads."""
 
 import os
 import sys
 
-__all__ = ["count_threads", "reset_threads_after_fork"]
+__all__ = ["count_threads", "reset_threads_after_fork", "set_threads"]
 
 _first_process = _process = os.getpid()
 
@@ -29,3 +29,10 @@ def count_threads() -> int:
     if said.isdigit() and int(said):
         return int(said)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_threads(count: int) -> None:
+    """Have this process compute on so many threads, in whatever is imported by now or later."""
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(count)

@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, Optional, Union
 
-import yaml
-
 from ..errors import ConfigError
 
 __all__ = [
@@ -73,21 +71,22 @@ def read_yaml(path: Union[str, os.PathLike]) -> Any:
         OSError: The file cannot be read.
         ValueError: It is too large, not YAML, has aliases, or its value is not plain.
     """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Refuses aliases, with which a few lines become gigabytes."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError("it has aliases")
+            return super().compose_node(parent, index)
+
     content = _read_text(path, _MAX_YAML_SIZE)
     try:
-        value = yaml.load(content, _Loader)
+        value = yaml.load(content, Loader)
     except Exception as e:  # the parser's own errors, and whatever its constructors raise for a scalar with a tag
         raise ValueError(f"it is not YAML of plain values: {e!s:.300}") from e
     return check_plain(value)
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses aliases, with which a few lines become gigabytes."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has aliases")
-        return super().compose_node(parent, index)
 
 
 def _read_text(path: Union[str, os.PathLike], most: int) -> str:

