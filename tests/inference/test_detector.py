@@ -509,7 +509,8 @@ def test_faces_are_found_without_pytorch(shared):
 
 
 def test_pytorch_that_is_asked_for_and_missing(monkeypatch):
-    monkeypatch.setitem(sys.modules, "facenet_pytorch", None)
+    for name in ("facenet_pytorch", "facenet_pytorch.models"):
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "ssrnet_hub.inference.cascade_torch", raising=False)
     with pytest.raises(MissingPackageError, match="facenet_pytorch"):
         MTCNNDetector(runtime="torch")
