@@ -98,7 +98,31 @@ def write_nms() -> ModelProto:
     return graph.finish(inputs, {"kept": kept}, TensorProto.INT64)
 
 
-GRAPHS = {"pnet.onnx": write_pnet, "rnet.onnx": write_rnet, "onet.onnx": write_onet, "nms.onnx": write_nms}
+def write_average() -> ModelProto:
+    """Inputs ``pixels`` ``(batch, H, W, 3)``, uint8, and weights ``rows`` ``(batch, h, H)`` and ``columns``
+    ``(batch, w, W)``. Output ``crops`` ``(batch, 3, h, w)``, normalized.
+    """
+    inputs: dict[str, tuple[int, list]] = {
+        "pixels": (TensorProto.UINT8, ["batch", "height", "width", 3]),
+        "rows": (TensorProto.FLOAT, ["batch", "down", "height"]),
+        "columns": (TensorProto.FLOAT, ["batch", "across", "width"]),
+    }
+    graph = _Graph()
+    x = graph.add("Sub", graph.add("Cast", "pixels", to=TensorProto.FLOAT), np.array(127.5))
+    x = graph.add("MatMul", "rows", graph.add("Reshape", x, np.array([0, 0, -1])))
+    x = graph.add("Transpose", graph.add("Reshape", x, np.array([0, 0, -1, 3])), perm=[0, 3, 1, 2])
+    columns = graph.add("Mul", graph.add("Transpose", "columns", perm=[0, 2, 1]), np.array(1 / 128))
+    x = graph.add("MatMul", x, graph.add("Unsqueeze", columns, np.array([1])))
+    return graph.finish(inputs, {"crops": x})
+
+
+GRAPHS = {
+    "pnet.onnx": write_pnet,
+    "rnet.onnx": write_rnet,
+    "onet.onnx": write_onet,
+    "nms.onnx": write_nms,
+    "average.onnx": write_average,
+}
 
 
 def _write_closer(net: type, side: int, pools: list[int], answers: dict[str, int]) -> ModelProto:

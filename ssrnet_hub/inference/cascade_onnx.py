@@ -1,4 +1,4 @@
-"""The networks of MTCNN in ONNX Runtime, and its suppression of what overlaps. The graphs are written by
+"""The networks of MTCNN in ONNX Runtime, and what else the cascade computes there. The graphs are written by
 ``scripts/maintain/export_mtcnn.py``; all detectors of a process share them.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 from ..utils.forks import count_threads
 from .onnx_session import Session
 
-__all__ = ["OnnxNetworks", "nms"]
+__all__ = ["OnnxNetworks", "average", "nms"]
 
 _FOLDER = Path(__file__).parent / "mtcnn"
 
@@ -71,6 +71,21 @@ def nms(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
     return kept[:, 2]
 
 
+def average(pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Weighted means of rows, and then of columns, of pictures; NumPy's own threads would be in the networks' way.
+
+    Args:
+        pixels: ``(B, H, W, 3)`` uint8.
+        rows: Weights ``(B, h, H)``, float32.
+        columns: Weights ``(B, w, W)``, float32.
+
+    Returns:
+        ``(B, 3, h, w)``, float32, normalized.
+    """
+    (crops,) = _run("average", pixels=pixels, rows=rows, columns=columns)
+    return crops
+
+
 def _pad(pixels: np.ndarray, margin: int, top: int, bottom: int) -> np.ndarray:
     """Rows of pictures ``(B, h, w, 3)`` that got a margin of grey, as ``(B, 3, bottom - top, w + 2 * margin)``."""
     count, height, width, _ = pixels.shape
@@ -87,7 +102,9 @@ def _run_by_parts(name: str, crops: np.ndarray, at_once: int) -> list[np.ndarray
 
 
 def _run(name: str, **inputs: np.ndarray) -> list[np.ndarray]:
-    return _open(name, count_threads()).run(None, inputs)
+    # what is done before another thread has woken up is done on one
+    threads = 1 if name in ("average", "nms") else count_threads()
+    return _open(name, threads).run(None, inputs)
 
 
 @cache

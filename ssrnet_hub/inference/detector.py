@@ -71,7 +71,7 @@ class Detector(Protocol):
 
 
 class MTCNNDetector:
-    """MTCNN with facenet-pytorch's networks, whose weights are part of its wheel.
+    """MTCNN with facenet-pytorch's networks.
 
     The last network looks at each face once more, in four turns: its landmarks are better then, and a face that is
     turned looks more like one the right way round. Where no face is upright, the picture is searched in the other turns
@@ -93,6 +93,7 @@ class MTCNNDetector:
 
     Raises:
         ValueError: ``min_face`` is no number above 0, or ``min_score`` none in [0, 1].
+        MissingPackageError: PyTorch or facenet-pytorch is needed and not installed.
     """
 
     def __init__(
@@ -128,9 +129,8 @@ class MTCNNDetector:
         if on_cpu and self.runtime in ("auto", "onnx"):
             networks = OnnxNetworks()
         else:
-            with torch_needed("A detector that is not run by ONNX Runtime on the CPU"):
+            with torch_needed(f"Finding faces on the device {device}" if not on_cpu else "Finding faces in PyTorch"):
                 from .cascade_torch import TorchNetworks
-
             networks = TorchNetworks(device)
         self._cascade = Cascade(networks, self.max_faces)
         return self

@@ -1,6 +1,13 @@
 """The detector on faces, on none, and on pictures of awkward shapes."""
 
+import copy
 import itertools
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +15,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
+from ssrnet_hub.errors import MissingPackageError
 from ssrnet_hub.images.alignment import turn_points
 from ssrnet_hub.images.loading import load_photo
 from ssrnet_hub.inference.detector import Detection, MTCNNDetector
@@ -483,3 +491,47 @@ def test_every_sure_face_of_the_stock_detector_is_found(detector, shared):
                 missed.append((path.name, box))
     assert not missed
     assert compared >= len(photos)
+
+
+# without PyTorch
+
+
+def test_faces_are_found_without_pytorch(shared):
+    code = (
+        "import sys; from PIL import Image; from ssrnet_hub.inference.detector import MTCNNDetector\n"
+        "photo = Image.open(sys.argv[1]).convert('RGB'); detector = MTCNNDetector()\n"
+        "assert len(detector(photo)) and len(detector.locate(photo, [detector(photo)[0].box]))\n"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    photo = shared / "data" / "photos" / "img20.jpg"
+    run = subprocess.run([sys.executable, "-c", code, photo], capture_output=True, text=True, check=True)
+    assert not set(run.stdout.split()) & {"torch", "torchvision", "timm", "facenet_pytorch", "onnx"}
+
+
+def test_pytorch_that_is_asked_for_and_missing(monkeypatch):
+    for name in ("facenet_pytorch", "facenet_pytorch.models"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "ssrnet_hub.inference.cascade_torch", raising=False)
+    with pytest.raises(MissingPackageError, match="facenet_pytorch"):
+        MTCNNDetector(runtime="torch")
+    assert MTCNNDetector(runtime="onnx").runtime == "onnx"
+
+
+def test_copies_and_pickles_find_the_same(detector, astronaut, found):
+    for other in (copy.copy(detector), copy.deepcopy(detector), pickle.loads(pickle.dumps(detector))):
+        assert other(astronaut) == found
+    # the networks are no part of it
+    assert len(pickle.dumps(detector)) < 2000
+
+
+def test_several_threads_at_a_time(detector, astronaut, found):
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(detector, [astronaut] * 16)) == [found] * 16
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_process_finds_the_same(detector, astronaut, found):
+    detector(astronaut)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        (face,) = pool.apply_async(detector, (astronaut,)).get(timeout=60)
+    assert face.box == pytest.approx(found[0].box, abs=1e-3)
