@@ -8,7 +8,7 @@ import timm
 from timm.layers import to_2tuple
 from torch import nn
 
-from .dex import DEXVGG, VGG16_LAYERS, SSRNetDEX
+from .dex import DEXVGG, RESNET10_CHS, RESNET10_LAYERS, VGG16_LAYERS, DEXResNet, SSRNetDEX
 from .layers import check_layout
 from .ssrnet import VARIANTS, SSRNet
 
@@ -51,6 +51,7 @@ class _Layer(NamedTuple):
     cells: int = 1
     norm: bool = False
     times: int = 1
+    bias: bool = True
 
 
 def count_cost(architecture: str, **model_args: Any) -> Cost:
@@ -71,7 +72,7 @@ def count_cost(architecture: str, **model_args: Any) -> Cost:
         if layer.cells < 1:
             raise ValueError(f"img_size {(height, width)} is too small for {architecture}: a level would be empty")
         weights = layer.in_chs * layer.out_chs * layer.kernel**2
-        parameters += weights + layer.out_chs * (3 if layer.norm else 1)
+        parameters += weights + layer.out_chs * (2 * layer.norm + layer.bias)
         macs += weights * layer.cells * layer.times
         activations += layer.out_chs * layer.cells * layer.times
     return Cost(parameters, macs, activations)
@@ -155,6 +156,23 @@ def _vgg_layers(args: Mapping[str, Any]) -> Iterator[_Layer]:
         yield _Layer(4096, args["num_classes"] * args["stage_bins"][0])
 
 
+def _resnet_layers(args: Mapping[str, Any]) -> Iterator[_Layer]:
+    height, width = ((side - 7) // 2 + 1 for side in args["img_size"])
+    yield _Layer(args["in_chans"], 64, 7, _cells(height, width), norm=True, bias=False)
+    height, width, chs = (height - 3) // 2 + 1, (width - 3) // 2 + 1, 64
+    for number, (out_chs, blocks) in enumerate(zip(RESNET10_CHS, RESNET10_LAYERS, strict=True)):
+        for block in range(blocks):
+            cells = _cells(height, width)
+            if number and not block:
+                # the convolution is not padded, and its answer is brought to the size of the shortcut
+                cells, height, width = _cells((height - 1) // 2, (width - 1) // 2), height // 2, width // 2
+            yield _Layer(chs, out_chs, 3, cells, norm=True, bias=False)
+            yield _Layer(out_chs, out_chs, 3, cells, norm=True, bias=False)
+            chs = out_chs
+    if args["num_classes"]:
+        yield _Layer(chs, args["num_classes"] * args["stage_bins"][0])
+
+
 def _cells(height: int, width: int) -> int:
     return max(height, 0) * max(width, 0)
 
@@ -169,4 +187,5 @@ _ARCHITECTURES: dict[str, tuple[Callable[[Mapping[str, Any]], Iterator[_Layer]],
     **{name: (_two_stream_layers, {**_TWO_STREAM, **changes}) for name, changes in VARIANTS.items()},
     "ssrnet_dex": (_two_stream_layers, {**_TWO_STREAM, **_defaults(SSRNetDEX), "joint_taps": True}),
     "dex_vgg16": (_vgg_layers, {**_defaults(DEXVGG), "img_size": 224}),
+    "dex_resnet10": (_resnet_layers, {**_defaults(DEXResNet), "img_size": 64}),
 }

@@ -18,7 +18,7 @@ from torch import nn
 from ..errors import ArchitectureError
 from ..images.alignment import AUTHORS_FRAMING, Framing
 from . import dex, ssrnet
-from .dex import DEXVGG
+from .dex import DEXVGG, DEXResNet
 from .ssrnet import SSRNet
 
 __all__ = [
@@ -45,7 +45,7 @@ DEFAULT = "ssrnet.utkface"
 OWNER_VARIABLE = "SSRNET_HUB_OWNER"
 """Environment variable that names the user or organisation on the Hub whose repositories the zoo's are."""
 
-AgeModel = Union[SSRNet, DEXVGG]
+AgeModel = Union[SSRNet, DEXVGG, DEXResNet]
 """A model of this package, for type checkers."""
 
 _MODULES = ("ssrnet", "dex")
@@ -292,7 +292,7 @@ def assert_age_model(model: nn.Module) -> AgeModel:
     Raises:
         ArchitectureError: It is not one of this package.
     """
-    if not isinstance(model, (SSRNet, DEXVGG)):
+    if not isinstance(model, (SSRNet, DEXVGG, DEXResNet)):
         raise ArchitectureError(f"A {type(model).__name__} is not an age model of this package.")
     return model
 
