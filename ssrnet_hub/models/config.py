@@ -64,6 +64,7 @@ _MODEL_ARGS: dict[str, Check] = {
     "deep_first": flag,
     "layout": listing(text(20), 3, 3),
     "chs": listing(whole(2, 2048), 1, 60),
+    "expansion": whole(1, 16),
     "fused_chs": whole(1, 1024),
     "pool_sizes": optional(listing(whole(1, 512), 3, 3)),
     "hidden": optional(whole(1, 4096)),

@@ -9,7 +9,7 @@ from timm.layers import to_2tuple
 from torch import nn
 
 from .dex import DEXVGG, RESNET10_CHS, RESNET10_LAYERS, VGG16_LAYERS, DEXResNet, SSRNetDEX
-from .layers import check_layout
+from .layers import WIDENING, check_layout
 from .ssrnet import VARIANTS, SSRNet
 
 __all__ = ["LIMITS", "MOST_FACES", "Cost", "count_cost", "faces_at_once"]
@@ -99,13 +99,23 @@ def _two_stream_layers(args: Mapping[str, Any]) -> Iterator[_Layer]:
             if kind == "P":
                 height, width = height // 2, width // 2
                 continue
-            before = now
-            if kind == "C":
-                height, width = height - 2, width - 2
+            before, around = now, _cells(height, width)
+            if kind in WIDENING:
                 out_chs = next(chs)
                 now = out_chs, out_chs // 2
+            if kind == "C":
+                height, width = height - 2, width - 2
+            elif kind in "SD":
+                height, width = (height + 1) // 2, (width + 1) // 2
+            cells = _cells(height, width)
             for in_chs, out_chs in zip(before, now, strict=True):
-                yield _Layer(in_chs, out_chs, 3, _cells(height, width), norm=True)
+                if kind in "CSR":
+                    yield _Layer(in_chs, out_chs, 3, cells, norm=True)
+                    continue
+                hidden = in_chs * args["expansion"]
+                yield _Layer(in_chs, hidden, cells=around, norm=True, bias=False)
+                yield _Layer(1, hidden, 3, cells, norm=True, bias=False)
+                yield _Layer(hidden, out_chs, cells=cells, norm=True, bias=False)
         taps.append((now, height, width))
     if args["deep_first"]:
         taps.reverse()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 __all__ = [
     "ConvNormAct",
     "Fusion",
+    "InvertedResidual",
     "Residual",
     "StageHead",
     "StageOutput",
@@ -101,12 +102,18 @@ def check_regression(stage_bins: tuple[int, ...], most_stages: int, V: float) ->
         raise ValueError(f"V must be a positive number, not {V}")
 
 
-class ConvNormAct(nn.Sequential):
-    """Unpadded 3x3 convolution, batch normalisation, activation."""
+WIDENING = "CSD"
+"""Kinds of blocks in a layout that have a number of channels of their own."""
 
-    def __init__(self, in_chs: int, out_chs: int, act_layer: type[nn.Module], norm_eps: float, **dd: Any):
+
+class ConvNormAct(nn.Sequential):
+    """3x3 convolution, batch normalization, activation: unpadded, or padded with a stride of 2."""
+
+    def __init__(
+        self, in_chs: int, out_chs: int, act_layer: type[nn.Module], norm_eps: float, stride: int = 1, **dd: Any
+    ):
         super().__init__()
-        self.conv = nn.Conv2d(in_chs, out_chs, 3, **dd)
+        self.conv = nn.Conv2d(in_chs, out_chs, 3, stride, padding=stride - 1, **dd)
         # Keras' momentum of 0.99, which the released weights were trained with
         self.bn = nn.BatchNorm2d(out_chs, eps=norm_eps, momentum=0.01, **dd)
         self.act = act_layer()
@@ -125,12 +132,51 @@ class Residual(nn.Module):
         return x + self.act(self.bn(self.conv(x)))
 
 
+class InvertedResidual(nn.Module):
+    """The block of MobileNetV2: to more channels, a convolution of each by itself, and to fewer channels again.
+
+    With a stride of 1 it adds to what it is given.
+    """
+
+    def __init__(
+        self,
+        in_chs: int,
+        out_chs: int,
+        expansion: int,
+        act_layer: type[nn.Module],
+        norm_eps: float,
+        stride: int = 1,
+        **dd: Any,
+    ):
+        super().__init__()
+        hidden = in_chs * expansion
+        self.expand = nn.Conv2d(in_chs, hidden, 1, bias=False, **dd)
+        self.bn1 = nn.BatchNorm2d(hidden, eps=norm_eps, momentum=0.01, **dd)
+        self.act1 = act_layer()
+        self.depthwise = nn.Conv2d(hidden, hidden, 3, stride, padding=1, groups=hidden, bias=False, **dd)
+        self.bn2 = nn.BatchNorm2d(hidden, eps=norm_eps, momentum=0.01, **dd)
+        self.act2 = act_layer()
+        self.project = nn.Conv2d(hidden, out_chs, 1, bias=False, **dd)
+        self.bn3 = nn.BatchNorm2d(out_chs, eps=norm_eps, momentum=0.01, **dd)
+        self.adds = stride == 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.act1(self.bn1(self.expand(x)))
+        y = self.act2(self.bn2(self.depthwise(y)))
+        y = self.bn3(self.project(y))
+        return x + y if self.adds else y
+
+
 def check_layout(layout: tuple[str, ...], chs: tuple[int, ...]) -> None:
     """Raise ValueError unless these are the levels of a stream, and an even number of channels for each convolution."""
-    if len(layout) != 3 or not all(layout) or set("".join(layout)) - set("CPR") or layout[0][0] != "C":
-        raise ValueError(f"layout must be three levels of C, P and R, the first beginning with C, not {layout}")
-    if len(chs) != "".join(layout).count("C") or any(ch < 2 or ch % 2 for ch in chs):
-        raise ValueError(f"chs must name an even number of channels for each C of the layout {layout}, not {chs}")
+    if len(layout) != 3 or not all(layout) or set("".join(layout)) - set("CDMPRS") or layout[0][0] not in "CS":
+        raise ValueError(
+            f"layout must be three levels of C, S, P, R, M and D, the first beginning with C or S, not {layout}"
+        )
+    if len(chs) != sum(kind in WIDENING for kind in "".join(layout)) or any(ch < 2 or ch % 2 for ch in chs):
+        raise ValueError(
+            f"chs must name an even number of channels for each C, S and D of the layout {layout}, not {chs}"
+        )
 
 
 def make_stream(
@@ -140,6 +186,7 @@ def make_stream(
     act_layer: type[nn.Module],
     pool_layer: type[nn.Module],
     norm_eps: float,
+    expansion: int,
     **dd: Any,
 ) -> nn.Sequential:
     """One stream, as three levels: the output of each level is a tap."""
@@ -148,14 +195,17 @@ def make_stream(
     for kinds in layout:
         layers: list[nn.Module] = []
         for kind in kinds:
-            if kind == "C":
-                out_chs = next(chs)
-                layers.append(ConvNormAct(in_chs, out_chs, act_layer, norm_eps, **dd))
-                in_chs = out_chs
+            out_chs = next(chs) if kind in WIDENING else in_chs
+            if kind in "CS":
+                layers.append(ConvNormAct(in_chs, out_chs, act_layer, norm_eps, 2 if kind == "S" else 1, **dd))
+            elif kind in "DM":
+                stride = 2 if kind == "D" else 1
+                layers.append(InvertedResidual(in_chs, out_chs, expansion, act_layer, norm_eps, stride, **dd))
             elif kind == "R":
                 layers.append(Residual(in_chs, act_layer, norm_eps, **dd))
             else:
                 layers.append(pool_layer(2))
+            in_chs = out_chs
         levels.append(nn.Sequential(*layers))
     return nn.Sequential(*levels)
 
@@ -165,7 +215,7 @@ def tap_sizes(layout: tuple[str, ...], size: int) -> list[int]:
     sizes = []
     for kinds in layout:
         for kind in kinds:
-            size = size - 2 if kind == "C" else size // 2 if kind == "P" else size
+            size = {"C": size - 2, "P": size // 2, "S": (size + 1) // 2, "D": (size + 1) // 2}.get(kind, size)
         sizes.append(size)
     return sizes
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .layers import (
+    WIDENING,
     Fusion,
     StageHead,
     StageOutput,
@@ -52,9 +53,11 @@ class SSRNet(nn.Module):
         dynamic_range: Whether the bins move; without, they stay on the fixed grid and have no weights for moving.
         deep_first: Whether the coarse first stage reads the deepest tap, or else the shallowest.
         layout: The three levels of both streams, each as a string: C is a convolution, unpadded, with batch
-            normalisation and activation, P a pooling by 2, R such a convolution whose padded answer is added to what
-            it was given.
-        chs: Channels of the convolutions C of stream 1; those of stream 2 have half as many.
+            normalisation and activation, S one that is padded, with a stride of 2, P a pooling by 2, R such a
+            convolution whose padded answer is added to what it was given, M an `InvertedResidual`, and D one with a
+            stride of 2.
+        chs: Channels of each C, S and D of stream 1; those of stream 2 have half as many.
+        expansion: How many times more channels there are inside of M and D.
         fused_chs: Channels of each stream that a stage reads.
         pool_sizes: Window of the pooling before each stage, or None to pool each tap as a whole; see `Fusion`.
         hidden: Width of the stages' product of streams, or None for s_k; see `StageHead`.
@@ -82,6 +85,7 @@ class SSRNet(nn.Module):
         deep_first: bool = True,
         layout: tuple[str, ...] = ("CP", "CP", "CPC"),
         chs: tuple[int, ...] = (32, 32, 32, 32),
+        expansion: int = 3,
         fused_chs: int = 10,
         pool_sizes: Optional[tuple[int, int, int]] = (1, 4, 8),
         hidden: Optional[int] = None,
@@ -114,13 +118,13 @@ class SSRNet(nn.Module):
         layout, chs = tuple(layout), tuple(chs)
         check_layout(layout, chs)
         half = [ch // 2 for ch in chs]
-        self.stream1 = make_stream(layout, in_chans, chs, nn.ReLU, nn.AvgPool2d, norm_eps, **dd)
-        self.stream2 = make_stream(layout, in_chans, half, nn.Tanh, nn.MaxPool2d, norm_eps, **dd)
+        self.stream1 = make_stream(layout, in_chans, chs, nn.ReLU, nn.AvgPool2d, norm_eps, expansion, **dd)
+        self.stream2 = make_stream(layout, in_chans, half, nn.Tanh, nn.MaxPool2d, norm_eps, expansion, **dd)
         levels = ["".join(layout[: i + 1]) for i in range(len(layout))]
-        tap_chs = [chs[kinds.count("C") - 1] for kinds in levels]
+        tap_chs = [chs[sum(kind in WIDENING for kind in kinds) - 1] for kinds in levels]
         # one level of the features is one tap of stream 1; hooks and FX can reach it as a module
         self.feature_info = [
-            {"num_chs": ch, "reduction": 2 ** kinds.count("P"), "module": f"stream1.{i}"}
+            {"num_chs": ch, "reduction": 2 ** sum(kind in "PSD" for kind in kinds), "module": f"stream1.{i}"}
             for i, (ch, kinds) in enumerate(zip(tap_chs, levels, strict=True))
         ]
 

@@ -39,7 +39,16 @@ class LabeledSet:
 class Chips(Dataset):
     """Chips with their targets, and how much each weighs in training.
 
+    Args:
+        sets: Whose rows.
+        task: ``"age"`` or ``"gender"``.
+        size: Side of the chips, pixels.
+        augment: What wears them, a few at a time.
+        balance: As of `balanced_weights`.
+
     Attributes:
+        copy: Which worn copy of each chip is answered, the same whenever it is asked for; by default every answer is
+            worn anew, as PyTorch's random numbers have it.
         targets: ``(N, 2)``: between what the age lies, years, the same twice where it is known; for the task gender 0
             female and 1 male, twice.
         weights: ``(N,)``, 1 on average.
@@ -63,6 +72,7 @@ class Chips(Dataset):
         weights *= balanced_weights(_middles(self.targets), balance)
         self.weights = weights / weights.mean()
         self.augment = augment
+        self.copy: Optional[int] = None
         self._size, self._paths = size, [label.path for label in labels]
         self._chips: Optional[Tensor] = None
         if len(labels) * 3 * size**2 <= IN_MEMORY:
@@ -83,13 +93,25 @@ class Chips(Dataset):
             return self._chips[list(indices)]
         return torch.from_numpy(np.stack([self._read(self._paths[index]) for index in indices])).permute(0, 3, 1, 2)
 
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """A batch: chips ``(B, 3, size, size)`` uint8, targets ``(B, 2)`` and weights ``(B,)``."""
-        chips = self.chips(indices)
-        if self.augment:
-            # a few at a time: torchvision draws once a call, and one call a chip would take far longer
-            chips = torch.cat([self.augment(group) for group in chips.split(8)])
-        return chips, self.targets[indices], self.weights[indices]
+    def __getitems__(self, groups: list[list[int]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """A batch: indices ``(B,)``, chips ``(B, 3, size, size)`` uint8, targets ``(B, 2)`` and weights ``(B,)``.
+
+        Args:
+            groups: Indices of chips that are worn together, in the same way.
+        """
+        indices = torch.tensor([index for group in groups for index in group])
+        chips = torch.cat([self._wear(self.chips(group), group) for group in groups])
+        return indices, chips, self.targets[indices], self.weights[indices]
+
+    def _wear(self, chips: Tensor, group: list[int]) -> Tensor:
+        if self.augment is None:
+            return chips
+        if self.copy is None:
+            return self.augment(chips)
+        with torch.random.fork_rng(devices=[]):
+            # of a seed the CPU's generator takes 32 bits
+            torch.manual_seed((self.copy * 0x9E3779B1 + group[0]) % 2**32)
+            return self.augment(chips)
 
 
 def _ends(label: Label) -> tuple[float, float]:
@@ -106,24 +128,46 @@ def as_it_is(batch: Any) -> Any:
     return batch
 
 
-class ShardedBatches:
-    """The batches of one process: of each batch of all processes, its share.
+_GROUP = 8
+"""Chips that are worn together: torchvision draws once a call, and one call a chip would take far longer."""
 
-    Every epoch has an order of its own. All batches are as large as each other, give or take one chip. accelerate's
-    `BatchSamplerShard` wants batches that the processes divide evenly, and shows some chips twice to fill the last one.
+
+class ShardedBatches:
+    """The batches of one process, in groups for `Chips`: of each batch of all processes, its share.
+
+    Every epoch has an order of its own. All batches are as large as each other, give or take one chip, or one group
+    with ``same_groups``. accelerate's `BatchSamplerShard` wants batches that the processes divide evenly, and shows
+    some chips twice to fill the last one.
+
+    Args:
+        count: Of the chips.
+        batch_size: Of all processes together.
+        rank: Of this process.
+        world: Number of processes.
+        same_groups: Whether the groups are the same in every epoch, only their order is another.
     """
 
-    def __init__(self, count: int, batch_size: int, rank: int = 0, world: int = 1):
+    def __init__(self, count: int, batch_size: int, rank: int = 0, world: int = 1, same_groups: bool = False):
         self.count, self.rank, self.world, self.epoch = count, rank, world, 0
         self.batches = max(1, count // batch_size)
+        self._groups = _shuffled(count, 0).split(_GROUP) if same_groups else None
 
     def __len__(self) -> int:
         return self.batches
 
-    def __iter__(self) -> Iterator[list[int]]:
-        order = torch.randperm(self.count, generator=torch.Generator().manual_seed(self.epoch))
-        for batch in order.tensor_split(self.batches):
-            yield batch.tensor_split(self.world)[self.rank].tolist()
+    def __iter__(self) -> Iterator[list[list[int]]]:
+        if self._groups is None:
+            for batch in _shuffled(self.count, self.epoch).tensor_split(self.batches):
+                share = batch.tensor_split(self.world)[self.rank]
+                yield [group.tolist() for group in share.split(_GROUP)]
+        else:
+            for batch in _shuffled(len(self._groups), self.epoch).tensor_split(self.batches):
+                share = batch.tensor_split(self.world)[self.rank]
+                yield [self._groups[number].tolist() for number in share]
+
+
+def _shuffled(count: int, seed: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 
 
 def balanced_weights(targets: Tensor, balance: float, spread: float = 3.0) -> Tensor:

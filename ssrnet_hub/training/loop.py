@@ -31,10 +31,10 @@ from ..utils.metrics import describe_device
 from .augment import make_augment
 from .dataset import Chips, LabeledSet, ShardedBatches, as_it_is
 from .labels import Label, read_labels, set_aside
-from .losses import distance, negative_log_likelihood
+from .losses import distance, hold, negative_log_likelihood
 from .preparing import make_prepare
 from .recipe import Recipe
-from .teachers import load_teacher
+from .teachers import Teachers
 
 __all__ = ["train"]
 
@@ -111,8 +111,8 @@ def train(
     size = Framing().size
     dataset = Chips(sets, task, size, make_augment(recipe.augment), recipe.balance)
     vals = [(part, Chips([part], task, size)) for part in val_sets] if accelerator.is_main_process else []
-    taught_by = [load_teacher(teacher, device) for teacher in teachers]
-    shares = ShardedBatches(len(dataset), recipe.batch_size, rank, world)
+    taught_by = Teachers(teachers, device, len(dataset), recipe.copies)
+    shares = ShardedBatches(len(dataset), recipe.batch_size, rank, world, same_groups=recipe.copies > 0)
     loader = DataLoader(
         dataset, batch_sampler=shares, collate_fn=as_it_is, num_workers=workers, pin_memory=device.type == "cuda"
     )
@@ -122,7 +122,13 @@ def train(
     # of five steps PyTorch makes a division by zero
     steps = max(recipe.epochs * len(shares), 6)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, steps, pct_start=0.2)
-    parts = {"model": model, "ema": ema.module, "optimizer": optimizer, "schedule": schedule}
+    parts = {
+        "model": model,
+        "ema": ema.module,
+        "optimizer": optimizer,
+        "schedule": schedule,
+        "teachers": taught_by,
+    }
     run = {"recipe": asdict(recipe), "chips": len(dataset), "teachers": [Path(teacher).name for teacher in teachers]}
     if overwrite:
         if accelerator.is_main_process:
@@ -152,9 +158,11 @@ def train(
         # all that is drawn in an epoch follows from these, whatever came before
         shares.epoch = recipe.seed * 10_000 + epoch
         torch.manual_seed(shares.epoch * world + rank)
+        if recipe.copies:
+            dataset.copy = (epoch - 1) % recipe.copies
         model.train()
         losses = []
-        for chips, targets, weights in tqdm(
+        for indices, chips, targets, weights in tqdm(
             loader, f"epoch {epoch}", leave=False, disable=not accelerator.is_main_process
         ):
             low, high = targets.to(device).unbind(1)
@@ -164,8 +172,7 @@ def train(
             errors = (answers - low).square() if task == "gender" else distance(answers, low, high) / model.V
             goal = errors * 100 if p is None else negative_log_likelihood(p, low, high) + 10 * errors
             if taught_by:
-                said = torch.stack([teach(chips) for teach in taught_by]).mean(0)
-                said = torch.where(low == high, said, said.clamp(low, high))
+                said = hold(taught_by(chips, indices, dataset.copy), low, high)
                 goal = (1 - recipe.teaching) * goal + recipe.teaching * (answers - said).abs() * 100 / model.V
             loss = (weights.to(device) * goal).mean() + recipe.keep_alive * penalty()
             optimizer.zero_grad()
@@ -225,7 +232,7 @@ def read_sets(
     names = [Path(path).resolve().parent.name for path in paths]
     if len({*names}) < len(names):
         raise ConfigError(
-            f"Labels files are told apart by the names of their folders, and two are called alike: {names}."
+            f"Labels files are told apart by the names of their folders, and two are alike: {join_names(names)}."
         )
     if unknown := recipe.sets.keys() - {*names}:
         raise ConfigError(

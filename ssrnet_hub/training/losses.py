@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["distance", "negative_log_likelihood"]
+__all__ = ["distance", "hold", "negative_log_likelihood"]
 
 _SPREAD = 2.0
 """Standard deviation of the ages that an exact label stands for, years."""
@@ -18,6 +18,11 @@ def distance(ages: Tensor, low: Tensor, high: Tensor) -> Tensor:
         high: ``(B,)``; infinite for a range that is open above.
     """
     return (low - ages).relu() + (ages - high).relu()
+
+
+def hold(ages: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Ages that teachers say, ``(B,)``, brought into the labeled ranges; as they are where the label is exact."""
+    return torch.where(low == high, ages, ages.clamp(low, high))
 
 
 def negative_log_likelihood(p: Tensor, low: Tensor, high: Tensor) -> Tensor:

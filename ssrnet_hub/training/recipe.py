@@ -36,6 +36,8 @@ class Recipe:
             counts, by default 1, and ``set_aside`` in place of the one above.
         teaching: Of the loss, the share that is the distance to what the teachers say, [0, 1]; what they say is held
             within the labeled range.
+        copies: Worn copies of each chip, of which every epoch has another one in turn: the teachers are asked about
+            each once. 0: every epoch has new ones.
         mixed_precision: ``"no"``, ``"bf16"`` or ``"fp16"``, of convolutions and linear layers.
         seed: Of the weights, the order and the augmentation.
 
@@ -60,6 +62,7 @@ class Recipe:
     set_aside: int = 0
     sets: dict[str, Any] = field(default_factory=dict)
     teaching: float = 0.0
+    copies: int = 0
     mixed_precision: str = "bf16"
     seed: int = 0
 
@@ -107,6 +110,7 @@ _FIELDS = record(
         "set_aside": whole(0, 10**9),
         "sets": mapping,
         "teaching": number(0, 1),
+        "copies": whole(0, 1000),
         "mixed_precision": choice("no", "bf16", "fp16"),
         "seed": whole(-(2**31), 2**31 - 1),
     }

@@ -9,9 +9,9 @@ import math
 import os
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from ..models.dex import DEXResNet
 from ..models.pretrained import new_model
 from .preparing import make_prepare
 
-__all__ = ["FaceApiAgeNet", "convert_dlib", "load_teacher", "read_face_api"]
+__all__ = ["FaceApiAgeNet", "Teachers", "convert_dlib", "load_teacher", "read_face_api"]
 
 Teacher = Callable[[Tensor], Tensor]
 """From chips ``(B, 3, size, size)`` uint8 to ages ``(B,)``, years."""
@@ -59,6 +59,49 @@ def load_teacher(source: Union[str, os.PathLike], device: Union[str, torch.devic
         return network(prepare(chips.to(device)))[:, 0].clamp(min=0)
 
     return teach
+
+
+class Teachers(nn.Module):
+    """Several teachers, which remember what they said of the worn copies of chips.
+
+    Args:
+        sources: As of `load_teacher`.
+        device: Where they run.
+        count: Of the chips.
+        copies: Worn copies of each; 0 where none is seen twice.
+    """
+
+    said: Tensor
+
+    def __init__(
+        self, sources: Sequence[Union[str, os.PathLike]], device: Union[str, torch.device], count: int, copies: int
+    ):
+        super().__init__()
+        self._teachers = [load_teacher(source, device) for source in sources]
+        self.register_buffer("said", torch.full((count if sources else 0, copies), math.nan))
+
+    def __bool__(self) -> bool:
+        return bool(self._teachers)
+
+    def __call__(self, chips: Tensor, indices: Tensor, copy: Optional[int]) -> Tensor:
+        """The mean of their ages, ``(B,)``, years.
+
+        Args:
+            chips: ``(B, 3, size, size)`` uint8.
+            indices: Which chips these are, ``(B,)``.
+            copy: Which worn copy of each; None for one that will not be seen again.
+        """
+        if copy is None:
+            return self._ask(chips)
+        known = self.said[indices, copy]
+        new = known.isnan()
+        if new.any():
+            known[new] = self._ask(chips[new]).to(known.device)
+            self.said[indices, copy] = known
+        return known.to(chips.device)
+
+    def _ask(self, chips: Tensor) -> Tensor:
+        return torch.stack([teach(chips) for teach in self._teachers]).mean(0)
 
 
 def convert_dlib(wheel: Union[str, os.PathLike], chips: Tensor) -> DEXResNet:
