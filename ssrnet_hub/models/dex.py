@@ -31,6 +31,13 @@ def softmax_stage(logits: Tensor, num_classes: int, index: Tensor) -> tuple[Tens
     return p, torch.zeros_like(p), torch.zeros_like(p[:, :, 0])
 
 
+def _init_softmax(layer: nn.Module) -> None:
+    """Near the uniform distribution; nothing where there is no such layer."""
+    if isinstance(layer, nn.Linear):
+        nn.init.normal_(layer.weight, std=0.001)
+        nn.init.zeros_(layer.bias)
+
+
 class SoftmaxStage(nn.Module):
     """Prediction block of a single stage: all features to one softmax over its bins.
 
@@ -53,9 +60,7 @@ class SoftmaxStage(nn.Module):
 
     @torch.jit.ignore
     def init_weights(self) -> None:
-        """Near the uniform distribution."""
-        nn.init.normal_(self.fc.weight, std=0.001)
-        nn.init.zeros_(self.fc.bias)
+        _init_softmax(self.fc)
         with torch.no_grad():
             self.index.copy_(torch.arange(len(self.index), device=self.index.device))
 
@@ -254,7 +259,9 @@ class DEXResNet(ResNet):
         for layer in (self.conv1, self.maxpool):
             assert isinstance(layer, (nn.Conv2d, nn.MaxPool2d))
             layer.padding = (0, 0)
+        self.layer4 = nn.Sequential(nn.Identity())
         self.feature_info[-1]["reduction"] = 16
+        _init_softmax(self.fc)
         self.num_classes = num_classes
         self.stage_bins = (num_bins,)
         self.V = float(V)
@@ -265,6 +272,7 @@ class DEXResNet(ResNet):
     def reset_classifier(self, num_classes: int, global_pool: Optional[str] = None) -> None:
         """Replace the last layer by a fresh one; see `DEXVGG.reset_classifier`."""
         super().reset_classifier(num_classes * self.stage_bins[0], global_pool)
+        _init_softmax(self.fc)
         self.num_classes = num_classes
 
     def _forward_stages(self, x: Tensor) -> list[StageOutput]:

@@ -218,6 +218,8 @@ def test_card_of_a_calibration(figures_folder):
         ["a"],
         {"set_aside": "many"},
         {"set_aside": -1},
+        {"set_aside": {"mine": "many"}},
+        {"teachers": "me"},
         {"minutes": "long"},
         {"minutes": [1]},
         {"command": 5},
