@@ -160,9 +160,6 @@ def print_figures(result: dict[str, Any]) -> None:
         unit = "" if "accuracy" in result else " years"
         gaps = ", ".join(f"{what} {gap:.3f}{unit}" for what, gap in result["gap"].items())
         print(f"gap between the best and the worst: {gaps}\n")
-    if "stages" in result:
-        shares = ", ".join(f"stage {k} {share:.1%}" for k, share in enumerate(result["stages"], 1))
-        print(f"of the variance of the ages: {shares}\n")
     if "intervals" in result:
         told = result["intervals"]
         print_table("intervals", {f"level {level}": row for level, row in told["levels"].items()})
@@ -181,6 +178,9 @@ def print_figures(result: dict[str, Any]) -> None:
         print_table("robustness", rows)
     if "turned" in result:
         print_table("turned", {f"by {degrees}": row for degrees, row in result["turned"].items()})
+    if "stages" in result:
+        shares = ", ".join(f"stage {k} {share:.1%}" for k, share in enumerate(result["stages"], 1))
+        print(f"of the variance of the ages: {shares}")
     print("\n".join(f"{key}  {result[key]}" for key in ("weights", "split") if result[key]))
 
 

@@ -222,10 +222,10 @@ def _by_group(labels: Sequence[Label], measure: Callable[[list], dict[str, dict[
         "ethnicity": [label.ethnicity for label in labels],
     }
     groups = {what: measure(names) for what, names in members.items() if any(names)}
-    ends = {what: (worst_group(figures), best_group(figures)) for what, figures in groups.items()}
-    ends = {what: both for what, both in ends.items() if None not in both}
-    gap = {what: error_of(groups[what][worst]) - error_of(groups[what][best]) for what, (worst, best) in ends.items()}
-    return {"groups": groups, "worst_group": {what: worst for what, (worst, _) in ends.items()}, "gap": gap}
+    worst = {what: name for what, figures in groups.items() if (name := worst_group(figures))}
+    best = {what: name for what, figures in groups.items() if (name := best_group(figures))}
+    gap = {what: error_of(groups[what][worst[what]]) - error_of(groups[what][best[what]]) for what in worst}
+    return {"groups": groups, "worst_group": worst, "gap": gap}
 
 
 def try_boxes(

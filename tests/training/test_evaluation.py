@@ -324,8 +324,10 @@ def test_evaluate_for_people(call, labels):
     names = [line.split("  ")[0] for line in out.splitlines()]
     ages = ["age", "30-39", "40-49", ""]
     levels = ["intervals", "level 0.8", "level 0.9", "level 0.95", "", "level 0.9", "30-39", "40-49", ""]
-    assert names[:-4] == ["", "one pass", "mean with the mirror", "", *ages, *levels]
-    assert names[-4].startswith("flagged ") and names[-3:] == ["", "weights", "split"]
+    assert names[:-5] == ["", "one pass", "mean with the mirror", "", *ages, *levels]
+    flagged, empty, stages, *last = names[-5:]
+    assert flagged.startswith("flagged ") and stages.startswith("of the variance of the ages: stage 1 ")
+    assert [empty, *last] == ["", "weights", "split"]
     head, one_pass, *_ = out.splitlines()
     assert head.split() == ["mae", "mae_interval", "rmse", "cs3", "cs5", "cs7", "bias", "n", "missed"]
     assert re.fullmatch(r"one pass +\d+\.\d{3} +\d+\.\d{3} to \d+\.\d{3} .* 9 +0", one_pass)
