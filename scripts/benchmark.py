@@ -376,7 +376,7 @@ def measure_start(rounds: int = 7) -> dict[str, Any]:
 def measure_sizes() -> dict[str, int]:
     """Bytes of the weights in their forms."""
     from ssrnet_hub.inference.onnx_export import to_onnx
-    from ssrnet_hub.models.pretrained import DEFAULT, ZOO
+    from ssrnet_hub.models.zoo import DEFAULT, ZOO
 
     return {
         "model.safetensors": (ZOO[DEFAULT].folder / "model.safetensors").stat().st_size,

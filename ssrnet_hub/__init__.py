@@ -7,6 +7,7 @@ from .utils import after_import, telemetry  # noqa: F401  telemetry before the l
 
 # isort: split
 from .errors import SSRNetHubError
+from .utils.torch_needed import torch_needed
 from .utils.version import __version__
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from .inference.stages import Stage
     from .inference.visualization import plot_breakdown
     from .models.dex import DEXVGG, SSRNetDEX
-    from .models.pretrained import list_models
     from .models.ssrnet import SSRNet
+    from .models.zoo import list_models
 
 __all__ = [
     "DEXVGG",
@@ -46,15 +47,18 @@ _HOMES = {
     "SSRNetDEX": "models.dex",
     "Stage": "inference.stages",
     "from_pretrained": "hub.loading",
-    "list_models": "models.pretrained",
+    "list_models": "models.zoo",
     "plot_breakdown": "inference.visualization",
     "push_to_hub": "hub.push",
     "save_pretrained": "hub.loading",
 }
 """Where the names are that are imported once they are asked for, since PyTorch takes seconds."""
 
-# `timm.create_model("ssrnet")` finds the models, whichever of the two is imported first
-after_import.run("timm", lambda: import_module(".models.pretrained", __name__))
+# `timm.create_model("ssrnet")` finds the models, whichever of the two is imported first; the modules follow each other,
+# so that none is imported by a hook while another one is half there
+for _module, _next in (("models.dex", "pretrained"), ("models.ssrnet", "dex")):
+    after_import.run(f"{__name__}.{_module}", lambda name=_next: import_module(f".models.{name}", __name__))
+after_import.run("timm", lambda: import_module(".models.ssrnet", __name__))
 
 
 # type checkers would take any name for one of a module with such a function
@@ -62,12 +66,14 @@ if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
         if name in _HOMES:
-            value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+            with torch_needed(f"ssrnet_hub.{name}"):
+                value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
             return value
         if name in {home.partition(".")[0] for home in _HOMES.values()}:
             # `ssrnet_hub.models.pretrained` and its like need no import of their own
-            for home in set(_HOMES.values()):
-                import_module(f".{home}", __name__)
+            with torch_needed(f"ssrnet_hub.{name}"):
+                for home in set(_HOMES.values()):
+                    import_module(f".{home}", __name__)
             return globals()[name]
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

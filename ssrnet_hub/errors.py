@@ -15,6 +15,7 @@ __all__ = [
     "ExportError",
     "HubError",
     "LabelsError",
+    "MissingPackageError",
     "OutputError",
     "PhotoError",
     "PhotoTooLargeError",
@@ -127,3 +128,7 @@ class BoxError(SSRNetHubError, ValueError):
 
 class PhotoTooLargeError(PhotoError):
     """The picture has more pixels than allowed."""
+
+
+class MissingPackageError(SSRNetHubError, ImportError):
+    """Something was asked for that needs a package which is not installed here."""

@@ -28,7 +28,7 @@ from ssrnet_hub.images.archives import read_zip
 from ssrnet_hub.inference.detector import MTCNNDetector
 from ssrnet_hub.inference.intervals import Intervals
 from ssrnet_hub.inference.reliability import Reliability
-from ssrnet_hub.models import pretrained as zoo
+from ssrnet_hub.models import zoo
 from ssrnet_hub.training.labels import read_boxes, read_labels
 from ssrnet_hub.training.recipe import read_recipe
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from ssrnet_hub import SSRNetHubError, from_pretrained
 from ssrnet_hub.errors import ConversionError
 from ssrnet_hub.hub.convert import convert_keras
-from ssrnet_hub.hub.loading import WEIGHTS_FILE
+from ssrnet_hub.hub.files import WEIGHTS_FILE
 from ssrnet_hub.hub.push import prepare_repository, push_repository, read_token
-from ssrnet_hub.models.pretrained import ZOO, Weights
+from ssrnet_hub.models.zoo import ZOO, Weights
 from ssrnet_hub.utils.io import file_digest
 
 

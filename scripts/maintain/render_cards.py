@@ -16,7 +16,7 @@ from typing import Any
 from pages import render_ablations, render_folder, render_scaling, render_speed
 
 from ssrnet_hub.hub.cards import render_card, render_table
-from ssrnet_hub.models.pretrained import ZOO
+from ssrnet_hub.models.zoo import ZOO
 from ssrnet_hub.utils.io import replace_file
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,13 +12,13 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple, Optional, Union
 
-import torch
 from PIL import Image
 
 from ..errors import BoxError, PhotoError, SSRNetHubError, WorkerError
 from ..images.loading import by_pixels
 from ..images.sources import Source, open_source
 from ..inference.estimator import AgeEstimator, Face
+from ..utils.forks import set_threads
 from ..utils.io import printable
 from .output import JobOutput
 from .records import describe_photo
@@ -240,7 +240,7 @@ def _start_worker(options: dict[str, Any], threads: int) -> None:
     # Ctrl+C ends a worker at once and without a word: what it had under way is not written anyway
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_follow_parent, daemon=True).start()
-    torch.set_num_threads(threads)
+    set_threads(threads)
     try:
         _predictor = Predictor(**options)
     except SSRNetHubError as e:

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow
 import pyarrow.compute
 import ray
-import torch
 from pyarrow.fs import FileSystem, FileType
 from ray.data import ActorPoolStrategy, Dataset
 
 from ..errors import OutputError
+from ..utils.forks import set_threads
 from ..utils.io import assert_free
 from .local import Counts, Predictor, Task
 from .output import to_table
@@ -36,7 +36,7 @@ class _Actor:
 
     def __init__(self, explain: bool, options: dict[str, Any]):
         # an actor has the core that Ray gave it, and not those of its neighbours
-        torch.set_num_threads(1)
+        set_threads(1)
         self._columns = columns_of(explain)
         self._predictor = Predictor(explain, **options)
 

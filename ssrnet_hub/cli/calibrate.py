@@ -36,7 +36,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(args: argparse.Namespace) -> int:
     from ..hub.cards import name_to_record, record_calibration
     from ..hub.loading import from_pretrained
-    from ..models.pretrained import DEFAULT
+    from ..models.zoo import DEFAULT
     from ..training.calibration import calibrate
     from ..utils.metrics import describe_device
 

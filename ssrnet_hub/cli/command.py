@@ -10,6 +10,7 @@ from typing import Optional
 
 from ..errors import SSRNetHubError
 from ..utils.io import on_one_line
+from ..utils.torch_needed import torch_needed
 from ..utils.version import __version__
 from . import (
     average,
@@ -75,7 +76,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if wrong := args.check(args):
         commands.choices[args.command].error(wrong)
     try:
-        code = args.run(args)
+        with torch_needed(f"ssrnet-hub {args.command}"):
+            code = args.run(args)
         sys.stdout.flush()
         return code
     except argparse.ArgumentError as e:

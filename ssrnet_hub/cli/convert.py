@@ -41,7 +41,7 @@ def check_options(args: argparse.Namespace) -> Optional[str]:
 
 def run(args: argparse.Namespace) -> int:
     from ..hub.convert import convert_blog, convert_keras, convert_torch
-    from ..hub.loading import WEIGHTS_FILE
+    from ..hub.files import WEIGHTS_FILE
     from ..utils.io import file_digest
 
     if args.source == "keras":

@@ -68,7 +68,7 @@ def describe() -> Iterator[tuple[str, Any]]:
     for library in LIBRARIES:
         yield library, version_of(library)
     yield "device", describe_devices()
-    yield "runtime auto", "onnx" if all(map(find_spec, ("onnxruntime", "onnx"))) else "torch"
+    yield "runtime auto", "onnx" if find_spec("onnxruntime") else "not installed"
     yield from describe_caches()
     for variable in SETTINGS:
         if variable in os.environ:

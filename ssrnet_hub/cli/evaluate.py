@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from ..inference.estimator import AgeEstimator
     from ..inference.visualization import plot_errors
     from ..models.config import read_task
-    from ..models.pretrained import DEFAULT
+    from ..models.zoo import DEFAULT
     from ..training import evaluation as measure
     from ..training.labels import read_labels
     from ..utils.metrics import describe_device

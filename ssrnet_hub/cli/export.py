@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from ..images.loading import load_photo
     from ..inference.backends import Pixels
     from ..models.config import read_task
-    from ..models.pretrained import DEFAULT
+    from ..models.zoo import DEFAULT
     from ..training.evaluation import rounded
     from ..training.labels import read_labels, set_aside
     from ..utils.metrics import describe_device

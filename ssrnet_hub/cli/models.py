@@ -19,7 +19,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..models.pretrained import DEFAULT, OWNER_VARIABLE, ZOO, count_parameters, list_models
+    from ..models.zoo import DEFAULT, OWNER_VARIABLE, ZOO, count_parameters, list_models
     from .printing import table
 
     entries: list[dict[str, Any]] = [

@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from ..batch.local import Counts, Task, predict_files
 from ..errors import BoxError, LabelsError, OutputError, PhotoError, SSRNetHubError
-from ..hub.loading import get_extras
 from ..images.folders import find_photos
 from ..images.formats import Sieve
 from ..images.sources import Found, copy_name, find_packed, find_source, open_source, unpack
@@ -58,7 +57,7 @@ def predict(args: argparse.Namespace) -> int:
     elif args.csv:
         print_csv(results, args.explain)
     else:
-        with_interval = get_extras(estimator.model).get("calibration") is not None
+        with_interval = estimator.calibrated
         print_table(results, [task.file for task in tasks], with_interval, args.gender is not None, args.explain)
     if look.failed > 1:
         print(f"error: {look.failed} of {len(tasks)} failed", file=sys.stderr)

@@ -92,8 +92,8 @@ def run(args: argparse.Namespace) -> int:
 def find_folder(source: Path, temporary: str) -> Path:
     """The folder of weights that is meant by a path."""
     from ..hub.convert import convert_torch
-    from ..hub.loading import WEIGHTS_FILE
-    from ..models.pretrained import embedded_folder
+    from ..hub.files import WEIGHTS_FILE
+    from ..models.zoo import embedded_folder
 
     if folder := embedded_folder(str(source)):
         return folder

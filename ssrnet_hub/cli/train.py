@@ -114,7 +114,7 @@ def check_output(output: Path, resume: bool, overwrite: bool) -> None:
     Raises:
         OutputError: There is one.
     """
-    from ..hub.loading import WEIGHTS_FILE
+    from ..hub.files import WEIGHTS_FILE
     from ..training.loop import LOG, STATE
 
     cut_off = (output / STATE).exists()

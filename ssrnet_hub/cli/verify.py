@@ -30,10 +30,10 @@ def check_options(args: argparse.Namespace) -> Optional[str]:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..hub.check_tensors import CHECK_FILE
-    from ..hub.loading import WEIGHTS_FILE, from_pretrained
+    from ..hub.files import CHECK_FILE, WEIGHTS_FILE
+    from ..hub.loading import from_pretrained
     from ..hub.push import read_token
-    from ..models.pretrained import ZOO
+    from ..models.zoo import ZOO
     from ..utils.io import file_digest, is_file, is_folder
 
     name = args.weights

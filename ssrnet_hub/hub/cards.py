@@ -1,22 +1,26 @@
 """Model cards: a template, what is known of the weights, and figures that were measured."""
 
 import json
+import math
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
 
-import timm
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..errors import OutputError, UnknownModelError
 from ..images.alignment import Framing
+from ..models.architectures import complete_arguments, list_tensors
 from ..models.config import read_task, read_training
-from ..models.pretrained import DEFAULT, ZOO, AgeModel, Weights, assert_age_model, count_parameters
+from ..models.cost import count_cost
+from ..models.preparation import InputConfig
+from ..models.zoo import DEFAULT, ZOO, Weights, count_parameters
 from ..utils.io import file_digest, is_file, replace_file
 from ..utils.metrics import SMALLEST_GROUP
-from .loading import WEIGHTS_FILE, read_model_config
+from .checkpoints import Checkpoint, describe_folder
+from .files import WEIGHTS_FILE
 
 __all__ = [
     "name_to_record",
@@ -153,25 +157,26 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
         SSRNetHubError: There is no such folder, its config is not of this package, or what it says of the training has
             other types than training writes.
     """
-    entry, model, extras = _look_up(weights)
+    entry, checkpoint = _look_up(weights)
+    args, extras = checkpoint.args, checkpoint.extras
     name = entry.name if entry else (repo_id or str(Path(weights).resolve())).rpartition("/")[2]
-    cfg, training = model.pretrained_cfg, _tell_training(read_training(extras))
+    training = _tell_training(read_training(extras))
     data = _DATA.get(name.partition(".")[2]) if entry else None
     measured = entry.figures if entry else []
-    of_gender = read_task(extras, model.V) == "gender"
-    license = _line(cfg.get("license") or "") or "unknown"
+    of_gender = read_task(extras, args["V"]) == "gender"
+    license = _line(checkpoint.license or "") or "unknown"
     by_group = {what for figures in measured for what in figures.get("groups", {})}
     context = {
         "weights": name,
         "repo": repo_id or f"OWNER/{name}",
         "embedded": bool(entry and entry.embedded),
         "default": name == DEFAULT,
-        "architecture": cfg["architecture"],
+        "architecture": checkpoint.architecture,
         "of_gender": of_gender,
         "turned": bool(entry and entry.ends and entry.ends[0] == "male"),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "megabytes": sum(v.numel() * v.element_size() for v in model.state_dict().values()) / 1e6,
-        "V": model.V,
+        "parameters": count_cost(checkpoint.architecture, **args).parameters,
+        "megabytes": _count_bytes(checkpoint) / 1e6,
+        "V": float(args["V"]),
         "measured": measured,
         "calibration": entry and entry.record.get("calibration"),
         "exports": entry and entry.record.get("exports"),
@@ -180,8 +185,8 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
         "smallest_group": SMALLEST_GROUP,
         "authors_figures": _AUTHORS_FIGURES.get(name),
         "framing": _describe(Framing.from_dict(extras["framing"])) if "framing" in extras else None,
-        "input_size": "x".join(map(str, cfg["input_size"][1:])),
-        "normalisation": _describe_normalisation(cfg["mean"], cfg["std"]),
+        "input_size": "x".join(map(str, checkpoint.input.input_size[1:])),
+        "normalisation": _describe_normalisation(checkpoint.input.mean, checkpoint.input.std),
         "source": entry and entry.source,
         "conversion": entry and entry.source and entry.conversion,
         "data": data,
@@ -201,15 +206,23 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
     return f"{ModelCard.from_template(front, template_path=str(_TEMPLATE), **context)}\n"
 
 
-def _look_up(weights: Union[str, os.PathLike]) -> tuple[Optional[Weights], AgeModel, dict[str, Any]]:
-    """What the zoo knows of some weights, their model on the meta device, and the extras of their config."""
+def _look_up(weights: Union[str, os.PathLike]) -> tuple[Optional[Weights], Checkpoint]:
+    """What the zoo knows of some weights, and what their config says, or would say."""
     entry = ZOO.get(weights) if isinstance(weights, str) else None
     if entry and not entry.embedded:
-        return entry, assert_age_model(timm.create_model(entry.name, device="meta")), entry.extras
+        args = complete_arguments(entry.architecture)
+        data = InputConfig.from_cfg(entry.input, args["in_chans"], args["img_size"])
+        return entry, Checkpoint(entry.folder, entry.architecture, args, data, entry.license, entry.extras)
     folder = entry.folder if entry else Path(weights)
-    model, extras = read_model_config(folder)
+    checkpoint = describe_folder(folder)
     digest = file_digest(folder / WEIGHTS_FILE)
-    return next((w for w in ZOO.values() if w.sha256 == digest), None), assert_age_model(model), extras
+    return next((w for w in ZOO.values() if w.sha256 == digest), None), checkpoint
+
+
+def _count_bytes(checkpoint: Checkpoint) -> int:
+    """Of its tensors; the counters of batches have 8 a number."""
+    tensors = list_tensors(checkpoint.architecture, **checkpoint.args)
+    return sum(4 * math.prod(shape) if shape else 8 for shape in tensors.values())
 
 
 def _tell_training(training: dict[str, Any]) -> dict[str, Any]:

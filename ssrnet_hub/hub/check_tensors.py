@@ -15,10 +15,10 @@ from ..models.preprocessing import Normalize
 from ..models.pretrained import AgeModel, assert_age_model
 from ..utils.inference_mode import inference
 from ..utils.io import replace_file
+from .files import CHECK_FILE
 
 __all__ = ["CHECK_FILE", "verify_model", "write_check"]
 
-CHECK_FILE = "check.safetensors"
 
 _MAX_SIZE = 20_000_000
 """Largest file of check tensors, bytes."""

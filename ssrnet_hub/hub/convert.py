@@ -14,9 +14,12 @@ from torch import Tensor, nn
 
 from ..errors import ConversionError
 from ..images.alignment import AUTHORS_FRAMING
-from ..models.pretrained import AUTHORS_INPUT, FEMALE_MALE, ZOO, new_model
+from ..models.pretrained import new_model
+from ..models.zoo import AUTHORS_INPUT, FEMALE_MALE, ZOO
 from ..utils.io import file_digest, is_file
-from .loading import CONFIG_FILE, WEIGHTS_FILE, read_model_config, save_pretrained
+from .checkpoints import describe_folder
+from .files import CONFIG_FILE, WEIGHTS_FILE
+from .loading import save_pretrained
 
 __all__ = ["convert_blog", "convert_keras", "convert_torch"]
 
@@ -123,7 +126,7 @@ def convert_torch(path: Union[str, os.PathLike], directory: Union[str, os.PathLi
     path = Path(path)
     state = _read_pickle(path)
     has_config = (path.parent / CONFIG_FILE).is_file()
-    extras = read_model_config(path.parent)[1] if has_config else {}
+    extras = describe_folder(path.parent).extras if has_config else {}
     model = timm.create_model(f"local-dir:{path.parent}") if has_config else new_model("ssrnet")
     _load(model, state, path)
     return save_pretrained(model, directory, extras)

@@ -21,11 +21,13 @@ from huggingface_hub.utils import validate_repo_id
 from torch import nn
 
 from ..errors import HubError, SSRNetHubError, UnknownModelError
-from ..models.pretrained import embedded_folder
+from ..models.zoo import embedded_folder
 from ..utils.io import make_empty_folder, replace_file
 from .cards import render_card
-from .check_tensors import CHECK_FILE, verify_model, write_check
-from .loading import CONFIG_FILE, WEIGHTS_FILE, check_token, from_pretrained, save_pretrained
+from .check_tensors import verify_model, write_check
+from .downloading import check_token
+from .files import CHECK_FILE, CONFIG_FILE, WEIGHTS_FILE
+from .loading import from_pretrained, save_pretrained
 
 __all__ = ["Push", "prepare_repository", "push_repository", "push_to_hub", "read_token"]
 

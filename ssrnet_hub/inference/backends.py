@@ -1,16 +1,10 @@
 """What computes a model's answers: PyTorch as it is, its fused form, or ONNX Runtime. The ages are the same."""
 
-import ctypes
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable
-from importlib.util import find_spec
 from typing import Any
-from weakref import WeakSet
 
-import numpy as np
-import timm
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -19,15 +13,15 @@ from ..errors import RuntimeUnavailableError
 from ..hub.loading import unwrap
 from ..models.fused import ANSWER, Answer, FusedSSRNet, fuse, has_fused_form, split_answer
 from ..models.layers import StagewiseOutput
-from ..models.preprocessing import Normalize
+from ..models.preparation import Preparation
+from ..models.preprocessing import Normalize, input_config_of
 from ..utils.defaults import RUNTIMES
 from ..utils.inference_mode import inference
 
 __all__ = ["RUNTIMES", "Pixels", "Runtime", "make_runtime"]
 
-Runtime = Callable[..., StagewiseOutput]
-"""From pixels ``(B, H, W, in_chans)``, uint8 on the CPU, to what `SSRNet.forward_stages` answers. With
-``after_torch=True`` it is told that PyTorch found the faces just before."""
+Runtime = Callable[[Tensor], StagewiseOutput]
+"""From pixels ``(B, H, W, in_chans)``, uint8 on the CPU, to what `SSRNet.forward_stages` answers."""
 
 _CHUNK = 16
 """Faces at a time in PyTorch on a CPU: more of them push each other's features out of its caches."""
@@ -41,22 +35,11 @@ class Pixels:
     """
 
     def __init__(self, model: nn.Module):
-        data = timm.data.resolve_input_data_config(model)
-        self._mode = "L" if data["input_size"][0] == 1 else "RGB"
-        # all of timm's transform but its end, the normalisation of a tensor
-        self._steps = timm.data.create_transform(**data, use_prefetcher=True).transforms[:-1]
+        self._prepare = Preparation(input_config_of(model))
 
     def __call__(self, pictures: Iterable[Image.Image]) -> Tensor:
         """Pixels ``(B, H, W, in_chans)``, uint8."""
-        return torch.from_numpy(np.stack([self._prepare(picture) for picture in pictures]))
-
-    def _prepare(self, picture: Image.Image) -> np.ndarray:
-        if picture.mode != self._mode:
-            picture = picture.convert(self._mode)
-        for step in self._steps:
-            picture = step(picture)
-        pixels = np.asarray(picture)
-        return pixels if pixels.ndim == 3 else pixels[..., None]
+        return torch.from_numpy(self._prepare(pictures))
 
 
 def make_runtime(model: nn.Module, kind: str = "auto") -> Runtime:
@@ -79,17 +62,14 @@ def make_runtime(model: nn.Module, kind: str = "auto") -> Runtime:
     portable = like.device.type == "cpu" and like.dtype == torch.float32
     # in less than float32 the fused form rounds otherwise than the model
     exact = has_fused_form(model) and like.dtype in (torch.float32, torch.float64)
-    installed = all(map(find_spec, ("onnxruntime", "onnx")))
     if kind == "auto":
-        kind = "eager" if not exact else "onnx" if portable and installed else "torch"
+        kind = "eager" if not exact else "onnx" if portable else "torch"
     if kind == "eager":
         return _Eager(given)
     if not has_fused_form(model):
         raise RuntimeUnavailableError(f"A {type(model).__name__} has no fused form: take the runtime 'eager'.")
     if kind == "torch":
         return _Torch(fuse(model))
-    if not installed:
-        raise RuntimeUnavailableError("ONNX Runtime is not installed: pip install 'ssrnet_hub[onnx]'.")
     if not portable:
         raise RuntimeUnavailableError(
             f"ONNX Runtime is for float32 on the CPU here, not {like.dtype} on {like.device}."
@@ -112,7 +92,7 @@ class _Eager:
         return _Eager, (self._given,)
 
     @inference()
-    def __call__(self, pixels: Tensor, after_torch: bool = False) -> StagewiseOutput:
+    def __call__(self, pixels: Tensor) -> StagewiseOutput:
         like = next(self._model.parameters())
         x = self._normalize(pixels.permute(0, 3, 1, 2).contiguous())
         return self._forward_stages(x.to(like.device, like.dtype))
@@ -122,7 +102,7 @@ class _Torch:
     """The fused form in PyTorch; on a CPU traced and frozen, and for a few faces at a time."""
 
     def __init__(self, fused: FusedSSRNet):
-        self._stage_bins, self._device = fused.stage_bins, fused.bins.device
+        self._stage_bins, self._device = fused.stage_bins, next(fused.buffers()).device
         self._fused = fused = fused.to(memory_format=torch.channels_last)
         on_cpu = self._device.type == "cpu"
         self._network: Callable[[Tensor], Answer] = _freeze(fused) if on_cpu else fused
@@ -132,7 +112,7 @@ class _Torch:
         return _Torch, (self._fused,)
 
     @inference()
-    def __call__(self, pixels: Tensor, after_torch: bool = False) -> StagewiseOutput:
+    def __call__(self, pixels: Tensor) -> StagewiseOutput:
         answers = [self._network(part.to(self._device)) for part in pixels.split(min(self._chunk, len(pixels)))]
         whole = answers[0] if len(answers) == 1 else [torch.cat(parts) for parts in zip(*answers, strict=True)]
         return split_answer(whole, self._stage_bins)
@@ -152,53 +132,13 @@ def _freeze(fused: FusedSSRNet) -> Callable[[Tensor], Answer]:
 
 
 class _Onnx:
-    """The fused form in ONNX Runtime.
-
-    ``after_torch`` says that PyTorch was at work just before, whose threads wait at full speed for a while: a few faces
-    are then computed on one thread, which is done before another one gets a core.
-    """
+    """The fused form in ONNX Runtime."""
 
     def __init__(self, fused: FusedSSRNet):
         from .onnx_graph import to_onnx
+        from .onnx_session import Session
 
-        self._stage_bins = fused.stage_bins
-        self._model = to_onnx(fused).SerializeToString()
-        self._open()
+        self._stage_bins, self._session = fused.stage_bins, Session(to_onnx(fused.graph))
 
-    def _open(self) -> None:
-        from .onnx_graph import open_session
-
-        self._alone, self._all = open_session(self._model, threads=1), open_session(self._model)
-        _with_threads.add(self)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_stage_bins": self._stage_bins, "_model": self._model}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._open()
-
-    def abandon(self) -> None:
-        """In a forked process, leave the sessions as they are, for good, and open others when they are needed."""
-        for session in (self._alone, self._all):
-            # one that is deleted, at the end of the process at the latest, waits forever for its threads to end
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
-        self._alone = self._all = None
-
-    def __call__(self, pixels: Tensor, after_torch: bool = False) -> StagewiseOutput:
-        if self._all is None:
-            self._open()
-        session = self._alone if after_torch and len(pixels) <= 8 else self._all
-        return split_answer(session.run(ANSWER, {"pixels": pixels.numpy()}), self._stage_bins)
-
-
-_with_threads: "WeakSet[_Onnx]" = WeakSet()
-
-
-def _abandon_threads() -> None:
-    for runtime in list(_with_threads):
-        runtime.abandon()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_threads)
+    def __call__(self, pixels: Tensor) -> StagewiseOutput:
+        return split_answer(self._session.run(ANSWER, {"pixels": pixels.numpy()}), self._stage_bins)

@@ -4,31 +4,34 @@ import copy
 import json
 import math
 import os
-import warnings
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from itertools import repeat
-from typing import Any, NamedTuple, Optional, Union, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union, overload
 
-import torch
 from PIL import Image
-from torch import nn
 
-from ..errors import ArchitectureError, BoxError, ConfigError, PhotoError
-from ..hub.loading import DIGEST_KEY, from_pretrained, get_extras, move_model, unwrap
+from ..errors import ArchitectureError, BoxError, ConfigError, PhotoError, RuntimeUnavailableError
+from ..hub.checkpoints import Checkpoint, find_checkpoint
+from ..hub.files import DIGEST_KEY
 from ..images.alignment import Box, Framing, Landmarks
 from ..images.loading import MAX_PIXELS, Photo, by_pixels, load_photo
-from ..models.config import read_task
-from ..models.cost import faces_at_once
-from ..models.layers import StagewiseOutput
-from ..models.pretrained import FEMALE_MALE
+from ..models.zoo import FEMALE_MALE
+from ..utils.defaults import RUNTIMES
 from ..utils.forks import reset_threads_after_fork
-from .backends import Pixels, make_runtime
+from ..utils.torch_needed import torch_needed
 from .detector import MIN_SCORE, Detection, Detector, MTCNNDetector
 from .intervals import Intervals
+from .network import Network, is_cpu
+from .onnx_network import OnnxNetwork
 from .reliability import Reliability, describe_answer
-from .stages import Stage, explain, split_stages
+from .stages import Stage, explain
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 __all__ = ["AgeEstimator", "Face"]
 
@@ -153,8 +156,9 @@ class AgeEstimator:
         max_pixels: Largest photo that is decoded, width x height.
         min_face: Of the default detector, the smallest face that has to be found, see `MTCNNDetector`.
         min_score: Of the default detector, the lowest score of a face, in [0, 1]; see `MTCNNDetector`.
-        runtime: What computes the ages, which are the same: ``"auto"``, the fastest there is; ``"onnx"``, ONNX Runtime
-            (extra ``onnx``); ``"torch"``; or ``"eager"``, the model as it is.
+        runtime: What computes the ages, which are the same: ``"auto"``, the fastest there is; ``"onnx"``, ONNX Runtime;
+            ``"torch"``; or ``"eager"``, the model as it is. With the first two PyTorch is not imported for weights by
+            name on the CPU, unless their architecture asks for it.
 
     Raises:
         SSRNetHubError: A model could not be loaded, see `from_pretrained`, or there is no such device or runtime.
@@ -167,11 +171,11 @@ class AgeEstimator:
 
     def __init__(
         self,
-        model: Union[str, os.PathLike, nn.Module, None] = None,
+        model: Union[str, os.PathLike, Checkpoint, "nn.Module", None] = None,
         detector: Optional[Detector] = None,
-        device: Union[str, torch.device, None] = None,
+        device: Union[str, "torch.device", None] = None,
         *,
-        gender: Union[str, os.PathLike, nn.Module, None] = None,
+        gender: Union[str, os.PathLike, "nn.Module", None] = None,
         framing: Optional[Framing] = None,
         max_pixels: int = MAX_PIXELS,
         min_face: Optional[float] = None,
@@ -181,29 +185,53 @@ class AgeEstimator:
         reset_threads_after_fork()
         if detector is not None and (min_face is not None or min_score is not None):
             raise ValueError("min_face and min_score are for the default detector: set them on the one you pass.")
-        age = _Network(model, device, framing, runtime)
-        self._use(age, None if gender is None else _Network(gender, age.device, None, runtime))
-        self.framing = age.framing
+        self._age = _make_network(model, device, framing, runtime)
+        self._gender = None if gender is None else _make_network(gender, self._place, None, runtime)
+        self.framing = self._age.framing
         if self._age.task == "gender":
             raise ArchitectureError(
                 "These weights tell gender, not age: pass them as gender= (--gender of the command)."
             )
         if self._gender and self._gender.task != "gender":
             raise ArchitectureError("gender= takes weights of gender, and these tell age.")
-        self.batch_size = min(faces_at_once(network.model) for network in (self._age, self._gender) if network)
-        self._intervals, self._reliability = _read_calibration(self.model)
-        self._gender_ends = self._gender and _read_ends(self._gender.model)
+        self.batch_size = min(network.batch_size for network in (self._age, self._gender) if network)
+        self._intervals, self._reliability = _read_calibration(self._age.extras)
+        self._gender_ends = self._gender and _read_ends(self._gender.extras)
         self._has_own_detector = detector is not None
         if detector is None:
             min_score = MIN_SCORE if min_score is None else min_score
-            detector = MTCNNDetector(min_score, min_face=min_face, device=self.device)
+            detector = MTCNNDetector(min_score, min_face=min_face, device=self._place)
         self.detector = detector
         self.max_pixels = max_pixels
         self._locator: Optional[MTCNNDetector] = None
 
-    def _use(self, age: "_Network", gender: Optional["_Network"]) -> None:
-        self._age, self._gender = age, gender
-        self.model, self.device = age.model, age.device
+    @property
+    def model(self) -> "nn.Module":
+        """The model in PyTorch, which is imported once this is asked for; what is done to it afterwards changes ages
+        with the runtime ``"eager"`` alone.
+
+        Raises:
+            MissingPackageError: PyTorch is not installed.
+        """
+        return self._age.model
+
+    @property
+    def device(self) -> "torch.device":
+        """Where the model runs; PyTorch is imported once this is asked for.
+
+        Raises:
+            MissingPackageError: PyTorch is not installed.
+        """
+        return self._age.device
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the weights carry a calibration, without which there are no intervals."""
+        return self._intervals is not None
+
+    @property
+    def _place(self) -> Union[str, "torch.device"]:
+        return "cpu" if isinstance(self._age, OnnxNetwork) else self._age.device
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a path is a sequence of texts as well
@@ -276,7 +304,7 @@ class AgeEstimator:
         images = (load_photo(crop, self.max_pixels) for crop in crops)
         return self._estimate([self._find(image) if align else _Cut(image, image) for image in images])
 
-    def to(self, device: Union[str, torch.device]) -> "AgeEstimator":
+    def to(self, device: Union[str, "torch.device"]) -> "AgeEstimator":
         """Move the estimator to a device, in place; a detector that you passed stays where it is.
 
         Raises:
@@ -287,7 +315,7 @@ class AgeEstimator:
         if isinstance(self.detector, MTCNNDetector) and not self._has_own_detector:
             # copies of this estimator share it
             self.detector = copy.copy(self.detector).to(device)
-        self._use(age, gender)
+        self._age, self._gender = age, gender
         self._locator = None
         return self
 
@@ -309,7 +337,7 @@ class AgeEstimator:
     def _locate(self, image: Image.Image, boxes: list[Box]) -> list[Detection]:
         locate = getattr(self.detector, "locate", None)
         if locate is None:
-            self._locator = self._locator or MTCNNDetector(device=self.device)
+            self._locator = self._locator or MTCNNDetector(device=self._place)
             locate = self._locator.locate
         return locate(image, boxes)
 
@@ -331,15 +359,16 @@ class AgeEstimator:
         faces: list[Face] = []
         for start in range(0, len(cuts), self.batch_size):
             part = cuts[start : start + self.batch_size]
-            output = self._age([cut.crop for cut in part], part[0].detection is not None)
+            ages, stages = self._age([cut.crop for cut in part])
             scores = self._gender_scores(self._gender, part) if self._gender else [None] * len(part)
-            faces += map(self._face, part, output.age[:, 0].tolist(), split_stages(output.stages), scores)
+            faces += map(self._face, part, ages, stages, scores)
         return faces
 
-    def _gender_scores(self, gender: "_Network", cuts: Sequence["_Cut"]) -> Sequence[Optional[float]]:
-        crops = (cut.crop if cut.for_gender is None else cut.for_gender for cut in cuts)
-        scores = gender(crops, found=True).age[:, 0].clamp(0, 1)
-        return (scores if self._gender_ends == FEMALE_MALE else 1 - scores).tolist()
+    def _gender_scores(self, gender: Network, cuts: Sequence["_Cut"]) -> Sequence[Optional[float]]:
+        scores, _ = gender(cut.crop if cut.for_gender is None else cut.for_gender for cut in cuts)
+        # a score that is no number stays one
+        clamped = [score if math.isnan(score) else min(max(score, 0.0), 1.0) for score in scores]
+        return clamped if self._gender_ends == FEMALE_MALE else [1 - score for score in clamped]
 
     def _face(self, cut: "_Cut", raw_age: float, stages: tuple[Stage, ...], gender_score: Optional[float]) -> Face:
         age = min(max(raw_age, 0.0), self._age.V)
@@ -372,66 +401,32 @@ class _Cut(NamedTuple):
     visible: float = 1.0
 
 
-class _Network:
-    """A model with what its weights want to see."""
+def _make_network(
+    model: Union[str, os.PathLike, Checkpoint, "nn.Module", None],
+    device: Union[str, "torch.device", None],
+    framing: Optional[Framing],
+    runtime: str,
+) -> Network:
+    """What runs a model: ONNX Runtime alone where that will do, so that nothing has to wait for PyTorch's import."""
+    if runtime not in RUNTIMES:
+        raise RuntimeUnavailableError(f"A runtime is one of {', '.join(RUNTIMES)}, not {runtime!r}.")
+    torch = sys.modules.get("torch")  # without which nobody has a model
+    if torch is None or not isinstance(model, torch.nn.Module):
+        checkpoint = model if isinstance(model, Checkpoint) else find_checkpoint(model)
+        if runtime in ("auto", "onnx") and is_cpu(device) and OnnxNetwork.takes(checkpoint):
+            return OnnxNetwork(checkpoint, framing, runtime)
+        with torch_needed("A model that is not run by ONNX Runtime on the CPU"):
+            from ..hub.loading import load_checkpoint
 
-    def __init__(
-        self,
-        model: Union[str, os.PathLike, nn.Module, None],
-        device: Union[str, torch.device, None],
-        framing: Optional[Framing],
-        runtime: str,
-    ):
-        # the caller's model may be trained further, or moved
-        given = copy.deepcopy(model).eval() if isinstance(model, nn.Module) else from_pretrained(model)
-        self.model = unwrap(given)
-        if not hasattr(self.model, "forward_stages") or getattr(self.model, "num_classes", 1) != 1:
-            raise ArchitectureError(
-                f"An estimator needs an age model of this package with one output, not this {type(self.model).__name__}"
-                f" with {getattr(self.model, 'num_classes', 'no')} outputs."
-            )
-        self.V = _range_of(self.model)
-        extras = get_extras(self.model)
-        self.task = read_task(extras, self.V)
-        if getattr(self.model, "in_chans", 3) not in (1, 3):
-            raise ArchitectureError(f"Pictures have 1 or 3 channels, and this model takes {self.model.in_chans}.")
-        if device is not None:
-            move_model(self.model, device)
-        self.device = next(self.model.parameters()).device
-        if framing is None:
-            config = extras.get("framing")
-            if config is None:
-                warnings.warn(
-                    "Nothing says how faces are cut out for this model: they are aligned as for the embedded weights. "
-                    "Load it by from_pretrained, which reads it from the config, or pass framing=.",
-                    stacklevel=3,
-                )
-            framing = Framing() if config is None else Framing.from_dict(config)
-        self.framing = framing
-        self._given, self._runtime_kind = given, runtime
-        self._pixels, self._runtime = Pixels(self.model), make_runtime(given, runtime)
+            model = load_checkpoint(checkpoint)
+    from .torch_network import TorchNetwork
 
-    def to(self, device: Union[str, torch.device]) -> "_Network":
-        """The same network on a device."""
-        other = copy.copy(self)
-        other._given = copy.deepcopy(self._given)
-        other.model = move_model(unwrap(other._given), device)
-        other.device = next(other.model.parameters()).device
-        other._runtime = make_runtime(other._given, self._runtime_kind)
-        return other
-
-    def __call__(self, crops: Iterable[Image.Image], found: bool) -> StagewiseOutput:
-        """Ages of crops; ``found`` says that they were just cut out of photos that faces were looked for in."""
-        return self._runtime(self._pixels(crops), after_torch=found)
+    return TorchNetwork(model, device, framing, runtime)
 
 
-def _range_of(model: Any) -> float:
-    return float(model.V)
-
-
-def _read_calibration(model: nn.Module) -> tuple[Optional[Intervals], Optional[Reliability]]:
-    """What the config of a model's weights knows of errors and of faces; None where it says nothing."""
-    calibration = get_extras(model).get("calibration")
+def _read_calibration(extras: dict[str, Any]) -> tuple[Optional[Intervals], Optional[Reliability]]:
+    """What the config of weights knows of errors and of faces; None where it says nothing."""
+    calibration = extras.get("calibration")
     if calibration is None:
         return None, None
     if not isinstance(calibration, dict) or calibration.keys() - {DIGEST_KEY} != {"intervals", "reliability"}:
@@ -439,9 +434,9 @@ def _read_calibration(model: nn.Module) -> tuple[Optional[Intervals], Optional[R
     return Intervals.from_dict(calibration["intervals"]), Reliability.from_dict(calibration["reliability"])
 
 
-def _read_ends(model: nn.Module) -> tuple[str, str]:
-    """Who is at 0 and who at 1 of a model's score of gender."""
-    ends = get_extras(model).get("ends", FEMALE_MALE)
+def _read_ends(extras: dict[str, Any]) -> tuple[str, str]:
+    """Who is at 0 and who at 1 of a score of gender."""
+    ends = extras.get("ends", FEMALE_MALE)
     if ends not in (list(FEMALE_MALE), list(FEMALE_MALE[::-1]), FEMALE_MALE):
         raise ConfigError(f"The ends of the score in config.json are not female and male: {ends!r:.200}")
     return tuple(ends)

@@ -22,7 +22,8 @@ from ..utils.defaults import ONNX_FILES
 from ..utils.io import replace_file
 from ..utils.version import __version__
 from .backends import make_runtime
-from .onnx_graph import OPSET, open_session, to_onnx
+from .onnx_graph import OPSET, to_onnx
+from .onnx_session import open_session
 
 __all__ = ["ONNX_FILES", "export_onnx", "export_program", "open_session", "to_onnx"]
 
@@ -65,9 +66,11 @@ def export_onnx(
     if precision == "int8" and calibration is None:
         raise ExportError("int8 needs faces for its calibration.")
     expected = make_runtime(model, "eager")(faces).age.numpy()
-    proto = to_onnx(network.half_streams() if precision == "float16" else network, describe(model, precision))
+    content = to_onnx(
+        network.graph.half_streams() if precision == "float16" else network.graph, describe(model, precision)
+    )
     with replace_file(path) as temporary:
-        temporary.write_bytes(proto.SerializeToString())
+        temporary.write_bytes(content)
         if precision == "int8" and calibration is not None:
             _quantize(temporary, calibration)
         (ages,) = open_session(temporary).run(["age"], {"pixels": faces.numpy()})

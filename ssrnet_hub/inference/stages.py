@@ -1,10 +1,10 @@
 """The stages that led to the age of one face, as numbers and as a sentence."""
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-
-from ..models.layers import StageOutput
+from typing import Any
 
 __all__ = ["Stage", "explain", "rounded_contributions", "split_stages"]
 
@@ -28,18 +28,13 @@ class Stage:
     contribution: float
 
 
-def split_stages(stages: list[StageOutput]) -> list[tuple[Stage, ...]]:
-    """What `SSRNet.forward_stages` answers for a batch, as one tuple of stages a face."""
+def split_stages(stages: Iterable[Sequence[Any]]) -> list[tuple[Stage, ...]]:
+    """What `SSRNet.forward_stages` answers for a batch, in tensors or arrays, as one tuple of stages a face."""
     columns = [
         [
             Stage(tuple(p), tuple(eta), delta, width, contribution)
             for p, eta, delta, width, contribution in zip(
-                stage.p.tolist(),
-                stage.eta.tolist(),
-                stage.delta[:, 0].tolist(),
-                stage.width[:, 0].tolist(),
-                stage.contribution[:, 0].tolist(),
-                strict=True,
+                *(part.tolist() for part in stage[:2]), *(part[:, 0].tolist() for part in stage[2:]), strict=True
             )
         ]
         for stage in stages

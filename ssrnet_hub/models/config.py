@@ -6,6 +6,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..utils.untrusted import (
     Check,
+    anything,
     checked,
     choice,
     flag,
@@ -18,8 +19,8 @@ from ..utils.untrusted import (
     text,
     whole,
 )
+from .architectures import model_arguments
 from .cost import LIMITS, count_cost
-from .pretrained import model_arguments
 
 __all__ = ["EXTRAS_KEY", "check_config", "check_model_args", "read_task", "read_training"]
 
@@ -32,6 +33,9 @@ _INPUT_SIZE = listing(whole(1, 512), 3, 3)
 _SHARE = number(0.1, 1)
 _NAMES = optional(one_or_list(text(), 0, 100))
 _POOL_SIZE = optional(one_or_list(whole(1, 512), 1, 2))
+
+_UNUSED = ("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source", "architecture", "tag", "custom_load")
+_UNUSED += ("label_names", "label_descriptions", "description", "origin_url", "paper_name", "paper_ids", "notes")
 
 _PRETRAINED_CFG: dict[str, Check] = {
     "input_size": _INPUT_SIZE,
@@ -52,8 +56,9 @@ _PRETRAINED_CFG: dict[str, Check] = {
     "first_conv": _NAMES,
     "classifier": _NAMES,
     "license": optional(text(100)),
+    **dict.fromkeys(_UNUSED, anything),
 }
-"""What is used here of timm's schema; timm itself refuses what is not in it."""
+"""The schema of timm, which refuses what is not in it."""
 
 _MODEL_ARGS: dict[str, Check] = {
     "stage_bins": listing(_BINS, 1, 3),
@@ -64,7 +69,6 @@ _MODEL_ARGS: dict[str, Check] = {
     "deep_first": flag,
     "layout": listing(text(20), 3, 3),
     "chs": listing(whole(2, 2048), 1, 60),
-    "expansion": whole(1, 16),
     "fused_chs": whole(1, 1024),
     "pool_sizes": optional(listing(whole(1, 512), 3, 3)),
     "hidden": optional(whole(1, 4096)),
@@ -78,7 +82,7 @@ _MODEL_ARGS: dict[str, Check] = {
 }
 
 _CONFIG = record(
-    {"pretrained_cfg": record({}, _PRETRAINED_CFG, closed=False)},
+    {"pretrained_cfg": record({}, _PRETRAINED_CFG)},
     {"num_classes": _CLASSES, EXTRAS_KEY: mapping},
     closed=False,
 )
@@ -106,7 +110,7 @@ def check_model_args(architecture: str, model_args: Any, where: str, **defaults:
     """Check the arguments of a model's constructor, and what such a model costs.
 
     Args:
-        architecture: One of `models.pretrained.list_architectures`.
+        architecture: One of `models.zoo.list_architectures`.
         model_args: Arguments by their names.
         where: What has them, for errors.
         **defaults: Arguments that hold where ``model_args`` has no others; those of the architecture without.

@@ -15,13 +15,11 @@ from timm.models import VGG, ResNet, build_model_with_cfg, generate_default_cfgs
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import StageOutput, StagewiseOutput, check_regression, regress_stages, sum_contributions
+from .architectures import RESNET10_CHS, RESNET10_LAYERS, VGG16_LAYERS, check_regression
+from .layers import StageOutput, StagewiseOutput, regress_stages, sum_contributions
 from .ssrnet import SSRNet, create_two_stream, two_stream_cfg
 
 __all__ = ["DEXVGG", "DEXResNet", "SSRNetDEX"]
-
-VGG16_LAYERS: list[Union[int, str]] = [64, 64, "M", 128, 128, "M", *[256] * 3, "M", *[512] * 3, "M", *[512] * 3, "M"]
-RESNET10_LAYERS, RESNET10_CHS = (1, 2, 2, 0), (64, 128, 256, 256)
 
 
 def softmax_stage(logits: Tensor, num_classes: int, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:

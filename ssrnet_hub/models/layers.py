@@ -1,6 +1,5 @@
 """Layers of SSR-Net: streams, the fusion of their taps, prediction stages, and soft stagewise regression."""
 
-import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Optional
 
@@ -10,13 +9,10 @@ from torch import Tensor, nn
 __all__ = [
     "ConvNormAct",
     "Fusion",
-    "InvertedResidual",
     "Residual",
     "StageHead",
     "StageOutput",
     "StagewiseOutput",
-    "check_layout",
-    "check_regression",
     "make_stream",
     "regress_stages",
     "sum_contributions",
@@ -92,28 +88,14 @@ def regress_stages(
     return outputs
 
 
-def check_regression(stage_bins: tuple[int, ...], most_stages: int, V: float) -> None:
-    """Raise ValueError unless there are 1 to so many stages, of at least one bin each, and V is a positive number."""
-    if not 1 <= len(stage_bins) <= most_stages or min(stage_bins) < 1:
-        raise ValueError(
-            f"stage_bins must name the bins of at most {most_stages} stage(s), at least one each, not {stage_bins}"
-        )
-    if not 0 < V < math.inf:
-        raise ValueError(f"V must be a positive number, not {V}")
-
-
-WIDENING = "CSD"
-"""Kinds of blocks in a layout that have a number of channels of their own."""
-
-
 class ConvNormAct(nn.Sequential):
-    """3x3 convolution, batch normalization, activation: unpadded, or padded with a stride of 2."""
+    """Unpadded 3x3 convolution, batch normalization, activation."""
 
     def __init__(
         self, in_chs: int, out_chs: int, act_layer: type[nn.Module], norm_eps: float, stride: int = 1, **dd: Any
     ):
         super().__init__()
-        self.conv = nn.Conv2d(in_chs, out_chs, 3, stride, padding=stride - 1, **dd)
+        self.conv = nn.Conv2d(in_chs, out_chs, 3, stride, **dd)
         # Keras' momentum of 0.99, which the released weights were trained with
         self.bn = nn.BatchNorm2d(out_chs, eps=norm_eps, momentum=0.01, **dd)
         self.act = act_layer()
@@ -132,53 +114,6 @@ class Residual(nn.Module):
         return x + self.act(self.bn(self.conv(x)))
 
 
-class InvertedResidual(nn.Module):
-    """The block of MobileNetV2: to more channels, a convolution of each by itself, and to fewer channels again.
-
-    With a stride of 1 it adds to what it is given.
-    """
-
-    def __init__(
-        self,
-        in_chs: int,
-        out_chs: int,
-        expansion: int,
-        act_layer: type[nn.Module],
-        norm_eps: float,
-        stride: int = 1,
-        **dd: Any,
-    ):
-        super().__init__()
-        hidden = in_chs * expansion
-        self.expand = nn.Conv2d(in_chs, hidden, 1, bias=False, **dd)
-        self.bn1 = nn.BatchNorm2d(hidden, eps=norm_eps, momentum=0.01, **dd)
-        self.act1 = act_layer()
-        self.depthwise = nn.Conv2d(hidden, hidden, 3, stride, padding=1, groups=hidden, bias=False, **dd)
-        self.bn2 = nn.BatchNorm2d(hidden, eps=norm_eps, momentum=0.01, **dd)
-        self.act2 = act_layer()
-        self.project = nn.Conv2d(hidden, out_chs, 1, bias=False, **dd)
-        self.bn3 = nn.BatchNorm2d(out_chs, eps=norm_eps, momentum=0.01, **dd)
-        self.adds = stride == 1
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.act1(self.bn1(self.expand(x)))
-        y = self.act2(self.bn2(self.depthwise(y)))
-        y = self.bn3(self.project(y))
-        return x + y if self.adds else y
-
-
-def check_layout(layout: tuple[str, ...], chs: tuple[int, ...]) -> None:
-    """Raise ValueError unless these are the levels of a stream, and an even number of channels for each convolution."""
-    if len(layout) != 3 or not all(layout) or set("".join(layout)) - set("CDMPRS") or layout[0][0] not in "CS":
-        raise ValueError(
-            f"layout must be three levels of C, S, P, R, M and D, the first beginning with C or S, not {layout}"
-        )
-    if len(chs) != sum(kind in WIDENING for kind in "".join(layout)) or any(ch < 2 or ch % 2 for ch in chs):
-        raise ValueError(
-            f"chs must name an even number of channels for each C, S and D of the layout {layout}, not {chs}"
-        )
-
-
 def make_stream(
     layout: tuple[str, ...],
     in_chs: int,
@@ -186,7 +121,6 @@ def make_stream(
     act_layer: type[nn.Module],
     pool_layer: type[nn.Module],
     norm_eps: float,
-    expansion: int,
     **dd: Any,
 ) -> nn.Sequential:
     """One stream, as three levels: the output of each level is a tap."""
@@ -195,17 +129,14 @@ def make_stream(
     for kinds in layout:
         layers: list[nn.Module] = []
         for kind in kinds:
-            out_chs = next(chs) if kind in WIDENING else in_chs
             if kind in "CS":
+                out_chs = next(chs)
                 layers.append(ConvNormAct(in_chs, out_chs, act_layer, norm_eps, 2 if kind == "S" else 1, **dd))
-            elif kind in "DM":
-                stride = 2 if kind == "D" else 1
-                layers.append(InvertedResidual(in_chs, out_chs, expansion, act_layer, norm_eps, stride, **dd))
+                in_chs = out_chs
             elif kind == "R":
                 layers.append(Residual(in_chs, act_layer, norm_eps, **dd))
             else:
                 layers.append(pool_layer(2))
-            in_chs = out_chs
         levels.append(nn.Sequential(*layers))
     return nn.Sequential(*levels)
 
@@ -215,7 +146,7 @@ def tap_sizes(layout: tuple[str, ...], size: int) -> list[int]:
     sizes = []
     for kinds in layout:
         for kind in kinds:
-            size = {"C": size - 2, "P": size // 2, "S": (size + 1) // 2, "D": (size + 1) // 2}.get(kind, size)
+            size = {"C": size - 2, "S": (size - 1) // 2, "P": size // 2, "R": size}[kind]
         sizes.append(size)
     return sizes
 

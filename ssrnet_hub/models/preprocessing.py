@@ -1,10 +1,17 @@
-"""From the pixels of face crops to the input of a network."""
+"""From the pixels of face crops to the input of a network, in PyTorch."""
 
 import timm
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Normalize"]
+from .preparation import InputConfig
+
+__all__ = ["Normalize", "input_config_of"]
+
+
+def input_config_of(model: nn.Module) -> InputConfig:
+    """What a model that timm or `from_pretrained` made wants to see."""
+    return InputConfig(**timm.data.resolve_input_data_config(model))
 
 
 class Normalize:

@@ -1,14 +1,9 @@
-"""The weights that have a name: one table, and what is asked of it."""
+"""The weights that have a name, for timm; and the models of this package, for PyTorch."""
 
-import inspect
-import json
-import os
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cache
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Optional, Union
 
 import timm
@@ -16,208 +11,15 @@ from timm.models import generate_default_cfgs, register_model
 from torch import nn
 
 from ..errors import ArchitectureError
-from ..images.alignment import AUTHORS_FRAMING, Framing
 from . import dex, ssrnet
 from .dex import DEXVGG, DEXResNet
 from .ssrnet import SSRNet
+from .zoo import weights_of
 
-__all__ = [
-    "AUTHORS_INPUT",
-    "DEFAULT",
-    "FEMALE_MALE",
-    "OWNER_VARIABLE",
-    "ZOO",
-    "AgeModel",
-    "Weights",
-    "assert_age_model",
-    "count_parameters",
-    "embedded_folder",
-    "list_architectures",
-    "list_models",
-    "model_arguments",
-    "new_model",
-    "weights_of",
-]
-
-DEFAULT = "ssrnet.utkface"
-"""Name of the weights that `from_pretrained` loads when given none."""
-
-OWNER_VARIABLE = "SSRNET_HUB_OWNER"
-"""Environment variable that names the user or organisation on the Hub whose repositories the zoo's are."""
+__all__ = ["AgeModel", "assert_age_model", "new_model"]
 
 AgeModel = Union[SSRNet, DEXVGG, DEXResNet]
 """A model of this package, for type checkers."""
-
-_MODULES = ("ssrnet", "dex")
-_FOLDER = Path(__file__).parent
-
-
-@dataclass(frozen=True)
-class Weights:
-    """An entry of the zoo; its repository on the Hub is called ``name``.
-
-    Attributes:
-        name: ``architecture.tag``, for timm as well.
-        sha256: Digest of ``model.safetensors``.
-        framing: How faces are cut out for these weights.
-        license: Of the weights, by the Hub's names.
-        source: File of the paper's authors that these weights are converted from; None for our own.
-        input: What timm's config says otherwise than the architecture's default, such as ``mean`` and ``std``.
-        embedded: Whether they are part of this package.
-        ends: Of weights of gender, who is at 0 and who at 1 of their score.
-    """
-
-    name: str
-    sha256: str
-    framing: Framing
-    license: str
-    source: Optional[str] = None
-    input: Mapping[str, Any] = field(default_factory=dict)
-    embedded: bool = False
-    ends: Optional[tuple[str, str]] = None
-
-    @property
-    def architecture(self) -> str:
-        return self.name.split(".")[0]
-
-    @property
-    def repo(self) -> Optional[str]:
-        """``owner/name`` on the Hub; None until the environment names the owner."""
-        owner = os.environ.get(OWNER_VARIABLE)
-        return f"{owner}/{self.name}" if owner else None
-
-    @property
-    def conversion(self) -> str:
-        """The command that makes weights like these of ``source``."""
-        gender = "--gender " if self.architecture == "ssrnet_gender" else ""
-        return f"ssrnet-hub convert --from keras {gender}{self.source} OUT_DIR"
-
-    @property
-    def extras(self) -> dict[str, Any]:
-        """What their config says beyond timm's schema of how they are used."""
-        ends = {"ends": list(self.ends)} if self.ends else {}
-        return {"task": self.task, "framing": self.framing.to_dict(), **ends}
-
-    @property
-    def task(self) -> str:
-        """What they answer: ``"age"`` or ``"gender"``."""
-        return "gender" if self.ends else "age"
-
-    @property
-    def folder(self) -> Path:
-        """Where they lie if they are embedded."""
-        return _FOLDER / "weights" / self.name
-
-    @property
-    def figures_file(self) -> Path:
-        """Where ``ssrnet-hub evaluate --record`` keeps what it measured of them."""
-        return _FOLDER / "eval_results" / f"{self.name}.json"
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """What is kept of these weights in `figures_file`: ``measured``, and perhaps ``exports``."""
-        path = self.figures_file
-        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        # figures of other bytes say nothing of these
-        return record if record.get("sha256") == self.sha256 else {}
-
-    @property
-    def figures(self) -> list[dict[str, Any]]:
-        """What was measured of them, one dictionary a data set."""
-        return self.record.get("measured", [])
-
-
-AUTHORS_INPUT: Mapping[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
-"""The input of the authors' weights, and of all weights of gender: 0 .. 255, not normalised."""
-
-FEMALE_MALE = ("female", "male")
-"""Who is at 0 and who at 1 of a score of gender, unless the weights say otherwise."""
-
-
-def _of_authors(source: str, name: str, sha256: str, **kwargs: Any) -> Weights:
-    # the digest is that of what convert_keras writes, which is the same bytes every time
-    return Weights(name, sha256, AUTHORS_FRAMING, "apache-2.0", source, AUTHORS_INPUT, **kwargs)
-
-
-ZOO: Mapping[str, Weights] = {
-    weights.name: weights
-    for weights in (
-        Weights(
-            "ssrnet.utkface",
-            "58ca679d0a67fc93a1f6afbe55d4b122a9772a505a97c13a61133e0ecd6552ff",
-            Framing(),
-            "other",
-            embedded=True,
-        ),
-        Weights(
-            "ssrnet_wide.utkface",
-            "67e2fb7da9affdd8df899540bdd6ae67822d64dea3c94786c14249f0c0dfee5f",
-            Framing(),
-            "other",
-            embedded=True,
-        ),
-        _of_authors(
-            "imdb.h5",
-            "ssrnet.imdb",
-            "35f9056b371fe6d7019709798e90099ff08382df50f4acac20ae5116e3429651",
-        ),
-        _of_authors(
-            "wiki.h5",
-            "ssrnet.wiki",
-            "022796ff51fce1c96fa9c024c841b38275cf2ee363482763a163a9b5377fca17",
-        ),
-        _of_authors(
-            "morph2.h5",
-            "ssrnet.morph2",
-            "ae52dbd66e79fdf8a12dd4b38e10e647b09808df4bee0062fc021b0ed427601d",
-        ),
-        _of_authors(
-            "megaage_asian.h5",
-            "ssrnet.megaage_asian",
-            "64002c94a6cb309e19cafd2922447d971217199da271b3517761221db37f7ad1",
-        ),
-        Weights(
-            "ssrnet_gender.utkface",
-            "bbf9e062e464fd6e68c0238ef9a6c259860eb1809d7ca978f4d7336ee070e4e4",
-            Framing(),
-            "other",
-            input=AUTHORS_INPUT,
-            embedded=True,
-            ends=FEMALE_MALE,
-        ),
-        _of_authors(
-            "gender_imdb.h5",
-            "ssrnet_gender.imdb",
-            "60f8f83e9c03a083608574678da999033339ebf3fcf753bc7fdcbfcfb85704a1",
-            ends=FEMALE_MALE,
-        ),
-        _of_authors(
-            "gender_wiki.h5",
-            "ssrnet_gender.wiki",
-            "2ac21e3c1534b65b0f23f19972f86d8099ff109254b089047c8d1c4684bee51f",
-            ends=FEMALE_MALE,
-        ),
-        _of_authors(
-            "gender_morph2.h5",
-            "ssrnet_gender.morph2",
-            "ac2849113c6efe631adcb35e7a3f1008c3ac97321a6d93e8fc539e999a7f24ab",
-            ends=FEMALE_MALE[::-1],
-        ),
-    )
-}
-"""All weights with a name, the default of each architecture first."""
-
-
-def weights_of(architecture: str) -> dict[str, dict[str, Any]]:
-    """The zoo's entries of an architecture, with what timm's config says of each."""
-    cfgs = {}
-    for weights in ZOO.values():
-        if weights.architecture == architecture:
-            # without an owner the name is none that the Hub can have, and its client says so
-            repo = weights.repo or f"<{OWNER_VARIABLE}>/{weights.name}"
-            file = str(weights.folder / "model.safetensors") if weights.embedded else None
-            cfgs[weights.name] = {**weights.input, "license": weights.license, "hf_hub_id": repo, "file": file}
-    return cfgs
 
 
 def _register_weights() -> None:
@@ -237,35 +39,6 @@ def _register_weights() -> None:
 _register_weights()
 
 
-def list_models(pattern: str = "", *, include_hub: bool = False) -> list[str]:
-    """Names of weights, ``architecture.tag``, that `from_pretrained` takes.
-
-    Args:
-        pattern: Only those that match this wildcard pattern, such as ``"ssrnet_gender*"``.
-        include_hub: Also those that are not part of this package: they are downloaded from the Hugging Face Hub, once
-            the environment variable ``SSRNET_HUB_OWNER`` says whose they are there.
-    """
-    names = [name for name in timm.list_models(pattern, module=_MODULES, pretrained=True) if name in ZOO]
-    return [name for name in names if include_hub or ZOO[name].embedded]
-
-
-def list_architectures() -> list[str]:
-    """Names of the architectures of this package, for `timm.create_model`."""
-    return timm.list_models(module=_MODULES)
-
-
-@cache
-def model_arguments(architecture: str) -> frozenset[str]:
-    """Names of the constructor arguments that the config of weights may set."""
-    model_cls = type(timm.create_model(architecture, device="meta"))
-    return frozenset(inspect.signature(model_cls).parameters) - {"device", "dtype"}
-
-
-def count_parameters(name: str) -> int:
-    """Trainable parameters of an architecture, or of weights of the zoo by their name."""
-    return sum(p.numel() for p in timm.create_model(name, device="meta").parameters())
-
-
 def new_model(
     architecture: str,
     drop_rate: Optional[float] = None,
@@ -275,7 +48,7 @@ def new_model(
     """A model with random weights, in training mode.
 
     Args:
-        architecture: One of `list_architectures`.
+        architecture: One of `zoo.list_architectures`.
         drop_rate: Dropout; the architecture's default without.
         model_args: Other arguments of the model's constructor.
         **pretrained_cfg: What timm's config of the weights to come says otherwise than the architecture's default; of
@@ -295,9 +68,3 @@ def assert_age_model(model: nn.Module) -> AgeModel:
     if not isinstance(model, (SSRNet, DEXVGG, DEXResNet)):
         raise ArchitectureError(f"A {type(model).__name__} is not an age model of this package.")
     return model
-
-
-def embedded_folder(name: str) -> Optional[Path]:
-    """The folder of weights that are part of this package, or None."""
-    weights = ZOO.get(name)
-    return weights.folder if weights and weights.embedded else None

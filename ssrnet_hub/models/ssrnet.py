@@ -25,14 +25,12 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .architectures import VARIANTS, check_layout, check_regression, count_kinds
 from .layers import (
-    WIDENING,
     Fusion,
     StageHead,
     StageOutput,
     StagewiseOutput,
-    check_layout,
-    check_regression,
     make_stream,
     regress_stages,
     sum_contributions,
@@ -53,11 +51,9 @@ class SSRNet(nn.Module):
         dynamic_range: Whether the bins move; without, they stay on the fixed grid and have no weights for moving.
         deep_first: Whether the coarse first stage reads the deepest tap, or else the shallowest.
         layout: The three levels of both streams, each as a string: C is a convolution, unpadded, with batch
-            normalisation and activation, S one that is padded, with a stride of 2, P a pooling by 2, R such a
-            convolution whose padded answer is added to what it was given, M an `InvertedResidual`, and D one with a
-            stride of 2.
-        chs: Channels of each C, S and D of stream 1; those of stream 2 have half as many.
-        expansion: How many times more channels there are inside of M and D.
+            normalization and activation, S one with a stride of 2, P a pooling by 2, R such a
+            convolution whose padded answer is added to what it was given.
+        chs: Channels of each C and S of stream 1; those of stream 2 have half as many.
         fused_chs: Channels of each stream that a stage reads.
         pool_sizes: Window of the pooling before each stage, or None to pool each tap as a whole; see `Fusion`.
         hidden: Width of the stages' product of streams, or None for s_k; see `StageHead`.
@@ -85,7 +81,6 @@ class SSRNet(nn.Module):
         deep_first: bool = True,
         layout: tuple[str, ...] = ("CP", "CP", "CPC"),
         chs: tuple[int, ...] = (32, 32, 32, 32),
-        expansion: int = 3,
         fused_chs: int = 10,
         pool_sizes: Optional[tuple[int, int, int]] = (1, 4, 8),
         hidden: Optional[int] = None,
@@ -117,14 +112,17 @@ class SSRNet(nn.Module):
 
         layout, chs = tuple(layout), tuple(chs)
         check_layout(layout, chs)
+        # what the fused form is made by
+        self.layout, self.norm_eps = layout, norm_eps
+        self.pool_sizes = None if pool_sizes is None else tuple(pool_sizes)
         half = [ch // 2 for ch in chs]
-        self.stream1 = make_stream(layout, in_chans, chs, nn.ReLU, nn.AvgPool2d, norm_eps, expansion, **dd)
-        self.stream2 = make_stream(layout, in_chans, half, nn.Tanh, nn.MaxPool2d, norm_eps, expansion, **dd)
+        self.stream1 = make_stream(layout, in_chans, chs, nn.ReLU, nn.AvgPool2d, norm_eps, **dd)
+        self.stream2 = make_stream(layout, in_chans, half, nn.Tanh, nn.MaxPool2d, norm_eps, **dd)
         levels = ["".join(layout[: i + 1]) for i in range(len(layout))]
-        tap_chs = [chs[sum(kind in WIDENING for kind in kinds) - 1] for kinds in levels]
+        tap_chs = [chs[count_kinds(kinds, "CS") - 1] for kinds in levels]
         # one level of the features is one tap of stream 1; hooks and FX can reach it as a module
         self.feature_info = [
-            {"num_chs": ch, "reduction": 2 ** sum(kind in "PSD" for kind in kinds), "module": f"stream1.{i}"}
+            {"num_chs": ch, "reduction": 2 ** count_kinds(kinds, "PS"), "module": f"stream1.{i}"}
             for i, (ch, kinds) in enumerate(zip(tap_chs, levels, strict=True))
         ]
 
@@ -399,31 +397,6 @@ def create_two_stream(model_cls: type[_SSRNetT], variant: str, pretrained: bool 
         feature_cfg={"out_indices": (0, 1, 2), "feature_cls": "getter"},
         **kwargs,
     )
-
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "ssrnet": {},
-    "ssrnet_gender": {"V": 1.0},
-    "ssrnet_blog": {
-        "deep_first": False,
-        "layout": ("CP", "CP", "CPCP"),
-        "fused_chs": 32,
-        "pool_sizes": None,
-        "hidden": 16,
-        "norm_eps": 1e-5,
-        "drop_rate": 0.5,
-    },
-    "ssrnet_wide": {
-        "layout": ("CPCP", "CPR", "CPR"),
-        "chs": (24, 48, 64, 80),
-        "fused_chs": 16,
-        "pool_sizes": (1, 3, 7),
-        "hidden": 16,
-        "img_size": 96,
-        "drop_rate": 0.1,
-    },
-}
-"""Where the family differs from the defaults of `SSRNet`."""
 
 
 @register_model

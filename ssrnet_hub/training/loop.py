@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..errors import ConfigError, DivergenceError, LabelsError
-from ..hub.loading import CONFIG_FILE, WEIGHTS_FILE, from_pretrained, get_extras, save_pretrained
+from ..hub.files import CONFIG_FILE, WEIGHTS_FILE
+from ..hub.loading import from_pretrained, get_extras, save_pretrained
 from ..images.alignment import Framing
 from ..models.config import read_task, read_training
 from ..models.dex import DEXVGG, DEXResNet, SSRNetDEX

@@ -16,7 +16,7 @@ class Recipe:
     """How to train.
 
     Attributes:
-        architecture: One of `models.pretrained.list_architectures`.
+        architecture: One of `models.zoo.list_architectures`.
         task: What to learn, ``"age"`` or ``"gender"``; by default what the architecture is for.
         model_args: Arguments of its constructor that are to differ from its defaults.
         start: Weights to start from, a name of the zoo or a folder; random ones without.
@@ -69,7 +69,7 @@ class Recipe:
     def __post_init__(self) -> None:
         # the command lists the fields in its help, which is not to wait for PyTorch
         from ..models.config import check_model_args
-        from ..models.pretrained import list_architectures
+        from ..models.zoo import list_architectures
 
         if self.architecture not in list_architectures():
             raise ArchitectureError(f"{self.architecture!r:.100} is none of {', '.join(list_architectures())}.")

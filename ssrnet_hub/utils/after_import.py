@@ -14,7 +14,7 @@ def run(name: str, function: Callable[[], Any]) -> None:
     """Call a function after the import of a module: at once where it has been imported already.
 
     Args:
-        name: Of a module that is not in a package.
+        name: Of the module.
         function: May import the module.
     """
     if name in sys.modules:

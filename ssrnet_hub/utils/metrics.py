@@ -3,10 +3,12 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:  # most of this needs none
+    import torch
 
 __all__ = [
     "RESAMPLES",
@@ -263,8 +265,10 @@ def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
     return float((below + above).mean() / (2 * len(n)))
 
 
-def describe_device(device: Union[str, torch.device]) -> str:
+def describe_device(device: Union[str, "torch.device"]) -> str:
     """What a figure was measured on, for people: ``"CPU (2 cores), torch 2.15.0"``."""
+    import torch
+
     device = torch.device(device)
     if device.type == "cpu":
         name = f"CPU ({os.cpu_count()} cores)"

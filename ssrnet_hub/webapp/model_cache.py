@@ -11,13 +11,14 @@ from weakref import WeakKeyDictionary
 
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
-from torch import nn
 
 from ..errors import HubError, SSRNetHubError, UnknownModelError
-from ..hub.loading import CONFIG_FILE, WEIGHTS_FILE, from_pretrained, read_model_config
+from ..hub.checkpoints import Checkpoint, describe_folder, find_checkpoint
+from ..hub.files import CONFIG_FILE, WEIGHTS_FILE
 from ..inference.detector import MTCNNDetector
 from ..inference.estimator import AgeEstimator
-from ..models.pretrained import DEFAULT, ZOO
+from ..models.cost import count_cost
+from ..models.zoo import DEFAULT, ZOO
 from ..utils.untrusted import MAX_FILE_SIZE
 from .limits import Limits
 
@@ -112,7 +113,7 @@ class ModelCache:
         with tempfile.TemporaryDirectory(dir=self._folder) as cache:
             commit = self._check(repo, revision, cache)
             wanted = {"name": name} if weights else {"name": repo, "revision": commit}
-            return self._make(from_pretrained(**wanted, token=False, cache_dir=cache))
+            return self._make(find_checkpoint(**wanted, token=False, cache_dir=cache))
 
     def _check(self, repo: str, revision: Optional[str], cache: str) -> str:
         """Look at the sizes and the config of a repository before its weights are downloaded; its commit."""
@@ -125,9 +126,9 @@ class ModelCache:
             if CONFIG_FILE in sizes:
                 # it says whether these are weights of this package at all
                 config = hf_hub_download(repo, CONFIG_FILE, revision=info.sha, cache_dir=cache, token=False)
-                model, _ = read_model_config(Path(config).parent)
+                model = describe_folder(Path(config).parent)
                 # they may be of half precision in the file
-                size = sum(4 * weight.numel() for weight in model.parameters())
+                size = 4 * count_cost(model.architecture, **model.args).parameters
                 if size > self._limits.max_weights_size:
                     raise HubError(
                         f"The weights of {repo} take {size:,} bytes of memory, more than the limit of "
@@ -147,6 +148,6 @@ class ModelCache:
             raise HubError(f"The Hugging Face Hub does not say which commit of {repo} is meant.")
         return info.sha
 
-    def _make(self, model: Union[str, nn.Module, None]) -> AgeEstimator:
+    def _make(self, model: Union[str, Checkpoint, None]) -> AgeEstimator:
         with self._making:
             return AgeEstimator(model, self._detector, max_pixels=self._limits.max_pixels)

@@ -21,7 +21,7 @@ from ..images.formats import picture_suffixes
 from ..inference.estimator import Face
 from ..inference.tracking import AgeTracker
 from ..inference.video import Moment
-from ..models.pretrained import DEFAULT
+from ..models.zoo import DEFAULT
 from .gate import GatedBlocks, is_heard, who_asks
 from .limits import Limits
 from .looks import Looks

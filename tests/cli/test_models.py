@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ssrnet_hub.models.pretrained import ZOO
+from ssrnet_hub.models.zoo import ZOO
 
 
 def test_models(run):

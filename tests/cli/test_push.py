@@ -5,7 +5,8 @@ import pytest
 from ssrnet_hub import Framing, from_pretrained, save_pretrained
 from ssrnet_hub.hub import push
 from ssrnet_hub.hub.push import Push
-from ssrnet_hub.models.pretrained import embedded_folder, new_model
+from ssrnet_hub.models.pretrained import new_model
+from ssrnet_hub.models.zoo import embedded_folder
 
 SECRET = "hf_secret"
 

@@ -5,7 +5,7 @@ import csv
 import pytest
 from PIL import Image
 
-from ssrnet_hub.models import pretrained as zoo
+from ssrnet_hub.models import zoo
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ from safetensors.torch import load_file, save_file
 from ssrnet_hub import from_pretrained, save_pretrained
 from ssrnet_hub.hub.check_tensors import write_check
 from ssrnet_hub.hub.convert import convert_keras
-from ssrnet_hub.models import pretrained as zoo
-from ssrnet_hub.models.pretrained import ZOO, new_model
+from ssrnet_hub.models import zoo
+from ssrnet_hub.models.pretrained import new_model
+from ssrnet_hub.models.zoo import ZOO
 
 EMBEDDED = [name for name, weights in ZOO.items() if weights.embedded]
 

@@ -16,8 +16,8 @@ from markdown_it import MarkdownIt
 from ssrnet_hub import save_pretrained
 from ssrnet_hub.errors import ConfigError, OutputError, UnknownModelError
 from ssrnet_hub.hub.cards import name_weights, record_calibration, record_exports, record_figures, render_card
-from ssrnet_hub.models import pretrained as zoo
-from ssrnet_hub.models.pretrained import ZOO
+from ssrnet_hub.models import zoo
+from ssrnet_hub.models.zoo import ZOO
 
 ROOT = Path(__file__).resolve().parents[2]
 

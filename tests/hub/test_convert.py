@@ -22,7 +22,7 @@ from ssrnet_hub.cli import main
 from ssrnet_hub.errors import ArchitectureError, ConversionError
 from ssrnet_hub.hub.convert import convert_blog, convert_keras, convert_torch
 from ssrnet_hub.hub.loading import get_extras
-from ssrnet_hub.models.pretrained import ZOO
+from ssrnet_hub.models.zoo import ZOO
 
 ROOT = Path(__file__).resolve().parents[2]
 # the authors' files, and what the zoo calls them

@@ -32,7 +32,7 @@ from ssrnet_hub.errors import (
 )
 from ssrnet_hub.hub.convert import convert_keras
 from ssrnet_hub.hub.loading import get_extras
-from ssrnet_hub.models import pretrained as zoo
+from ssrnet_hub.models import zoo
 from ssrnet_hub.utils.io import file_digest
 
 from ..hub_server import Answer, HubServer, commit_of

@@ -14,7 +14,7 @@ import torch
 
 from ssrnet_hub import save_pretrained
 from ssrnet_hub.hub.check_tensors import write_check
-from ssrnet_hub.models import pretrained as zoo
+from ssrnet_hub.models import zoo
 from ssrnet_hub.utils.io import file_digest, git_digest
 
 from ..hub_server import Answer, HubServer, commit_of

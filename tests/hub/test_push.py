@@ -21,7 +21,7 @@ from ssrnet_hub.hub.check_tensors import verify_model, write_check
 from ssrnet_hub.hub.convert import convert_keras
 from ssrnet_hub.hub.loading import get_extras
 from ssrnet_hub.hub.push import prepare_repository, push_to_hub
-from ssrnet_hub.models import pretrained as zoo
+from ssrnet_hub.models import zoo
 
 from ..hub_server import HubServer
 
@@ -480,7 +480,7 @@ def test_publishing_the_zoo(hub, client, shared, tmp_path):
     assert not [path for method, path in hub.requests if method == "PUT" or "/commit/" in path]
     assert {name for name in heads if hub.commit(f"zoo/{name}", "main").id != heads[name]} == {"ssrnet.wiki"}
 
-    load = "import ssrnet_hub, timm\nfor name in ssrnet_hub.models.pretrained.ZOO:\n"
+    load = "import ssrnet_hub, timm\nfor name in ssrnet_hub.models.zoo.ZOO:\n"
     load += "    a = ssrnet_hub.from_pretrained(name, revision='main', verify=True)\n    print(name, a.V)\n"
     code, out, err = client.ask(code=f"import warnings\nwarnings.simplefilter('error')\n{load}", SSRNET_HUB_OWNER="zoo")
     assert code == 0 and len(out.splitlines()) == len(zoo.ZOO), err

@@ -36,11 +36,6 @@ def model():
     return from_pretrained()
 
 
-@pytest.fixture
-def no_onnx(monkeypatch):
-    monkeypatch.setattr("ssrnet_hub.inference.backends.find_spec", lambda name: None)
-
-
 def numbers(face):
     """All that a network answered of a face."""
     stages = [np.hstack(dataclasses.astuple(stage)) for stage in face.stages]
@@ -152,25 +147,6 @@ def test_an_unknown_runtime(kind, model):
         make_runtime(model, kind)
     with pytest.raises(SSRNetHubError):
         AgeEstimator(runtime=kind)
-
-
-def test_without_onnx_runtime(no_onnx, model, crops, expected):
-    with pytest.raises(RuntimeUnavailableError, match=r"pip install 'ssrnet_hub\[onnx\]'"):
-        make_runtime(model, "onnx")
-    with pytest.raises(RuntimeUnavailableError):
-        AgeEstimator(runtime="onnx")
-    run = make_runtime(model)
-    assert type(run) is type(make_runtime(model, "torch"))
-    ages = run(Pixels(model)(crops)).age[:, 0].tolist()
-    assert ages == pytest.approx([face.raw_age for face in expected], abs=1e-3)
-
-
-@pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
-def test_onnx_runtime_needs_both_packages(missing, monkeypatch, model):
-    monkeypatch.setattr("ssrnet_hub.inference.backends.find_spec", lambda name: None if name == missing else object())
-    with pytest.raises(RuntimeUnavailableError, match="onnx"):
-        make_runtime(model, "onnx")
-    assert type(make_runtime(model)) is type(make_runtime(model, "torch"))
 
 
 def test_double_precision_is_not_for_onnx_runtime(model, crops, expected):

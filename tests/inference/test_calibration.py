@@ -14,7 +14,7 @@ import torch
 from ssrnet_hub import AgeEstimator, from_pretrained, save_pretrained
 from ssrnet_hub.hub.convert import convert_torch
 from ssrnet_hub.hub.loading import get_extras, tensors_digest
-from ssrnet_hub.models.pretrained import ZOO
+from ssrnet_hub.models.zoo import ZOO
 
 CALIBRATED = ["ssrnet.utkface", "ssrnet_wide.utkface"]
 

@@ -472,7 +472,7 @@ def test_to_a_device(photo, face):
 
 def test_to_a_device_moves_all_but_a_detector_of_ones_own(monkeypatch):
     # without another device on every machine, one that keeps no values
-    monkeypatch.setattr("ssrnet_hub.inference.estimator.make_runtime", lambda model, kind: None)
+    monkeypatch.setattr("ssrnet_hub.inference.torch_network.make_runtime", lambda model, kind: None)
     estimator, own = AgeEstimator(gender="ssrnet_gender.utkface"), MTCNNDetector()
     given = AgeEstimator(detector=own)
     upright, shared = estimator.upright_only(), estimator.detector
@@ -558,7 +558,7 @@ def test_a_model_of_gender_that_is_given_is_left_alone(photo):
 
 def test_a_model_that_is_given_is_not_moved(monkeypatch):
     # without another device on every machine, one that keeps no values
-    monkeypatch.setattr("ssrnet_hub.inference.estimator.make_runtime", lambda model, kind: None)
+    monkeypatch.setattr("ssrnet_hub.inference.torch_network.make_runtime", lambda model, kind: None)
     model = new_model("ssrnet")
     estimator = AgeEstimator(model, detector=Found(), framing=Framing(), device="meta")
     assert estimator.device.type == estimator.model.stages[0].p.weight.device.type == "meta"

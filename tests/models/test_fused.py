@@ -24,6 +24,7 @@ ODD = [
     ("ssrnet", {"stage_bins": (1, 3, 1)}),
     *itertools.product(["ssrnet", "ssrnet_blog", "ssrnet_wide"], [{"stage_bins": (5, 4)}, {"stage_bins": (9,)}]),
     ("ssrnet", {"layout": ("CR", "PPC", "RPCP"), "chs": (8, 6, 4), "pool_sizes": (1, 2, 8)}),
+    ("ssrnet", {"layout": ("SR", "SP", "RSR"), "chs": (8, 6, 4), "pool_sizes": (1, 2, 8)}),
     ("ssrnet_dex", {"stage_bins": (7,), "V": 70.0}),
 ]
 
@@ -217,7 +218,7 @@ def test_halving_leaves_the_model(faces):
 def test_a_fused_form_is_for_answering_alone():
     fused = fuse(make("ssrnet").eval())
     assert not any(module.training for module in fused.modules())
-    assert not any(weight.requires_grad for weight in fused.parameters())
+    assert not list(fused.parameters()) and not any(weight.requires_grad for weight in fused.buffers())
 
 
 # what has none
@@ -257,9 +258,12 @@ def test_half_streams_on_a_real_face(name, pictures):
     model = from_pretrained(name)
     faces = Pixels(model)(pictures)
     fused = fuse(model).half_streams()
-    kinds = {weight.dtype for part in (fused.levels1, fused.levels2) for weight in part.parameters()}
-    assert kinds == {torch.float16}
-    assert {weight.dtype for weight in fused.head.parameters()} == {torch.float32}
+    kinds = {
+        (step.operator, fused.get_buffer(step.inputs[1]).dtype)
+        for step in fused.graph.steps
+        if step.inputs[1:2] and step.operator in ("Conv", "Gemm")
+    }
+    assert kinds == {("Conv", torch.float16), ("Gemm", torch.float32)}
     age, *others = fused(faces)
     assert age.dtype == torch.float32
     difference = (age - expect(model, faces).age).abs().max()

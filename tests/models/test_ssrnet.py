@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ssrnet_hub import SSRNet
-from ssrnet_hub.models import pretrained as zoo
+from ssrnet_hub.models import zoo
 
 PARAMETERS = {
     "ssrnet": 40_531,
@@ -923,7 +923,7 @@ print(json.dumps([*lists, default.get("tag"), default.get("license"), default.ge
 
 def test_model_files_need_nothing_of_the_package(tmp_path):
     (tmp_path / "models").mkdir()
-    for name in ("layers", "ssrnet", "dex"):
+    for name in ("architectures", "layers", "ssrnet", "dex"):
         shutil.copy(Path(zoo.__file__).with_name(f"{name}.py"), tmp_path / "models")
     answer = ask_timm("models.ssrnet", "models.dex", cwd=tmp_path)
     assert answer == [zoo.list_architectures(), [], None, None, None, [0.5, 0.5, 0.5]]

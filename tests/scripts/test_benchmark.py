@@ -63,7 +63,7 @@ def test_plain_way_finds_the_same_face(benchmark, astronaut, tmp_path, estimator
 
 
 def test_sizes_are_those_of_files(benchmark):
-    from ssrnet_hub.models.pretrained import DEFAULT, ZOO
+    from ssrnet_hub.models.zoo import DEFAULT, ZOO
 
     sizes = benchmark["measure_sizes"]()
     assert sizes["model.safetensors"] == (ZOO[DEFAULT].folder / "model.safetensors").stat().st_size

@@ -18,7 +18,7 @@ from ssrnet_hub.errors import LabelsError
 from ssrnet_hub.hub.cards import render_card
 from ssrnet_hub.images.alignment import AUTHORS_FRAMING
 from ssrnet_hub.inference.detector import Detection
-from ssrnet_hub.models import pretrained as zoo
+from ssrnet_hub.models import zoo
 from ssrnet_hub.training.evaluation import (
     _MOVES,
     _cut_moved,

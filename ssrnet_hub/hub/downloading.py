@@ -1,0 +1,217 @@
+"""Files of weights from the Hugging Face Hub, and the cache that keeps them. Imports the Hub's client."""
+
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Optional, TypeVar, Union
+
+from filelock import FileLock
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from ..errors import CheckError, CorruptWeightsError, HubError, UnknownModelError, WeightsNotFoundError
+from ..utils.io import file_digest, git_digest
+from .files import CHECK_FILE, CONFIG_FILE, WEIGHTS_FILE, missing_weights
+
+__all__ = ["check_token", "download"]
+
+
+def download(
+    repo: str,
+    revision: Optional[str],
+    token: Union[str, bool, None],
+    cache_dir: Optional[Path],
+    local_files_only: bool,
+    files: list[str],
+) -> Path:
+    """Download files of a repository, or take them from the cache.
+
+    Args:
+        repo: ``owner/name``.
+        revision: Branch, tag or commit.
+        token: As for `from_pretrained`.
+        cache_dir: Where downloads are kept; that of huggingface_hub without.
+        local_files_only: Ask nobody.
+        files: Their names.
+
+    Returns:
+        A folder with those of them that the repository has.
+
+    Raises:
+        HubError: The Hub did not hand out the files; `CheckError` where check tensors are all that is missing.
+        UnknownModelError: No repository can have the name.
+        WeightsNotFoundError: The repository has no weights or no config.
+        CorruptWeightsError: What came is not what the Hub says it is.
+    """
+    where = f"{repo} at revision {revision}" if revision else repo
+    cache = cache_dir or constants.HF_HUB_CACHE
+    check_token(token)
+
+    def fetch() -> Path:
+        return Path(
+            snapshot_download(
+                repo,
+                revision=revision,
+                token=token,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+                allow_patterns=files,
+            )
+        )
+
+    try:
+        folder = _retry(fetch)
+        damaged = _find_damaged(folder, files)
+        if damaged or not (local_files_only or all((folder / name).is_file() for name in files)):
+            # another process may be mending the same cache: a file of it was damaged, or is just being replaced
+            with FileLock(folder.parent.parent / ".mend.lock"):
+                damaged = _remove_damaged(folder, files)
+                if not local_files_only:
+                    folder = _retry(fetch)
+                    damaged = _remove_damaged(folder, files)
+    except GatedRepoError as e:
+        raise HubError(
+            f"{repo} is gated: accept its terms on its page on the Hub, then pass token= or set HF_TOKEN."
+        ) from e
+    except RevisionNotFoundError as e:
+        raise HubError(f"{repo} has no revision {revision!r}: name a branch, tag or commit it has.") from e
+    except RepositoryNotFoundError as e:
+        raise HubError(
+            f"{repo} is not on the Hub, or it is private: check the name, or pass token= or set HF_TOKEN."
+        ) from e
+    except HFValidationError as e:
+        raise UnknownModelError(f"{where} cannot be a name on the Hub: {e}") from e
+    except LocalEntryNotFoundError as e:
+        why = "the Hub is out of reach or was not to be asked" + (f" ({e.__cause__!s:.200})" if e.__cause__ else "")
+        if CHECK_FILE in files and _is_cached(repo, revision, cache_dir, [CONFIG_FILE, WEIGHTS_FILE]):
+            raise CheckError(
+                f"{where} is in the cache {cache} without its check tensors, and {why}. Load it with verify=True once "
+                "where there is a network, or without it here."
+            ) from e
+        raise HubError(
+            f"{where} has not been downloaded to the cache {cache}, and {why}. Try again with a network, name another "
+            "cache by cache_dir= or the environment variable HF_HOME, or download it elsewhere and pass the folder."
+        ) from e
+    except Exception as e:  # whatever the network, or a server that is not the Hub, makes the client raise
+        if isinstance(e, OSError) and e.errno is not None:  # of the disk
+            raise HubError(
+                f"{where} cannot be kept in the cache {cache}: {e.strerror}. Name a folder that can be written by "
+                "cache_dir=, or by the environment variable HF_HOME before ssrnet_hub is imported."
+            ) from e
+        raise HubError(f"Downloading {where} failed: {e!r:.500}") from e
+    if damaged:
+        raise CorruptWeightsError(
+            f"{where}: {' and '.join(damaged)} is not the content that the Hub says it is, and was removed from the "
+            "cache. Try again."
+        )
+    if not (folder / WEIGHTS_FILE).is_file() and not local_files_only:
+        try:
+            # one request; list_repo_files would try for 23 seconds where the Hub is out of reach
+            names = [file.rfilename for file in HfApi(token=token).model_info(repo, revision=revision).siblings or ()]
+        except Exception:  # as above; without it only the hint at a pickle is missing
+            names = []
+        pinned = f" --revision {revision}" if revision else ""
+        command = f"hf download {repo} PICKLE {CONFIG_FILE} --local-dir DIR{pinned}"
+        raise missing_weights(where, names, command)
+    if not (folder / CONFIG_FILE).is_file():
+        raise WeightsNotFoundError(f"{where} has no {CONFIG_FILE}: it is no repository of weights for timm.")
+    return folder
+
+
+def _is_cached(repo: str, revision: Optional[str], cache_dir: Optional[Path], files: list[str]) -> bool:
+    """Whether files of a repository have been downloaded."""
+    try:
+        folder = snapshot_download(
+            repo, revision=revision, cache_dir=cache_dir, local_files_only=True, allow_patterns=files
+        )
+    except Exception:  # whatever a cache that is not as it should be makes the client raise
+        return False
+    return all(Path(folder, name).is_file() for name in files)
+
+
+def check_token(token: Union[str, bool, None]) -> None:
+    """Refuse a token that cannot be sent: the client would raise an error that quotes it."""
+    if isinstance(token, str) and not re.fullmatch("[!-~]*", token):
+        raise HubError("The token cannot be sent: it has a space, line break or other odd character in it.")
+
+
+_T = TypeVar("_T")
+
+
+def _retry(ask: Callable[[], _T]) -> _T:
+    """Ask the Hub again where it was busy or hung up, which its client does for some of its requests only."""
+    for pause in (1.0, 3.0):
+        try:
+            return ask()
+        except Exception as e:
+            if not _may_pass(e):
+                raise
+            time.sleep(max(pause, _asked_to_wait(e)))
+    return ask()
+
+
+def _may_pass(error: Optional[BaseException]) -> bool:
+    """Whether an error of the Hub's client is one that may be gone with the next try."""
+    if isinstance(error, LocalEntryNotFoundError):
+        # without an answer the Hub is out of reach, which the client has tried long enough
+        return getattr(error.__cause__, "response", None) is not None and _may_pass(error.__cause__)
+    response = getattr(error, "response", None)
+    if response is None:
+        # an OSError without a number is not the system's: the client got less than it was promised
+        return isinstance(error, HTTPError) or (type(error) is OSError and error.errno is None)
+    return response.status_code == 429 or response.status_code >= 500
+
+
+def _asked_to_wait(error: Exception) -> float:
+    response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
+    seconds = response.headers.get("Retry-After", "") if response is not None else ""
+    return min(float(seconds), 30.0) if seconds.isdigit() else 0.0
+
+
+def _find_damaged(folder: Path, files: list[str]) -> list[str]:
+    """The files of the cache that are not the content that their name there says.
+
+    The client does not look; its `verify_repo_checksums` has to ask the Hub, and looks at all files of the repository.
+    """
+    return [name for name in files if _is_damaged(folder / name)]
+
+
+def _is_damaged(path: Path) -> bool:
+    blob = _blob_of(path)
+    if blob is None:
+        return False
+    try:
+        return blob.name not in (file_digest(blob), git_digest(blob))
+    except FileNotFoundError:
+        return True
+
+
+def _blob_of(path: Path) -> Optional[Path]:
+    """The entry of the cache that a file of it links to, called by its digest; None for what is no such link."""
+    if not path.is_symlink():
+        return None
+    # that may be a link itself, into the store that all repositories share, where names are other digests
+    blob = Path(os.path.normpath(path.parent / path.readlink()))
+    return blob if blob.parent == path.parents[2] / "blobs" else None
+
+
+def _remove_damaged(folder: Path, files: list[str]) -> list[str]:
+    damaged = _find_damaged(folder, files)
+    cache = folder.parents[2].resolve()
+    for name in damaged:
+        if blob := _blob_of(folder / name):
+            # what the client did not put there stays
+            if blob.resolve().is_relative_to(cache):
+                blob.resolve().unlink(missing_ok=True)
+            blob.unlink(missing_ok=True)
+        (folder / name).unlink(missing_ok=True)
+    return damaged

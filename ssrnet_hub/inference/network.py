@@ -1,0 +1,69 @@
+"""What an estimator knows of a model, whatever runs it. Needs no PyTorch."""
+
+import warnings
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+from PIL import Image
+
+from ..errors import ArchitectureError
+from ..images.alignment import Framing
+from ..models.config import read_task
+from .stages import Stage
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+__all__ = ["Answers", "Network", "is_cpu"]
+
+Answers = tuple[list[float], list[tuple[Stage, ...]]]
+"""Of each face the age, years, not clamped, and the stages."""
+
+
+def is_cpu(device: Union[str, "torch.device", None]) -> bool:
+    """Whether a device is the CPU, which it is as well where none is named."""
+    return device is None or str(device).partition(":")[0] == "cpu"
+
+
+class Network:
+    """What an estimator knows of a model, whatever runs it.
+
+    Args:
+        extras: What the config of its weights says beyond timm's schema.
+        V: Its range.
+        in_chans: Channels that it takes.
+        framing: How faces are cut out; by default as the extras say, or, with a warning where they do not, as for the
+            embedded weights.
+        batch_size: Faces in one forward pass, at most.
+    """
+
+    model: "nn.Module"
+    """The model in PyTorch."""
+
+    device: "torch.device"
+    """Where it runs."""
+
+    def __init__(self, extras: dict[str, Any], V: float, in_chans: int, framing: Optional[Framing], batch_size: int):
+        self.extras, self.V, self.batch_size = extras, V, batch_size
+        self.task = read_task(extras, V)
+        if in_chans not in (1, 3):
+            raise ArchitectureError(f"Pictures have 1 or 3 channels, and this model takes {in_chans}.")
+        if framing is None:
+            config = extras.get("framing")
+            if config is None:
+                warnings.warn(
+                    "Nothing says how faces are cut out for this model: they are aligned as for the embedded weights. "
+                    "Load it by from_pretrained, which reads it from the config, or pass framing=.",
+                    stacklevel=5,
+                )
+            framing = Framing() if config is None else Framing.from_dict(config)
+        self.framing = framing
+
+    def to(self, device: Union[str, "torch.device"]) -> "Network":
+        """The same network on a device."""
+        raise NotImplementedError
+
+    def __call__(self, crops: Iterable[Image.Image]) -> Answers:
+        """Ages of crops."""
+        raise NotImplementedError
