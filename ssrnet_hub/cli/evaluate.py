@@ -102,6 +102,9 @@ def run(args: argparse.Namespace) -> int:
     intervals = None if of_gender else measure.measure_intervals(faces, labels)
     if intervals:
         result["intervals"] = intervals
+    stages = None if of_gender else measure.measure_stages(faces)
+    if stages:
+        result["stages"] = stages
     if args.flip:
         mirrored = measure.mirrored_ages(estimator, faces)
         result["flip"] = measure.rounded(measure.measure_errors(mirrored, labels))
@@ -133,6 +136,8 @@ def print_figures(result: dict[str, Any]) -> None:
 
     parts = (
         "intervals",
+        "stages",
+        "gap",
         "flip",
         "boxes",
         "robustness",
@@ -151,7 +156,10 @@ def print_figures(result: dict[str, Any]) -> None:
         worst = result["worst_group"].get(what)
         print_table(what, {f"{group} *" if group == worst else group: part for group, part in groups.items()})
     if result["worst_group"]:
-        print(f"* the worst of those with at least {SMALLEST_GROUP} faces\n")
+        print(f"* the worst of those with at least {SMALLEST_GROUP} faces")
+        unit = "" if "accuracy" in result else " years"
+        gaps = ", ".join(f"{what} {gap:.3f}{unit}" for what, gap in result["gap"].items())
+        print(f"gap between the best and the worst: {gaps}\n")
     if "intervals" in result:
         told = result["intervals"]
         print_table("intervals", {f"level {level}": row for level, row in told["levels"].items()})
@@ -170,6 +178,9 @@ def print_figures(result: dict[str, Any]) -> None:
         print_table("robustness", rows)
     if "turned" in result:
         print_table("turned", {f"by {degrees}": row for degrees, row in result["turned"].items()})
+    if "stages" in result:
+        shares = ", ".join(f"stage {k} {share:.1%}" for k, share in enumerate(result["stages"], 1))
+        print(f"of the variance of the ages: {shares}")
     print("\n".join(f"{key}  {result[key]}" for key in ("weights", "split") if result[key]))
 
 

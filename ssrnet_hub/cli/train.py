@@ -36,8 +36,19 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--labels",
         type=os.path.expanduser,
         required=True,
+        action="append",
         metavar="LABELS.csv",
-        help="aligned faces: the columns file, age, split (train or val), perhaps gender",
+        help="aligned faces: the columns file, age (or age_min and age_max), split (train or val), perhaps gender; "
+        "may be given several times",
+    )
+    train.add_argument(
+        "--teacher",
+        type=os.path.expanduser,
+        action="append",
+        default=[],
+        metavar="WEIGHTS",
+        help="weights whose ages are learned beside the labels, as much as --teaching says: a name, a folder, or the "
+        "archive of @vladmandic/face-api (.tgz); may be given several times",
     )
     train.add_argument(
         "--output",
@@ -75,8 +86,8 @@ def run(args: argparse.Namespace) -> int:
     changed = {field.name: value for field in fields(Recipe) if (value := getattr(args, field.name)) is not None}
     recipe = read_recipe(path, **changed)
     check_output(Path(args.output), args.resume, args.overwrite)
-    command = describe(path, Path(args.labels), changed)
-    options = {"cpu": args.cpu, "workers": args.workers, "overwrite": args.overwrite}
+    command = describe(path, [Path(labels) for labels in args.labels], args.teacher, changed)
+    options = {"teachers": args.teacher, "cpu": args.cpu, "workers": args.workers, "overwrite": args.overwrite}
     print(train(args.labels, args.output, recipe, **options, command=command))
     return 0
 
@@ -117,11 +128,13 @@ def check_output(output: Path, resume: bool, overwrite: bool) -> None:
         )
 
 
-def describe(recipe: Path, labels: Path, changed: dict[str, Any]) -> str:
+def describe(recipe: Path, labels: list[Path], teachers: list[str], changed: dict[str, Any]) -> str:
     """The command for the same weights, without what says nothing to others: where folders lie."""
     name = recipe.stem if recipe.parent == RECIPES else recipe.name
     command = ["ssrnet-hub train", "--recipe", shlex.quote(name)]
-    command += ["--labels", shlex.quote(f"{labels.resolve().parent.name}/{labels.name}"), "--output DIR"]
+    command += [f"--labels {shlex.quote(f'{path.resolve().parent.name}/{path.name}')}" for path in labels]
+    command += [f"--teacher {shlex.quote(Path(teacher).name)}" for teacher in teachers]
+    command += ["--output DIR"]
     said = {**changed, **({"start": Path(changed["start"]).name} if "start" in changed else {})}
     for option, value in said.items():
         text = shlex.quote(json.dumps(value) if isinstance(value, dict) else str(value))

@@ -227,7 +227,14 @@ def _count_bytes(checkpoint: Checkpoint) -> int:
 
 def _tell_training(training: dict[str, Any]) -> dict[str, Any]:
     """What a card says of a training, as Markdown."""
-    told = {key: training[key] for key in ("set_aside", "minutes") if training.get(key) is not None}
+    told = {"minutes": training["minutes"]} if training.get("minutes") is not None else {}
+    if aside := training.get("set_aside"):
+        # of several sets, by their names
+        counts = {name: f"{count:,}" for name, count in aside.items()} if isinstance(aside, dict) else {}
+        parts = [f"{count} of {_prose(name)}" for name, count in counts.items() if count != "0"]
+        told["set_aside"] = ", ".join(parts) if isinstance(aside, dict) else f"{aside:,}"
+    if training.get("teachers"):
+        told["teachers"] = ", ".join(f"`{_code(name)}`" for name in training["teachers"])
     told |= {key: _prose(training[key]) for key in ("data", "device") if training.get(key)}
     if training.get("command"):
         told["command"] = _code(training["command"])

@@ -6,18 +6,22 @@ from typing import Any, NamedTuple, Union
 
 __all__ = [
     "ARCHITECTURES",
+    "RESNET10_CHS",
+    "RESNET10_LAYERS",
     "VARIANTS",
     "VGG16_LAYERS",
     "Layer",
     "check_layout",
     "check_regression",
     "complete_arguments",
+    "count_kinds",
     "list_layers",
     "list_tensors",
     "model_arguments",
 ]
 
 VGG16_LAYERS: list[Union[int, str]] = [64, 64, "M", 128, 128, "M", *[256] * 3, "M", *[512] * 3, "M", *[512] * 3, "M"]
+RESNET10_LAYERS, RESNET10_CHS = (1, 2, 2, 0), (64, 128, 256, 256)
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "ssrnet": {},
@@ -69,7 +73,8 @@ class Layer(NamedTuple):
     """A convolution or linear layer that is applied in so many cells, so many times for a face.
 
     Attributes:
-        name: Of its tensors; with a normalization, of the block that has it as ``conv`` and that as ``bn``.
+        name: Of its tensors.
+        norm: Name of the batch normalization behind it; empty without one.
     """
 
     name: str
@@ -77,19 +82,20 @@ class Layer(NamedTuple):
     out_chs: int
     kernel: int = 1
     cells: int = 1
-    norm: bool = False
+    norm: str = ""
     times: int = 1
     linear: bool = False
+    bias: bool = True
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Names and shapes of its tensors."""
-        conv = f"{self.name}.conv" if self.norm else self.name
-        yield f"{conv}.weight", (self.out_chs, self.in_chs, *([] if self.linear else [self.kernel] * 2))
-        yield f"{conv}.bias", (self.out_chs,)
+        yield f"{self.name}.weight", (self.out_chs, self.in_chs, *([] if self.linear else [self.kernel] * 2))
+        if self.bias:
+            yield f"{self.name}.bias", (self.out_chs,)
         if self.norm:
             for name in ("weight", "bias", "running_mean", "running_var"):
-                yield f"{self.name}.bn.{name}", (self.out_chs,)
-            yield f"{self.name}.bn.num_batches_tracked", ()
+                yield f"{self.norm}.{name}", (self.out_chs,)
+            yield f"{self.norm}.num_batches_tracked", ()
 
 
 def model_arguments(architecture: str) -> frozenset[str]:
@@ -140,10 +146,15 @@ def check_regression(stage_bins: tuple[int, ...], most_stages: int, V: float) ->
 
 def check_layout(layout: tuple[str, ...], chs: tuple[int, ...]) -> None:
     """Raise ValueError unless these are the levels of a stream, and an even number of channels for each convolution."""
-    if len(layout) != 3 or not all(layout) or set("".join(layout)) - set("CPR") or layout[0][0] != "C":
-        raise ValueError(f"layout must be three levels of C, P and R, the first beginning with C, not {layout}")
-    if len(chs) != "".join(layout).count("C") or any(ch < 2 or ch % 2 for ch in chs):
-        raise ValueError(f"chs must name an even number of channels for each C of the layout {layout}, not {chs}")
+    if len(layout) != 3 or not all(layout) or set("".join(layout)) - set("CPRS") or layout[0][0] not in "CS":
+        raise ValueError(f"layout must be three levels of C, S, P and R, the first beginning with C or S, not {layout}")
+    if len(chs) != count_kinds("".join(layout), "CS") or any(ch < 2 or ch % 2 for ch in chs):
+        raise ValueError(f"chs must name an even number of channels for each C and S of the layout {layout}, not {chs}")
+
+
+def count_kinds(layout: str, kinds: str) -> int:
+    """How many blocks of some kinds there are in levels of a layout."""
+    return sum(map(layout.count, kinds))
 
 
 def _two_stream_layers(args: Mapping[str, Any]) -> Iterator[Layer]:
@@ -160,13 +171,13 @@ def _two_stream_layers(args: Mapping[str, Any]) -> Iterator[Layer]:
                 height, width = height // 2, width // 2
                 continue
             before = now
-            if kind == "C":
-                height, width = height - 2, width - 2
+            if kind in "CS":
+                height, width = ((side - 1) // 2 if kind == "S" else side - 2 for side in (height, width))
                 out_chs = next(chs)
                 now = out_chs, out_chs // 2
             for stream, in_chs, out_chs in zip((1, 2), before, now, strict=True):
                 name = f"stream{stream}.{level}.{number}"
-                yield Layer(name, in_chs, out_chs, 3, _cells(height, width), norm=True)
+                yield Layer(f"{name}.conv", in_chs, out_chs, 3, _cells(height, width), norm=f"{name}.bn")
         taps.append((now, height, width))
     if args["deep_first"]:
         taps.reverse()
@@ -226,6 +237,24 @@ def _vgg_layers(args: Mapping[str, Any]) -> Iterator[Layer]:
         yield Layer("head.fc", 4096, args["num_classes"] * args["stage_bins"][0], linear=True)
 
 
+def _resnet_layers(args: Mapping[str, Any]) -> Iterator[Layer]:
+    check_regression(tuple(args["stage_bins"]), 1, args["V"])
+    height, width = ((side - 7) // 2 + 1 for side in args["img_size"])
+    yield Layer("conv1", args["in_chans"], 64, 7, _cells(height, width), norm="bn1", bias=False)
+    height, width, chs = (height - 3) // 2 + 1, (width - 3) // 2 + 1, 64
+    for number, (out_chs, blocks) in enumerate(zip(RESNET10_CHS, RESNET10_LAYERS, strict=True), 1):
+        for block in range(blocks):
+            name, cells = f"layer{number}.{block}", _cells(height, width)
+            if number > 1 and not block:
+                # the convolution is not padded, and its answer is brought to the size of the shortcut
+                cells, height, width = _cells((height - 1) // 2, (width - 1) // 2), height // 2, width // 2
+            yield Layer(f"{name}.conv1", chs, out_chs, 3, cells, norm=f"{name}.bn1", bias=False)
+            yield Layer(f"{name}.conv2", out_chs, out_chs, 3, cells, norm=f"{name}.bn2", bias=False)
+            chs = out_chs
+    if args["num_classes"]:
+        yield Layer("fc", chs, args["num_classes"] * args["stage_bins"][0], linear=True)
+
+
 def _cells(height: int, width: int) -> int:
     return max(height, 0) * max(width, 0)
 
@@ -255,5 +284,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         {**_TWO_STREAM, "dynamic_range": False, "joint_taps": True},
     ),
     "dex_vgg16": Architecture(_vgg_layers, {**_DEX, "mlp_ratio": 1.0, "drop_rate": 0.5}, {}),
+    "dex_resnet10": Architecture(_resnet_layers, {**_DEX, "global_pool": "avg", "drop_rate": 0.0}, {"img_size": 64}),
 }
 """All architectures by their names."""

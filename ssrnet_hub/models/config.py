@@ -74,6 +74,7 @@ _MODEL_ARGS: dict[str, Check] = {
     "hidden": optional(whole(1, 4096)),
     "norm_eps": number(1e-12, 1),
     "mlp_ratio": number(0.01, 1),
+    "global_pool": choice("", "avg", "max", "avgmax"),
     "num_classes": _CLASSES,
     "in_chans": _CHANNELS,
     "img_size": one_or_list(_SIDE, 2, 2),
@@ -157,13 +158,20 @@ def read_training(extras: dict[str, Any]) -> dict[str, Any]:
     return checked("In config.json, training", optional(_check_training), extras.get("training")) or {}
 
 
+def _check_set_aside(value: Any) -> Any:
+    """How many rows of the training set, or of each of several by its name."""
+    count = whole(0, 10**9)
+    return {text()(name): count(rows) for name, rows in value.items()} if isinstance(value, dict) else count(value)
+
+
 def _check_training(value: Any) -> dict[str, Any]:
     before = optional(_check_training)
     return record(
         {},
         {
             "data": optional(text()),
-            "set_aside": optional(whole(0, 10**9)),
+            "set_aside": optional(_check_set_aside),
+            "teachers": optional(listing(text(), 0, 100)),
             "median_age": optional(number(0, 1000)),
             "command": optional(text(5000)),
             "device": optional(text()),

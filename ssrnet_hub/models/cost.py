@@ -49,7 +49,7 @@ def count_cost(architecture: str, **model_args: Any) -> Cost:
     parameters, macs, activations = 0, 0, args["in_chans"] * math.prod(args["img_size"])
     for layer in list_layers(architecture, **model_args):
         weights = layer.in_chs * layer.out_chs * layer.kernel**2
-        parameters += weights + layer.out_chs * (3 if layer.norm else 1)
+        parameters += weights + layer.out_chs * (2 * bool(layer.norm) + layer.bias)
         macs += weights * layer.cells * layer.times
         activations += layer.out_chs * layer.cells * layer.times
     return Cost(parameters, macs, activations)

@@ -3,21 +3,23 @@
 Paper: `DEX: Deep EXpectation of Apparent Age From a Single Image`
     - https://data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki/
 
-`ssrnet_dex` puts its stage on the two streams of SSR-Net, `dex_vgg16` is the paper's network.
+`ssrnet_dex` puts its stage on the two streams of SSR-Net, `dex_vgg16` is the paper's network, `dex_resnet10` has the
+trunk of dlib's age predictor.
 """
 
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models import VGG, build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import VGG, ResNet, build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from .architectures import VGG16_LAYERS, check_regression
+from .architectures import RESNET10_CHS, RESNET10_LAYERS, VGG16_LAYERS, check_regression
 from .layers import StageOutput, StagewiseOutput, regress_stages, sum_contributions
 from .ssrnet import SSRNet, create_two_stream, two_stream_cfg
 
-__all__ = ["DEXVGG", "SSRNetDEX"]
+__all__ = ["DEXVGG", "DEXResNet", "SSRNetDEX"]
 
 
 def softmax_stage(logits: Tensor, num_classes: int, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -25,6 +27,13 @@ def softmax_stage(logits: Tensor, num_classes: int, index: Tensor) -> tuple[Tens
     # under autocast the layers answer in half precision; the regression runs in that of the weights
     p = logits.to(index.dtype).view(-1, num_classes, index.shape[0]).softmax(-1)
     return p, torch.zeros_like(p), torch.zeros_like(p[:, :, 0])
+
+
+def _init_softmax(layer: nn.Module) -> None:
+    """Near the uniform distribution; nothing where there is no such layer."""
+    if isinstance(layer, nn.Linear):
+        nn.init.normal_(layer.weight, std=0.001)
+        nn.init.zeros_(layer.bias)
 
 
 class SoftmaxStage(nn.Module):
@@ -49,9 +58,7 @@ class SoftmaxStage(nn.Module):
 
     @torch.jit.ignore
     def init_weights(self) -> None:
-        """Near the uniform distribution."""
-        nn.init.normal_(self.fc.weight, std=0.001)
-        nn.init.zeros_(self.fc.bias)
+        _init_softmax(self.fc)
         with torch.no_grad():
             self.index.copy_(torch.arange(len(self.index), device=self.index.device))
 
@@ -176,6 +183,115 @@ class DEXVGG(VGG):
         return StagewiseOutput(sum_contributions(stages), stages)
 
 
+class _Block(nn.Module):
+    """A residual block as dlib has it: a stride of 2 without padding, and a shortcut without weights.
+
+    timm's `ResNet` makes it, with arguments of which this block needs the first three alone.
+    """
+
+    expansion = 1
+
+    def __init__(self, inplanes: int, planes: int, stride: int = 1, *args: Any, device: Any, dtype: Any, **kwargs: Any):
+        super().__init__()
+        dd = {"device": device, "dtype": dtype}
+        self.conv1 = nn.Conv2d(inplanes, planes, 3, stride, padding=2 - stride, bias=False, **dd)
+        self.bn1 = nn.BatchNorm2d(planes, **dd)
+        self.act1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False, **dd)
+        self.bn2 = nn.BatchNorm2d(planes, **dd)
+        self.act2 = nn.ReLU()
+        self.pool = nn.AvgPool2d(2) if stride == 2 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = self.pool(x)
+        x = self.bn2(self.conv2(self.act1(self.bn1(self.conv1(x)))))
+        # the shortcut has fewer channels, and the convolution may have a row and a column less
+        shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, x.shape[1] - shortcut.shape[1]))
+        x = F.pad(x, (0, shortcut.shape[3] - x.shape[3], 0, shortcut.shape[2] - x.shape[2]))
+        return self.act2(x + shortcut)
+
+
+class DEXResNet(ResNet):
+    """The ResNet-10 of dlib's age predictor with a softmax over the years.
+
+    Args:
+        stage_bins: Bins of its one stage.
+        V: Range of the answer, years.
+        num_classes: Number of outputs; each has a softmax of its own. 0 leaves the features.
+        in_chans: Channels of the input.
+        global_pool: Pooling of the features, by timm's names.
+        drop_rate: Dropout on the features.
+    """
+
+    index: Tensor
+    if TYPE_CHECKING:
+        pretrained_cfg: dict[str, Any]  # as of SSRNet
+
+    def __init__(
+        self,
+        stage_bins: tuple[int] = (101,),
+        V: float = 101.0,
+        num_classes: int = 1,
+        in_chans: int = 3,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+        device: Optional[torch.device] = None,
+        dtype: Optional[torch.dtype] = None,
+    ):
+        check_regression(tuple(stage_bins), 1, V)
+        (num_bins,) = stage_bins
+        # timm's forward pass wants a fourth stage, which is empty here
+        super().__init__(
+            _Block,  # type: ignore[arg-type]  # it is made and called as timm's own blocks are
+            RESNET10_LAYERS,
+            num_classes * num_bins,
+            in_chans,
+            global_pool=global_pool,
+            channels=RESNET10_CHS,
+            drop_rate=drop_rate,
+            zero_init_last=False,
+            device=device,
+            dtype=dtype,
+        )
+        # dlib pads neither
+        for layer in (self.conv1, self.maxpool):
+            assert isinstance(layer, (nn.Conv2d, nn.MaxPool2d))
+            layer.padding = (0, 0)
+        self.layer4 = nn.Sequential(nn.Identity())
+        self.feature_info[-1]["reduction"] = 16
+        _init_softmax(self.fc)
+        self.num_classes = num_classes
+        self.stage_bins = (num_bins,)
+        self.V = float(V)
+        index = torch.arange(num_bins, device=device, dtype=dtype or torch.get_default_dtype())
+        self.register_buffer("index", index, persistent=False)
+
+    @torch.jit.ignore
+    def reset_classifier(self, num_classes: int, global_pool: Optional[str] = None) -> None:
+        """Replace the last layer by a fresh one; see `DEXVGG.reset_classifier`."""
+        super().reset_classifier(num_classes * self.stage_bins[0], global_pool)
+        _init_softmax(self.fc)
+        self.num_classes = num_classes
+
+    def _forward_stages(self, x: Tensor) -> list[StageOutput]:
+        logits = self.fc(F.dropout(self.global_pool(x), float(self.drop_rate), self.training))
+        p, eta, delta = softmax_stage(logits, self.num_classes, self.index)
+        return regress_stages([p], [eta], [delta], [self.index], self.V, 1.0, 1.0)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Features ``(B, 256, h, w)`` to ages ``(B, num_classes)``; with ``pre_logits`` to 256 features."""
+        if pre_logits or self.num_classes == 0:
+            return F.dropout(self.global_pool(x), float(self.drop_rate), self.training)
+        return sum_contributions(self._forward_stages(x))
+
+    @torch.jit.export
+    def forward_stages(self, x: Tensor) -> StagewiseOutput:
+        """The age and the one stage it comes from; see `SSRNet.forward_stages`."""
+        torch._assert(self.num_classes > 0, "This model has no prediction stage: it was made with num_classes=0")
+        stages = self._forward_stages(self.forward_features(x))
+        return StagewiseOutput(sum_contributions(stages), stages)
+
+
 default_cfgs = generate_default_cfgs(
     {
         "ssrnet_dex": two_stream_cfg(classifier="stages.0.fc"),
@@ -191,6 +307,19 @@ default_cfgs = generate_default_cfgs(
             "classifier": "head.fc",
             "paper_name": "DEX: Deep EXpectation of Apparent Age From a Single Image",
             "origin_url": "https://data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki/",
+        },
+        "dex_resnet10": {
+            "num_classes": 1,
+            "input_size": (3, 64, 64),
+            "pool_size": (3, 3),
+            "crop_pct": 1.0,
+            "interpolation": "bilinear",
+            # dlib's mean, and pixels divided by 256
+            "mean": (122.782 / 255, 117.001 / 255, 104.298 / 255),
+            "std": (256 / 255, 256 / 255, 256 / 255),
+            "first_conv": "conv1",
+            "classifier": "fc",
+            "origin_url": "https://github.com/davisking/dlib-models",
         },
     }
 )
@@ -211,4 +340,12 @@ def dex_vgg16(pretrained: bool = False, **kwargs: Any) -> DEXVGG:
         pretrained,
         feature_cfg={"flatten_sequential": True, "out_indices": (0, 1, 2, 3, 4, 5)},
         **kwargs,
+    )
+
+
+@register_model
+def dex_resnet10(pretrained: bool = False, **kwargs: Any) -> DEXResNet:
+    """DEX's stage on the trunk of dlib's age predictor, 2.7 million parameters."""
+    return build_model_with_cfg(
+        DEXResNet, "dex_resnet10", pretrained, feature_cfg={"out_indices": (0, 1, 2, 3, 4)}, **kwargs
     )

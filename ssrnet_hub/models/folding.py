@@ -174,8 +174,8 @@ def _fold_stream(
             if kind == "R":
                 x = graph.add("Add", x, graph.add(activation, _conv(graph, x, weight, bias, padding=1)))
             else:
-                x = _conv(graph, x, weight, bias)
-            pending = kind == "C"
+                x = _conv(graph, x, weight, bias, stride=2 if kind == "S" else 1)
+            pending = kind in "CS"
         taps.append(x := graph.add(activation, x) if pending else x)
     return taps
 
@@ -243,8 +243,9 @@ def _count_features(args: Mapping[str, Any], fused_chs: int) -> list[int]:
     ]
 
 
-def _conv(graph: Graph, x: str, weight: np.ndarray, bias: np.ndarray, padding: int = 0) -> str:
-    return graph.add("Conv", x, weight, bias, kernel_shape=list(weight.shape[2:]), pads=[padding] * 4)
+def _conv(graph: Graph, x: str, weight: np.ndarray, bias: np.ndarray, padding: int = 0, stride: int = 1) -> str:
+    shape = {"kernel_shape": list(weight.shape[2:]), "pads": [padding] * 4, "strides": [stride] * 2}
+    return graph.add("Conv", x, weight, bias, **shape)
 
 
 def _fold_norm(tensors: Tensors, name: str, eps: float) -> tuple[np.ndarray, np.ndarray]:

@@ -123,8 +123,10 @@ def split_answer(answer: Sequence[Any], stage_bins: Sequence[int]) -> StagewiseO
     return StagewiseOutput(as_tensor(age), [StageOutput(*map(as_tensor, stage)) for stage in stages])
 
 
-def _conv(x: Tensor, weight: Tensor, bias: Tensor, kernel_shape: list[int], pads: list[int]) -> Tensor:
-    return F.conv2d(x, weight, bias, padding=pads[:2])
+def _conv(
+    x: Tensor, weight: Tensor, bias: Tensor, kernel_shape: list[int], pads: list[int], strides: list[int]
+) -> Tensor:
+    return F.conv2d(x, weight, bias, strides, pads[:2])
 
 
 def _gemm(x: Tensor, weight: Tensor, *bias: Tensor, transB: int) -> Tensor:

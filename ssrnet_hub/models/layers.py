@@ -89,11 +89,13 @@ def regress_stages(
 
 
 class ConvNormAct(nn.Sequential):
-    """Unpadded 3x3 convolution, batch normalisation, activation."""
+    """Unpadded 3x3 convolution, batch normalization, activation."""
 
-    def __init__(self, in_chs: int, out_chs: int, act_layer: type[nn.Module], norm_eps: float, **dd: Any):
+    def __init__(
+        self, in_chs: int, out_chs: int, act_layer: type[nn.Module], norm_eps: float, stride: int = 1, **dd: Any
+    ):
         super().__init__()
-        self.conv = nn.Conv2d(in_chs, out_chs, 3, **dd)
+        self.conv = nn.Conv2d(in_chs, out_chs, 3, stride, **dd)
         # Keras' momentum of 0.99, which the released weights were trained with
         self.bn = nn.BatchNorm2d(out_chs, eps=norm_eps, momentum=0.01, **dd)
         self.act = act_layer()
@@ -127,9 +129,9 @@ def make_stream(
     for kinds in layout:
         layers: list[nn.Module] = []
         for kind in kinds:
-            if kind == "C":
+            if kind in "CS":
                 out_chs = next(chs)
-                layers.append(ConvNormAct(in_chs, out_chs, act_layer, norm_eps, **dd))
+                layers.append(ConvNormAct(in_chs, out_chs, act_layer, norm_eps, 2 if kind == "S" else 1, **dd))
                 in_chs = out_chs
             elif kind == "R":
                 layers.append(Residual(in_chs, act_layer, norm_eps, **dd))
@@ -144,7 +146,7 @@ def tap_sizes(layout: tuple[str, ...], size: int) -> list[int]:
     sizes = []
     for kinds in layout:
         for kind in kinds:
-            size = size - 2 if kind == "C" else size // 2 if kind == "P" else size
+            size = {"C": size - 2, "S": (size - 1) // 2, "P": size // 2, "R": size}[kind]
         sizes.append(size)
     return sizes
 

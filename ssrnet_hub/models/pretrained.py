@@ -12,13 +12,13 @@ from torch import nn
 
 from ..errors import ArchitectureError
 from . import dex, ssrnet
-from .dex import DEXVGG
+from .dex import DEXVGG, DEXResNet
 from .ssrnet import SSRNet
 from .zoo import weights_of
 
 __all__ = ["AgeModel", "assert_age_model", "new_model"]
 
-AgeModel = Union[SSRNet, DEXVGG]
+AgeModel = Union[SSRNet, DEXVGG, DEXResNet]
 """A model of this package, for type checkers."""
 
 
@@ -65,6 +65,6 @@ def assert_age_model(model: nn.Module) -> AgeModel:
     Raises:
         ArchitectureError: It is not one of this package.
     """
-    if not isinstance(model, (SSRNet, DEXVGG)):
+    if not isinstance(model, (SSRNet, DEXVGG, DEXResNet)):
         raise ArchitectureError(f"A {type(model).__name__} is not an age model of this package.")
     return model

@@ -25,7 +25,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .architectures import VARIANTS, check_layout, check_regression
+from .architectures import VARIANTS, check_layout, check_regression, count_kinds
 from .layers import (
     Fusion,
     StageHead,
@@ -51,9 +51,9 @@ class SSRNet(nn.Module):
         dynamic_range: Whether the bins move; without, they stay on the fixed grid and have no weights for moving.
         deep_first: Whether the coarse first stage reads the deepest tap, or else the shallowest.
         layout: The three levels of both streams, each as a string: C is a convolution, unpadded, with batch
-            normalisation and activation, P a pooling by 2, R such a convolution whose padded answer is added to what
-            it was given.
-        chs: Channels of the convolutions C of stream 1; those of stream 2 have half as many.
+            normalization and activation, S one with a stride of 2, P a pooling by 2, R such a
+            convolution whose padded answer is added to what it was given.
+        chs: Channels of each C and S of stream 1; those of stream 2 have half as many.
         fused_chs: Channels of each stream that a stage reads.
         pool_sizes: Window of the pooling before each stage, or None to pool each tap as a whole; see `Fusion`.
         hidden: Width of the stages' product of streams, or None for s_k; see `StageHead`.
@@ -119,10 +119,10 @@ class SSRNet(nn.Module):
         self.stream1 = make_stream(layout, in_chans, chs, nn.ReLU, nn.AvgPool2d, norm_eps, **dd)
         self.stream2 = make_stream(layout, in_chans, half, nn.Tanh, nn.MaxPool2d, norm_eps, **dd)
         levels = ["".join(layout[: i + 1]) for i in range(len(layout))]
-        tap_chs = [chs[kinds.count("C") - 1] for kinds in levels]
+        tap_chs = [chs[count_kinds(kinds, "CS") - 1] for kinds in levels]
         # one level of the features is one tap of stream 1; hooks and FX can reach it as a module
         self.feature_info = [
-            {"num_chs": ch, "reduction": 2 ** kinds.count("P"), "module": f"stream1.{i}"}
+            {"num_chs": ch, "reduction": 2 ** count_kinds(kinds, "PS"), "module": f"stream1.{i}"}
             for i, (ch, kinds) in enumerate(zip(tap_chs, levels, strict=True))
         ]
 

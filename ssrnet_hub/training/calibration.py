@@ -56,6 +56,8 @@ def calibrate(
         PhotoError: A chip or photo cannot be read.
     """
     count = read_training(get_extras(model)).get("set_aside") or 0
+    if isinstance(count, dict):
+        count = count.get(Path(labels).resolve().parent.name, 0)
     estimator = AgeEstimator(model)
     train, val = (read_labels(labels, split) for split in ("train", "val"))
     aside = set_aside(train, count)[1]

@@ -20,6 +20,8 @@ from ..models.config import read_training
 from ..utils.metrics import (
     age_band,
     age_metrics,
+    best_group,
+    error_of,
     gender_group_metrics,
     gender_metrics,
     group_metrics,
@@ -40,6 +42,7 @@ __all__ = [
     "measure_genders",
     "measure_intervals",
     "measure_robustness",
+    "measure_stages",
     "measure_turned",
     "mirrored_ages",
     "predicted_ages",
@@ -110,7 +113,8 @@ def measure_ages(ages: Sequence[float], labels: Sequence[Label]) -> dict[str, An
     Returns:
         What `measure_errors` has; ``groups``, what `group_metrics` or `range_group_metrics` has by ``"age"`` (bands),
         ``"gender"`` and ``"ethnicity"``, each where a label says it; ``worst_group``, the `worst_group` of each of
-        these that has one. Floats are rounded to four digits.
+        these that has one; ``gap``, by how much its error is above that of the best group, years. Floats are rounded to
+        four digits.
     """
 
     def measure(members: list[Optional[str]]) -> dict[str, dict[str, Any]]:
@@ -169,6 +173,27 @@ def measure_intervals(faces: Sequence[Optional[Face]], labels: Sequence[Label]) 
     )
 
 
+def measure_stages(faces: Sequence[Optional[Face]]) -> Optional[list[float]]:
+    """How much of the variance of the predicted ages each stage makes, coarse to fine.
+
+    Of stage k that is ``Cov(contribution_k, age) / Var(age)``; the shares of all stages add up to 1.
+
+    Args:
+        faces: As predicted; None for one that was not found.
+
+    Returns:
+        The shares; None where all ages are the same.
+    """
+    contributions = np.array([[stage.contribution for stage in face.stages] for face in faces if face])
+    if not np.isfinite(contributions).all() or not contributions.size:
+        return None
+    ages = contributions.sum(1)
+    centered = ages - ages.mean()
+    if not centered.any():
+        return None
+    return rounded((centered @ contributions / (centered @ ages)).tolist())
+
+
 def measure_genders(labels: Sequence[Label], faces: Sequence[Optional[Face]]) -> dict[str, Any]:
     """How often scores of gender are on the right side, in all and by group.
 
@@ -197,8 +222,10 @@ def _by_group(labels: Sequence[Label], measure: Callable[[list], dict[str, dict[
         "ethnicity": [label.ethnicity for label in labels],
     }
     groups = {what: measure(names) for what, names in members.items() if any(names)}
-    worst = {what: worst_group(figures) for what, figures in groups.items()}
-    return {"groups": groups, "worst_group": {what: name for what, name in worst.items() if name is not None}}
+    worst = {what: name for what, figures in groups.items() if (name := worst_group(figures))}
+    best = {what: name for what, figures in groups.items() if (name := best_group(figures))}
+    gap = {what: error_of(groups[what][worst[what]]) - error_of(groups[what][best[what]]) for what in worst}
+    return {"groups": groups, "worst_group": worst, "gap": gap}
 
 
 def try_boxes(

@@ -5,20 +5,18 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional, Union
 
 import numpy as np
-import timm
 import torch
 from accelerate import Accelerator
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torchvision.transforms import v2
 from tqdm import tqdm
 
 from ..errors import ConfigError, DivergenceError, LabelsError
@@ -26,15 +24,18 @@ from ..hub.files import CONFIG_FILE, WEIGHTS_FILE
 from ..hub.loading import from_pretrained, get_extras, save_pretrained
 from ..images.alignment import Framing
 from ..models.config import read_task, read_training
+from ..models.dex import DEXVGG, DEXResNet, SSRNetDEX
 from ..models.layers import StageHead
-from ..models.preprocessing import Normalize
 from ..models.pretrained import AgeModel, new_model
 from ..utils.io import replace_file
 from ..utils.metrics import describe_device
 from .augment import make_augment
-from .dataset import Chips, ShardedBatches, as_it_is
-from .labels import read_labels, set_aside
+from .dataset import Chips, LabeledSet, ShardedBatches, as_it_is
+from .labels import Label, read_labels, set_aside
+from .losses import distance, hold, negative_log_likelihood
+from .preparing import make_prepare
 from .recipe import Recipe
+from .teachers import Teachers
 
 __all__ = ["train"]
 
@@ -43,16 +44,17 @@ STATE, LOG = "state.pt", "log.csv"
 
 
 def train(
-    labels: Union[str, os.PathLike],
+    labels: Union[str, os.PathLike, Sequence[Union[str, os.PathLike]]],
     output: Union[str, os.PathLike],
     recipe: Recipe,
     *,
+    teachers: Sequence[Union[str, os.PathLike]] = (),
     cpu: bool = False,
     workers: int = 0,
     overwrite: bool = False,
     command: Optional[str] = None,
 ) -> dict[str, Any]:
-    """Train on the split ``train`` of a labels file, watching the split ``val``.
+    """Train on the split ``train`` of labels files, watching the split ``val``.
 
     Under ``torchrun`` or ``accelerate launch`` the processes share each batch: every chip is seen once an epoch, by one
     of them.
@@ -62,10 +64,12 @@ def train(
     weights it would have had.
 
     Args:
-        labels: The labels file; its pictures are aligned chips in the default `Framing`. They are held in memory, 49 kB
-            each.
+        labels: A labels file, or several; their pictures are aligned chips in the default `Framing`, their ages numbers
+            of years or ranges. Up to 5 GiB of chips are held in memory, 49 kB each.
         output: Folder for the weights.
         recipe: How.
+        teachers: What `load_teacher` takes; the mean of their ages is part of what the weights learn, see
+            `Recipe.teaching`.
         cpu: Stay on the CPU although there is a GPU.
         workers: Processes that prepare chips beside each training process; 0: none.
         overwrite: Start anew where ``output`` has a run: its weights, log and events are removed.
@@ -73,15 +77,18 @@ def train(
 
     Returns:
         The last line of the log: ``epoch``, ``loss``, ``val_mae``, ``minutes``. For the task age ``loss`` is the mean
-        absolute error of training and ``val_mae`` that on the split ``val``, years; for gender ``loss`` is the mean
-        squared error, and in place of ``val_mae`` there is ``val_accuracy``, the share of faces on the right side of
-        0.5, in [0, 1].
+        absolute error of training and ``val_mae`` that on the split ``val``, years; ages known by ranges count by their
+        distance to them, as ``val_distance``. For gender ``loss`` is the mean squared error, and there is
+        ``val_accuracy``, the share of faces on the right side of 0.5, in [0, 1]. Of several labels files each has such
+        a figure, named after its folder: ``val_mae_utkface``.
 
     Raises:
         LabelsError: The labels file is not as needed.
         PhotoError: A chip cannot be read.
         DivergenceError: The error is infinite or no number.
-        ConfigError: ``output`` holds an unfinished run of another recipe, or the architecture has no such arguments.
+        ConfigError: ``output`` holds an unfinished run of another recipe, the architecture has no such arguments, the
+            recipe names a set that is not among the labels, or it has a share of teaching and there is no teacher, or
+            the other way round.
     """
     accelerator = Accelerator(
         cpu=cpu, mixed_precision=recipe.mixed_precision, log_with="tensorboard", project_dir=str(output)
@@ -93,16 +100,20 @@ def train(
     model = make_model(recipe).to(device).to(memory_format=torch.channels_last)
     before = load_start(model, recipe.start) if recipe.start else None
 
-    train_labels, aside = set_aside(read_labels(labels, "train"), recipe.set_aside)
-    val_labels = read_labels(labels, "val")
+    sets, val_sets, aside = read_sets(labels, recipe)
+    train_labels = [label for part in sets for label in part.labels]
     if len(train_labels) < recipe.batch_size:
         raise LabelsError(
             f"{labels} has {len(train_labels)} rows of split 'train', fewer than a batch of {recipe.batch_size}."
         )
+    if bool(teachers) != bool(recipe.teaching):
+        raise ConfigError("Teachers and a share of teaching above 0 belong together: give both, or none.")
+    task = recipe.resolved_task
     size = Framing().size
-    dataset = Chips(train_labels, recipe.resolved_task, size, make_augment(recipe.augment), recipe.balance)
-    val = Chips(val_labels, recipe.resolved_task, size) if accelerator.is_main_process else None
-    shares = ShardedBatches(len(dataset), recipe.batch_size, rank, world)
+    dataset = Chips(sets, task, size, make_augment(recipe.augment), recipe.balance)
+    vals = [(part, Chips([part], task, size)) for part in val_sets] if accelerator.is_main_process else []
+    taught_by = Teachers(teachers, device, len(dataset), recipe.copies)
+    shares = ShardedBatches(len(dataset), recipe.batch_size, rank, world, same_groups=recipe.copies > 0)
     loader = DataLoader(
         dataset, batch_sampler=shares, collate_fn=as_it_is, num_workers=workers, pin_memory=device.type == "cuda"
     )
@@ -112,48 +123,59 @@ def train(
     # of five steps PyTorch makes a division by zero
     steps = max(recipe.epochs * len(shares), 6)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, steps, pct_start=0.2)
-    parts = {"model": model, "ema": ema.module, "optimizer": optimizer, "schedule": schedule}
-    run = {"recipe": asdict(recipe), "chips": len(dataset)}
+    parts = {
+        "model": model,
+        "ema": ema.module,
+        "optimizer": optimizer,
+        "schedule": schedule,
+        "teachers": taught_by,
+    }
+    run = {"recipe": asdict(recipe), "chips": len(dataset), "teachers": [Path(teacher).name for teacher in teachers]}
     if overwrite:
         if accelerator.is_main_process:
             remove_run(output)
         accelerator.wait_for_everyone()
     log = load_state(output / STATE, run, parts)
     prepare = make_prepare(model)
-    metric = "val_accuracy" if recipe.resolved_task == "gender" else "val_mae"
     extras: dict[str, Any] = {
-        "task": recipe.resolved_task,
+        "task": task,
         "framing": Framing().to_dict(),
         "training": {
-            "data": f"{len(train_labels):,} aligned chips of {Path(labels).resolve().parent.name}, split train",
-            "set_aside": len(aside),
-            "median_age": float(np.median([label.age for label in train_labels])),
+            "data": f"{len(train_labels):,} aligned chips of {join_names([part.name for part in sets])}, split train",
+            "set_aside": aside[sets[0].name] if len(sets) == 1 else aside,
+            "median_age": median_age(train_labels),
             # where a folder lies says nothing to others
             "recipe": {**asdict(recipe), "start": Path(recipe.start).name},
             **({"start": before} if before else {}),
+            **({"teachers": run["teachers"]} if teachers else {}),
             **({"command": command} if command else {}),
             "device": describe_device(device) + (f", {world} processes" if world > 1 else ""),
         },
     }
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    wrapped, optimizer = accelerator.prepare(_Learner(model), optimizer)
     accelerator.init_trackers("tensorboard")
     started = time.monotonic() - 60 * (log[-1]["minutes"] if log else 0)
     for epoch in range(len(log) + 1, recipe.epochs + 1):
         # all that is drawn in an epoch follows from these, whatever came before
         shares.epoch = recipe.seed * 10_000 + epoch
         torch.manual_seed(shares.epoch * world + rank)
+        if recipe.copies:
+            dataset.copy = (epoch - 1) % recipe.copies
         model.train()
         losses = []
-        for chips, targets, weights in tqdm(
+        for indices, chips, targets, weights in tqdm(
             loader, f"epoch {epoch}", leave=False, disable=not accelerator.is_main_process
         ):
-            x = prepare(chips.to(device))
+            low, high = targets.to(device).unbind(1)
             with silent_units(model) as penalty:
-                errors = (wrapped(x)[:, 0] - targets.to(device)).abs() / model.V
-            if recipe.resolved_task == "gender":
-                # the mean of a score is a probability, its median a verdict
-                errors = errors.square()
-            loss = (weights.to(device) * errors).mean() * 100 + recipe.keep_alive * penalty()
+                answers, p = wrapped(prepare(chips.to(device)))
+            # the mean of a score is a probability, its median a verdict
+            errors = (answers - low).square() if task == "gender" else distance(answers, low, high) / model.V
+            goal = errors * 100 if p is None else negative_log_likelihood(p, low, high) + 10 * errors
+            if taught_by:
+                said = hold(taught_by(chips, indices, dataset.copy), low, high)
+                goal = (1 - recipe.teaching) * goal + recipe.teaching * (answers - said).abs() * 100 / model.V
+            loss = (weights.to(device) * goal).mean() + recipe.keep_alive * penalty()
             optimizer.zero_grad()
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(model.parameters(), 10.0)
@@ -162,21 +184,22 @@ def train(
             ema.update(model, schedule.last_epoch)
             losses.append(errors.detach().mean() * model.V)
         loss = accelerator.reduce(torch.stack(losses).mean(), "mean").item()
-        if val:
-            line = {
-                "epoch": epoch,
-                "loss": round(loss, 4),
-                metric: round(measure(ema.module, prepare, val, device, recipe.resolved_task), 4),
-                "minutes": round((time.monotonic() - started) / 60, 1),
+        if accelerator.is_main_process:
+            figures = {
+                name_metric(part, task, len(vals)): measure(ema.module, prepare, chips, device, task)
+                for part, chips in vals
             }
-            if not math.isfinite(line["loss"] + line[metric]):
+            figures = {name: round(value, 4) for name, value in {"loss": loss, **figures}.items()}
+            if not math.isfinite(sum(figures.values())):
                 raise DivergenceError(
-                    f"Epoch {epoch} ended with the error {loss}, {metric} {line[metric]}; {output} has the weights "
-                    f"before it, if any. Start again in another folder with --lr below {recipe.lr:g} or another --seed."
+                    f"Epoch {epoch} ended with {', '.join(f'{name} {value}' for name, value in figures.items())}; "
+                    f"{output} has the weights before it, if any. Start again in another folder with --lr below "
+                    f"{recipe.lr:g} or another --seed."
                 )
+            line = {"epoch": epoch, **figures, "minutes": round((time.monotonic() - started) / 60, 1)}
             log.append(line)
             tqdm.write("  ".join(f"{k} {v}" for k, v in line.items()))
-            accelerator.log({"loss": line["loss"], metric: line[metric]}, step=epoch)
+            accelerator.log(figures, step=epoch)
             extras["training"]["minutes"] = line["minutes"]
             save_pretrained(ema.module, output, extras)
             write_log(output / LOG, log)
@@ -187,6 +210,60 @@ def train(
     if accelerator.is_main_process:
         (output / STATE).unlink(missing_ok=True)
     return log[-1] if log else {}
+
+
+class _Learner(nn.Module):
+    """A model that also answers the probabilities of ages, where it is a softmax over them."""
+
+    def __init__(self, model: AgeModel):
+        super().__init__()
+        self.model = model
+        self._is_softmax = isinstance(model, (DEXResNet, DEXVGG, SSRNetDEX))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Optional[Tensor]]:
+        answer = self.model.forward_stages(x)
+        return answer.age[:, 0], answer.stages[0].p if self._is_softmax else None
+
+
+def read_sets(
+    labels: Union[str, os.PathLike, Sequence[Union[str, os.PathLike]]], recipe: Recipe
+) -> tuple[list[LabeledSet], list[LabeledSet], dict[str, int]]:
+    """The rows to train on, those of the split ``val``, and how many are set aside, of each labels file."""
+    paths = [labels] if isinstance(labels, (str, os.PathLike)) else labels
+    names = [Path(path).resolve().parent.name for path in paths]
+    if len({*names}) < len(names):
+        raise ConfigError(
+            f"Labels files are told apart by the names of their folders, and two are alike: {join_names(names)}."
+        )
+    if unknown := recipe.sets.keys() - {*names}:
+        raise ConfigError(
+            f"The recipe's sets name {join_names(sorted(unknown))}, and the labels are of {join_names(names)}."
+        )
+    trained, val, counts = [], [], {}
+    for path, name in zip(paths, names, strict=True):
+        rows, aside = set_aside(read_labels(path, "train", ranges=True), recipe.set_aside_of(name))
+        trained.append(LabeledSet(name, rows, recipe.weight_of(name)))
+        val.append(LabeledSet(name, read_labels(path, "val", ranges=True)))
+        counts[name] = len(aside)
+    return trained, val, counts
+
+
+def join_names(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def median_age(labels: Sequence[Label]) -> float:
+    """Of a range the middle counts, of an open one its beginning."""
+    ages = [label.age for label in labels if not label.age_range]
+    for low, high in (label.age_range for label in labels if label.age_range):
+        ages.append((low + high) / 2 if math.isfinite(high) else low)
+    return float(np.median(ages))
+
+
+def name_metric(part: LabeledSet, task: str, count: int) -> str:
+    """What the figure on one of several sets is called."""
+    kind = "accuracy" if task == "gender" else "distance" if part.labels[0].age_range else "mae"
+    return f"val_{kind}" if count == 1 else f"val_{kind}_{part.name}"
 
 
 def make_model(recipe: Recipe) -> AgeModel:
@@ -269,20 +346,14 @@ def silent_units(model: nn.Module) -> Iterator[Callable[[], Tensor]]:
             hook.remove()
 
 
-def make_prepare(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """From uint8 chips to the model's input, like timm's transform of one picture."""
-    data = timm.data.resolve_input_data_config(model)
-    resize = v2.Resize(data["input_size"][1:], v2.InterpolationMode(data["interpolation"]), antialias=True)
-    normalize = Normalize(model)
-    return lambda chips: normalize(resize(chips))
-
-
 @torch.inference_mode()
 def measure(
     model: AgeModel, prepare: Callable[[Tensor], Tensor], chips: Chips, device: torch.device, task: str
 ) -> float:
-    """Of a model in eval mode the MAE in years, ages clamped to its range, or the share of genders told rightly."""
-    answers = torch.cat([model(prepare(batch.to(device)))[:, 0] for batch in chips.chips.split(256)]).float().cpu()
+    """The MAE or mean distance of a model in eval mode, years, ages clamped to its range; or the right genders."""
+    parts = [chips.chips(range(start, min(start + 256, len(chips)))) for start in range(0, len(chips), 256)]
+    answers = torch.cat([model(prepare(part.to(device)))[:, 0] for part in parts]).float().cpu()
+    low, high = chips.targets.unbind(1)
     if task == "gender":
-        return ((answers > 0.5) == (chips.targets > 0.5)).float().mean().item()
-    return (answers.clamp(0, model.V) - chips.targets).abs().mean().item()
+        return ((answers > 0.5) == (low > 0.5)).float().mean().item()
+    return distance(answers.clamp(0, model.V), low, high).mean().item()

@@ -30,7 +30,14 @@ class Recipe:
             ``density(age) ** -balance``.
         keep_alive: Weight of the penalty on units of the stages whose ReLU is silent for nearly every face.
         augment: How strongly pictures are worn like those of the world, 0 to 1; see `make_augment`.
-        set_aside: Chips of the train split that are kept for calibration, and never trained on; see `data.set_aside`.
+        set_aside: Chips of the train split that are kept for calibration, and never trained on; see
+            `labels.set_aside`. Of several sets, of each.
+        sets: By the name of a labels file's folder, where several are trained on: ``weight``, how much a row of it
+            counts, by default 1, and ``set_aside`` in place of the one above.
+        teaching: Of the loss, the share that is the distance to what the teachers say, [0, 1]; what they say is held
+            within the labeled range.
+        copies: Worn copies of each chip, of which every epoch has another one in turn: the teachers are asked about
+            each once. 0: every epoch has new ones.
         mixed_precision: ``"no"``, ``"bf16"`` or ``"fp16"``, of convolutions and linear layers.
         seed: Of the weights, the order and the augmentation.
 
@@ -53,6 +60,9 @@ class Recipe:
     keep_alive: float = 0.0
     augment: float = 1.0
     set_aside: int = 0
+    sets: dict[str, Any] = field(default_factory=dict)
+    teaching: float = 0.0
+    copies: int = 0
     mixed_precision: str = "bf16"
     seed: int = 0
 
@@ -65,6 +75,16 @@ class Recipe:
             raise ArchitectureError(f"{self.architecture!r:.100} is none of {', '.join(list_architectures())}.")
         checked("", _FIELDS, {field.name: getattr(self, field.name) for field in fields(self)})
         check_model_args(self.architecture, self.model_args, "the recipe")
+        for name, values in self.sets.items():
+            checked(f"sets: {name}", _SET, values)
+
+    def weight_of(self, name: str) -> float:
+        """How much a row of a set counts."""
+        return self.sets.get(name, {}).get("weight", 1.0)
+
+    def set_aside_of(self, name: str) -> int:
+        """How many rows of a set are kept for calibration."""
+        return self.sets.get(name, {}).get("set_aside", self.set_aside)
 
     @property
     def resolved_task(self) -> str:
@@ -88,10 +108,15 @@ _FIELDS = record(
         "keep_alive": number(0, 1e6),
         "augment": number(0, 1),
         "set_aside": whole(0, 10**9),
+        "sets": mapping,
+        "teaching": number(0, 1),
+        "copies": whole(0, 1000),
         "mixed_precision": choice("no", "bf16", "fp16"),
         "seed": whole(-(2**31), 2**31 - 1),
     }
 )
+
+_SET = record({}, {"weight": number(0, 1e6), "set_aside": whole(0, 10**9)})
 
 
 def read_recipe(path: Union[str, os.PathLike], **changes: Any) -> Recipe:

@@ -17,8 +17,10 @@ __all__ = [
     "age_band",
     "age_metrics",
     "auroc",
+    "best_group",
     "compare_errors",
     "describe_device",
+    "error_of",
     "gender_group_metrics",
     "gender_metrics",
     "group_metrics",
@@ -159,13 +161,21 @@ def worst_group(groups: Mapping[str, Mapping[str, Any]]) -> Optional[str]:
     Returns:
         Its name; None where no group has at least `SMALLEST_GROUP` faces.
     """
-    large = [group for group, figures in groups.items() if figures["n"] >= SMALLEST_GROUP]
+    return max(_large(groups), key=lambda group: error_of(groups[group]), default=None)
 
-    def error(group: str) -> float:
-        figures = groups[group]
-        return next((figures[name] for name in ("mae", "distance") if name in figures), -figures.get("accuracy", 0))
 
-    return max(large, key=error, default=None)
+def best_group(groups: Mapping[str, Mapping[str, Any]]) -> Optional[str]:
+    """The group with the smallest MAE or distance, or the largest accuracy; see `worst_group`."""
+    return min(_large(groups), key=lambda group: error_of(groups[group]), default=None)
+
+
+def _large(groups: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [group for group, figures in groups.items() if figures["n"] >= SMALLEST_GROUP]
+
+
+def error_of(figures: Mapping[str, Any]) -> float:
+    """The MAE or distance among figures, years, or where there is neither the share of wrong answers."""
+    return next((figures[name] for name in ("mae", "distance") if name in figures), 1 - figures.get("accuracy", 0))
 
 
 def age_band(age: float) -> str:

@@ -7,8 +7,11 @@ import re
 import pytest
 from PIL import Image
 
+from ssrnet_hub import from_pretrained
 from ssrnet_hub.cli.train import RECIPES, find_recipe, recipe_names
 from ssrnet_hub.errors import ConfigError
+from ssrnet_hub.hub.cards import render_card
+from ssrnet_hub.hub.loading import get_extras
 from ssrnet_hub.training import loop
 
 QUICK = ("--cpu", "--batch-size", "8", "--set-aside", "0", "--mixed-precision", "no")
@@ -121,3 +124,37 @@ def test_recipes_of_your_own(tmp_path, monkeypatch):
     assert find_recipe(str(tmp_path / "none.yaml")) == tmp_path / "none.yaml"
     with pytest.raises(ConfigError, match="no recipe of this package"):
         find_recipe("none")
+
+
+def test_several_sets_and_a_teacher(run, labels, tmp_path):
+    ranges = tmp_path / "ranges"
+    ranges.mkdir()
+    lines = ["file,age_min,age_max,split"]
+    for number in range(12):
+        Image.new("RGB", (128, 128), (20 * number, 90, 40)).save(ranges / f"{number}.png")
+        lines.append(f"{number}.png,20,29,{'train' if number < 8 else 'val'}")
+    (ranges / "labels.csv").write_text("\n".join(lines))
+    both = "--labels", labels, "--labels", ranges / "labels.csv"
+    code, out, err = run(
+        *("train", *both, "--output", tmp_path / "out", *QUICK, "--epochs", "1"),
+        *("--teacher", "ssrnet.utkface", "--teaching", "0.5", "--copies", "1"),
+        *("--sets", '{"ranges": {"weight": 0.5}}'),
+    )
+    assert code == 0, err
+    assert {"val_mae_" + labels.parent.name, "val_distance_ranges"} < ast.literal_eval(out.splitlines()[-1]).keys()
+    said = get_extras(from_pretrained(tmp_path / "out"))["training"]
+    assert (
+        f"--labels {labels.parent.name}/labels.csv --labels ranges/labels.csv --teacher ssrnet.utkface"
+        in said["command"]
+    )
+    assert """--sets '{"ranges": {"weight": 0.5}}' --teaching 0.5 --copies 1""" in said["command"]
+    card = render_card(tmp_path / "out", "me/mine")
+    assert "the weights learned the mean of what `ssrnet.utkface` answer" in card
+
+
+def test_teachers_that_are_not_there(run, labels, tmp_path):
+    call = "train", "--labels", labels, "--output", tmp_path / "out", *QUICK
+    code, _, err = run(*call, "--teaching", "0.5")
+    assert code == 1 and "belong together" in err
+    code, _, err = run(*call, "--teaching", "0.5", "--teacher", tmp_path / "none.tgz")
+    assert code == 1 and "none.tgz is not the archive of @vladmandic/face-api" in err

@@ -141,7 +141,8 @@ def test_card_of_figures_by_group(figures_folder):
     groups = {"age": {"0-9": {**part, "mae": 5.0}, "80+": part}}
     changes = {"shift 5 %": 1.25, "half resolution": None, "JPEG quality 40": 2.5}
     more = {"flip": {**AGES, "mae": 5.5}, "robustness": changes, "robustness_missed": {"JPEG quality 40": 3}}
-    record_figures("ssrnet.imdb", {**AGES, **HOW, "groups": groups, "worst_group": {"age": "80+"}, **more})
+    more |= {"worst_group": {"age": "80+"}, "gap": {"age": 4.0}, "stages": [0.9, 0.08, 0.02]}
+    record_figures("ssrnet.imdb", {**AGES, **HOW, "groups": groups, **more})
     card = render_card("ssrnet.imdb")
     for line in (
         "| one forward pass | 6.00 | 5.50 to 6.50 | 8.00 | 30.0 % | 50.0 % | 70.0 % | -1.00 | 90 | 1 |",
@@ -150,6 +151,8 @@ def test_card_of_figures_by_group(figures_folder):
         "| age | 80+, the worst | 9.00 | +2.00 | 25.0 % | 40 |",
         "| shift 5 % | 1.25 |  |",
         "| JPEG quality 40 | 2.50 | 3 |",
+        "Gap between the best and the worst group: age 4.00 years.",
+        "Of the variance of the predicted ages, stage 1 makes 90.0 %, stage 2 makes 8.0 %, stage 3 makes 2.0 %.",
     ):
         assert f"\n{line}\n" in card
     assert "None" not in card and "half resolution" not in card
@@ -218,6 +221,8 @@ def test_card_of_a_calibration(figures_folder):
         ["a"],
         {"set_aside": "many"},
         {"set_aside": -1},
+        {"set_aside": {"mine": "many"}},
+        {"teachers": "me"},
         {"minutes": "long"},
         {"minutes": [1]},
         {"command": 5},

@@ -30,7 +30,7 @@ def test_the_defaults_are_those_of_the_model(architecture):
     assert model_arguments(architecture) == parameters.keys() - {"device", "dtype"}
     args = complete_arguments(architecture)
     # an entry point may have others than the class, which keeps those
-    kept = {name: value for name, value in args.items() if hasattr(model, name) and name != "chs"}
+    kept = {name: value for name, value in args.items() if hasattr(model, name) and name not in ("chs", "global_pool")}
     assert kept.keys() >= {"stage_bins", "V", "num_classes"}
     assert {name: getattr(model, name) for name in kept} == kept
 

@@ -27,7 +27,10 @@ def measure(model, size):
 
 
 MODELS = [
-    *((name, {}) for name in ("ssrnet", "ssrnet_gender", "ssrnet_wide", "ssrnet_blog", "ssrnet_dex", "dex_vgg16")),
+    *(
+        (name, {})
+        for name in ("ssrnet", "ssrnet_gender", "ssrnet_wide", "ssrnet_blog", "ssrnet_dex", "dex_vgg16", "dex_resnet10")
+    ),
     ("ssrnet", {"stage_bins": (5, 4)}),
     ("ssrnet", {"stage_bins": (7,), "num_classes": 3}),
     ("ssrnet", {"dynamic_range": False}),
@@ -43,13 +46,15 @@ MODELS = [
     ("ssrnet_dex", {"num_classes": 0}),
     ("dex_vgg16", {"mlp_ratio": 0.1, "in_chans": 1}),
     ("dex_vgg16", {"num_classes": 0}),
+    ("dex_resnet10", {"num_classes": 0, "in_chans": 1}),
+    ("ssrnet_wide", {"layout": ("SSR", "SRR", "SRR"), "chs": (16, 32, 48, 64)}),
 ]
 
 
 @pytest.mark.parametrize(("architecture", "args"), MODELS, ids=str)
 def test_the_cost_is_that_of_the_model(architecture, args):
     model = timm.create_model(architecture, device="meta", **args)
-    size = (model.in_chans, *getattr(model, "img_size", (224, 224)))
+    size = (model.in_chans, *getattr(model, "img_size", model.pretrained_cfg["input_size"][1:]))
     assert count_cost(architecture, **args) == measure(model, size)
 
 

@@ -24,6 +24,7 @@ ODD = [
     ("ssrnet", {"stage_bins": (1, 3, 1)}),
     *itertools.product(["ssrnet", "ssrnet_blog", "ssrnet_wide"], [{"stage_bins": (5, 4)}, {"stage_bins": (9,)}]),
     ("ssrnet", {"layout": ("CR", "PPC", "RPCP"), "chs": (8, 6, 4), "pool_sizes": (1, 2, 8)}),
+    ("ssrnet", {"layout": ("SR", "SP", "RSR"), "chs": (8, 6, 4), "pool_sizes": (1, 2, 8)}),
     ("ssrnet_dex", {"stage_bins": (7,), "V": 70.0}),
 ]
 

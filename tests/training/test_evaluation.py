@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +27,7 @@ from ssrnet_hub.training.evaluation import (
     measure_ages,
     measure_genders,
     measure_robustness,
+    measure_stages,
     measure_turned,
     mirrored_ages,
     predicted_ages,
@@ -129,7 +131,10 @@ def test_worst_group_of_ages():
         *[(25, "female", "a")] * SMALLEST_GROUP, *[(35, "male", "b")] * SMALLEST_GROUP, (85, "male", "c")
     )
     ages = [26] * SMALLEST_GROUP + [38] * SMALLEST_GROUP + [40]
-    assert measure_ages(ages, labels)["worst_group"] == {"age": "30-39", "gender": "male", "ethnicity": "b"}
+    figures = measure_ages(ages, labels)
+    assert figures["worst_group"] == {"age": "30-39", "gender": "male", "ethnicity": "b"}
+    # the one of 85 years is too few to count by age or ethnicity
+    assert figures["gap"] == {"age": 2, "gender": 4, "ethnicity": 2}
 
 
 def test_genders_by_group():
@@ -235,6 +240,20 @@ def test_faces_that_are_missed_in_a_worse_photo_are_counted(weights, tmp_path):
     assert changes["half resolution"] is None and changes["shift 5 %"] > 0
 
 
+def test_shares_of_the_stages():
+    def face(*contributions):
+        return SimpleNamespace(stages=[SimpleNamespace(contribution=c) for c in contributions])
+
+    # the last stage says the same of everyone
+    assert measure_stages([face(10, 3, 1), None, face(30, 3, 1), face(20, 3, 1)]) == [1, 0, 0]
+    assert measure_stages([face(10, 1), face(20, 3), face(30, 5)]) == [0.8333, 0.1667]
+    # one that goes against the others
+    assert measure_stages([face(10, 5), face(20, 0)]) == [2, -1]
+    assert measure_stages([face(10, 5), face(10, 5)]) is None
+    assert measure_stages([face(math.nan, 5), face(10, 5)]) is None
+    assert measure_stages([None]) is None
+
+
 # ssrnet-hub evaluate
 
 
@@ -248,7 +267,11 @@ def test_evaluate(call, weights, labels):
     assert {band: figures["n"] for band, figures in result.pop("groups")["age"].items()} == dict(
         zip(["0-9", "10-19", "20-29", "30-39", "40-49"], [9, 10, 10, 10, 1], strict=True)
     )
-    assert result == {"missed": 0, "split": None, "weights": str(weights), "worst_group": {}}
+    contributions = np.array([[stage.contribution for stage in face.stages] for face in faces])
+    ages = contributions.sum(1)
+    shares = [np.cov(part, ages)[0, 1] / ages.var(ddof=1) for part in contributions.T]
+    assert result.pop("stages") == pytest.approx(shares, abs=1e-3) and sum(shares) == pytest.approx(1)
+    assert result == {"missed": 0, "split": None, "weights": str(weights), "worst_group": {}, "gap": {}}
 
 
 def test_evaluate_counts_missed_faces_as_the_median(call, weights, photos, astronaut):
@@ -301,8 +324,10 @@ def test_evaluate_for_people(call, labels):
     names = [line.split("  ")[0] for line in out.splitlines()]
     ages = ["age", "30-39", "40-49", ""]
     levels = ["intervals", "level 0.8", "level 0.9", "level 0.95", "", "level 0.9", "30-39", "40-49", ""]
-    assert names[:-4] == ["", "one pass", "mean with the mirror", "", *ages, *levels]
-    assert names[-4].startswith("flagged ") and names[-3:] == ["", "weights", "split"]
+    assert names[:-5] == ["", "one pass", "mean with the mirror", "", *ages, *levels]
+    flagged, empty, stages, *last = names[-5:]
+    assert flagged.startswith("flagged ") and stages.startswith("of the variance of the ages: stage 1 ")
+    assert [empty, *last] == ["", "weights", "split"]
     head, one_pass, *_ = out.splitlines()
     assert head.split() == ["mae", "mae_interval", "rmse", "cs3", "cs5", "cs7", "bias", "n", "missed"]
     assert re.fullmatch(r"one pass +\d+\.\d{3} +\d+\.\d{3} to \d+\.\d{3} .* 9 +0", one_pass)

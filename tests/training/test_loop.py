@@ -16,7 +16,7 @@ from ssrnet_hub.errors import ConfigError, DivergenceError, LabelsError, PhotoEr
 from ssrnet_hub.hub.loading import get_extras
 from ssrnet_hub.models.layers import StageHead
 from ssrnet_hub.training import loop as training
-from ssrnet_hub.training.dataset import Chips
+from ssrnet_hub.training.dataset import Chips, LabeledSet
 from ssrnet_hub.training.loop import make_prepare, measure, silent_units, train
 from ssrnet_hub.utils.metrics import age_metrics
 
@@ -118,8 +118,8 @@ class Answers(torch.nn.Module):
 
 def made_up_chips(pixels, targets):
     chips = Chips.__new__(Chips)
-    chips.chips = torch.tensor(pixels)[:, None, None, None]
-    chips.targets = torch.tensor(targets)
+    chips._chips = torch.tensor(pixels)[:, None, None, None]
+    chips.targets = torch.tensor([(target, target) if isinstance(target, float) else target for target in targets])
     return chips
 
 
@@ -127,6 +127,12 @@ def test_mean_absolute_error_of_clamped_ages():
     chips = made_up_chips([-50.0, 20.0, 500.0], [2.0, 30.0, 100.0])
     answer = measure(Answers(101.0), lambda x: x, chips, torch.device("cpu"), "age")
     assert answer == pytest.approx((2 + 10 + 1) / 3)
+
+
+def test_mean_distance_to_ranges():
+    chips = made_up_chips([1.0, 5.0, 12.0, 80.0], [(3.0, 10.0), (3.0, 10.0), (3.0, 10.0), (70.0, math.inf)])
+    answer = measure(Answers(101.0), lambda x: x, chips, torch.device("cpu"), "age")
+    assert answer == pytest.approx((2 + 0 + 2 + 0) / 4)
 
 
 def test_share_of_genders_told_rightly():
@@ -190,7 +196,7 @@ def test_val_mae_is_that_of_the_written_weights(trained, labels):
     faces = AgeEstimator(output, detector=lambda image: []).crops(labels.parent / f"{i}.png" for i in range(31, 40))
     # here the chips are scaled by Pillow, there by torchvision
     assert age_metrics([face.age for face in faces], range(32, 41))["mae"] == pytest.approx(last["val_mae"], abs=0.2)
-    val = Chips(training.read_labels(labels, "val"), "age", 128)
+    val = Chips([LabeledSet("val", training.read_labels(labels, "val"))], "age", 128)
     model = from_pretrained(output)
     assert measure(model, make_prepare(model), val, torch.device("cpu"), "age") == pytest.approx(
         last["val_mae"], abs=1e-4

@@ -49,10 +49,10 @@ def counted(*args, **kwargs):
     return function(*args, **kwargs)
 
 
-def noted(self, indices):
+def noted(self, groups):
     with Path(folder, f"{rank}.jsonl").open("a") as file:
-        print(json.dumps(indices), file=file)
-    return getitems(self, indices)
+        print(json.dumps(sum(groups, [])), file=file)
+    return getitems(self, groups)
 
 
 function = getattr(training, name)

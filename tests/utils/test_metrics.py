@@ -10,6 +10,7 @@ from ssrnet_hub.utils.metrics import (
     SMALLEST_GROUP,
     age_band,
     age_metrics,
+    best_group,
     compare_errors,
     gender_group_metrics,
     gender_metrics,
@@ -150,6 +151,8 @@ def test_worst_group_is_large_enough():
     assert worst_group(groups) == "enough"
     assert worst_group({"few": groups["few"]}) is None
     assert worst_group({"a": {"accuracy": 0.9, "n": 50}, "b": {"accuracy": 0.8, "n": 50}}) == "b"
+    assert best_group({"a": {"accuracy": 0.9, "n": 50}, "b": {"accuracy": 0.8, "n": 50}}) == "a"
+    assert best_group(groups) == "many"
 
 
 def test_gender_by_group():
