@@ -159,7 +159,8 @@ class AgeEstimator:
         min_score: Of the default detector, the lowest score of a face, in [0, 1]; see `MTCNNDetector`.
         runtime: What computes the ages, which are the same: ``"auto"``, the fastest there is; ``"onnx"``, ONNX Runtime;
             ``"torch"``; or ``"eager"``, the model as it is. With the first two PyTorch is not imported for weights by
-            name on the CPU, unless their architecture asks for it.
+            name on the CPU, unless their architecture asks for it. Whatever it says, faces are found by ONNX Runtime on
+            the CPU: that of a detector of your own is `MTCNNDetector(runtime=)`.
 
     Raises:
         SSRNetHubError: A model could not be loaded, see `from_pretrained`, or there is no such device or runtime.
@@ -201,9 +202,9 @@ class AgeEstimator:
         self._has_own_detector = detector is not None
         if detector is None:
             min_score = MIN_SCORE if min_score is None else min_score
-            detector = MTCNNDetector(min_score, min_face=min_face, device=self._place, runtime=runtime)
+            detector = MTCNNDetector(min_score, min_face=min_face, device=self._place)
         self.detector = detector
-        self.max_pixels, self._runtime = max_pixels, runtime
+        self.max_pixels = max_pixels
         self._locator: Optional[MTCNNDetector] = None
 
     @property
@@ -338,7 +339,7 @@ class AgeEstimator:
     def _locate(self, image: Image.Image, boxes: list[Box]) -> list[Detection]:
         locate = getattr(self.detector, "locate", None)
         if locate is None:
-            self._locator = self._locator or MTCNNDetector(device=self._place, runtime=self._runtime)
+            self._locator = self._locator or MTCNNDetector(device=self._place)
             locate = self._locator.locate
         return locate(image, boxes)
 

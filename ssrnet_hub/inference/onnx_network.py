@@ -13,6 +13,7 @@ from PIL import Image
 from ..hub.checkpoints import Checkpoint
 from ..hub.files import CONFIG_FILE, WEIGHTS_FILE
 from ..images.alignment import Framing
+from ..models.architectures import is_two_stream
 from ..models.cost import faces_at_once
 from ..models.folding import ANSWER, fold, split_answer
 from ..models.preparation import Preparation
@@ -56,7 +57,7 @@ class OnnxNetwork(Network):
     @staticmethod
     def takes(checkpoint: Checkpoint) -> bool:
         """Whether weights are of a network that can be folded."""
-        return checkpoint.architecture != "dex_vgg16" and checkpoint.args["num_classes"] == 1
+        return is_two_stream(checkpoint.architecture) and checkpoint.args["num_classes"] == 1
 
     @cached_property
     def model(self) -> "nn.Module":  # type: ignore[override]

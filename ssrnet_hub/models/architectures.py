@@ -15,6 +15,7 @@ __all__ = [
     "check_regression",
     "complete_arguments",
     "count_kinds",
+    "is_two_stream",
     "list_layers",
     "list_tensors",
     "model_arguments",
@@ -257,6 +258,11 @@ def _resnet_layers(args: Mapping[str, Any]) -> Iterator[Layer]:
 
 def _cells(height: int, width: int) -> int:
     return max(height, 0) * max(width, 0)
+
+
+def is_two_stream(architecture: str) -> bool:
+    """Whether an architecture is SSR-Net's two streams, under whatever stages."""
+    return ARCHITECTURES[architecture].layers is _two_stream_layers
 
 
 class Architecture(NamedTuple):

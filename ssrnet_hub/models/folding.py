@@ -244,8 +244,8 @@ def _count_features(args: Mapping[str, Any], fused_chs: int) -> list[int]:
 
 
 def _conv(graph: Graph, x: str, weight: np.ndarray, bias: np.ndarray, padding: int = 0, stride: int = 1) -> str:
-    shape = {"kernel_shape": list(weight.shape[2:]), "pads": [padding] * 4, "strides": [stride] * 2}
-    return graph.add("Conv", x, weight, bias, **shape)
+    shape = list(weight.shape[2:])
+    return graph.add("Conv", x, weight, bias, kernel_shape=shape, pads=[padding] * 4, strides=[stride] * 2)
 
 
 def _fold_norm(tensors: Tensors, name: str, eps: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1217,3 +1217,20 @@ def test_the_embedded_weights_of_gender(estimator, astronaut):
     (face,) = AgeEstimator(gender="ssrnet_gender.utkface")(astronaut)
     assert face.gender_score < 0.3  # she is a woman
     assert face.age == pytest.approx(estimator(astronaut)[0].age)
+
+
+@pytest.mark.parametrize("weights", zoo.list_models("*wide*") + [zoo.DEFAULT])
+def test_ages_are_those_of_the_model_as_it_is(weights, shared):
+    """The whole way from photo to age, and stage by stage."""
+    paths = (
+        sorted((shared / "data" / "photos").glob("*.jpg")) + sorted((shared / "data" / "fgnet").glob("*/*.jpg"))[::25]
+    )
+    default, eager = (AgeEstimator(weights, runtime=runtime) for runtime in ("auto", "eager"))
+    assert len(paths) >= 30
+    for path in paths:
+        faces, expected = default(path), eager(path)
+        assert [face.box for face in faces] == [face.box for face in expected]
+        for face, same in zip(faces, expected, strict=True):
+            assert face.raw_age == pytest.approx(same.raw_age, abs=1e-3)
+            for stage, other in zip(face.stages, same.stages, strict=True):
+                assert stage.contribution == pytest.approx(other.contribution, abs=1e-3)
