@@ -1219,7 +1219,7 @@ def test_the_embedded_weights_of_gender(estimator, astronaut):
     assert face.age == pytest.approx(estimator(astronaut)[0].age)
 
 
-@pytest.mark.parametrize("weights", zoo.list_models("*wide*") + [zoo.DEFAULT])
+@pytest.mark.parametrize("weights", ["ssrnet.utkface", "ssrnet_wide.utkface"])
 def test_ages_are_those_of_the_model_as_it_is(weights, shared):
     """The whole way from photo to age, and stage by stage."""
     paths = (
