@@ -9,14 +9,13 @@ others what is left of a candidate, stretched.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from typing import Optional, Protocol
 
 import numpy as np
 from PIL import Image
 
 from ..utils.forks import count_threads
+from ..utils.side_by_side import side_by_side
 from .cascade_onnx import average, nms
 
 __all__ = ["LOOK", "Cascade", "Networks", "cut", "to_array"]
@@ -57,10 +56,10 @@ _CROPS_AT_ONCE = 256
 _CUT_AT_ONCE = 64
 """Of which so many are computed together."""
 
-_PIXELS_AT_ONCE = 60_000
+_PIXELS_AT_ONCE = 30_000
 """Pixels that such crops are made from at a time."""
 
-_REDUCED, _LEAST_REDUCED = 3, 512
+_REDUCED, _LEAST_REDUCED = 1.5, 512
 """A large picture is halved, once or more, for scales that are at least so much smaller still, down to a long side of
 so many pixels: to resize it from its full size each time would take as long as to search it."""
 
@@ -209,13 +208,14 @@ class _Levels:
 
     def scanned(self) -> Iterator[tuple[float, np.ndarray]]:
         """The scales that the first network looks at, from the one where the smallest faces fill it, down."""
-        with ExitStack() as stack:
-            resized: Iterator[np.ndarray] = map(self._resize, self._scanned)
-            if (threads := count_threads()) > 1:
-                resized = stack.enter_context(ThreadPoolExecutor(threads)).map(self._resize, self._scanned)
-            for scale, level in zip(self._scanned, resized, strict=True):
+        # those that candidates are cut out of are larger: they are made while the last ones are looked at
+        larger = [scale for scale in self._scales if self._scanned and scale > self._scanned[0]]
+        wanted = [*self._scanned, *(larger if count_threads() > 1 else [])]
+        with side_by_side(self._resize, wanted) as resized:
+            for scale, level in zip(wanted, resized, strict=True):
                 self._made[scale] = level
-                yield scale, level
+                if scale in self._scanned:
+                    yield scale, level
 
     def within(self, boxes: np.ndarray) -> np.ndarray:
         """The boxes that are not outside of the pictures."""
@@ -242,12 +242,17 @@ class _Levels:
         sizes = np.array([self._size(scale) for scale in self._scales])[numbers]
         squares = corners * np.tile(sizes / [self._width, self._height], 2)
         crops = np.empty((len(boxes), 3, side, side), np.float32)
-        # of one scale together, where parts of one size are cut out
-        order = numbers.argsort(kind="stable")
-        for start in range(0, len(order), _CUT_AT_ONCE):
-            members = order[start : start + _CUT_AT_ONCE]
-            levels = [self[self._scales[numbers[k]]][pictures[k]] for k in members]
-            crops[members] = _sample(levels, squares[members], side)
+        # those together that parts of one size are cut out for
+        order = np.lexsort((sides[:, 0], numbers))
+        parts = [order[start : start + _CUT_AT_ONCE] for start in range(0, len(order), _CUT_AT_ONCE)]
+        levels = {number: self[self._scales[number]] for number in np.unique(numbers)}
+
+        def sample(members: np.ndarray) -> np.ndarray:
+            return _sample([levels[numbers[k]][pictures[k]] for k in members], squares[members], side)
+
+        with side_by_side(sample, parts) as sampled:
+            for members, own in zip(parts, sampled, strict=True):
+                crops[members] = own
         return crops
 
 

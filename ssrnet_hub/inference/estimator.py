@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, TypeGuard, Union, overload
 
@@ -21,6 +21,7 @@ from ..images.loading import MAX_PIXELS, Photo, by_pixels, load_photo
 from ..models.zoo import FEMALE_MALE
 from ..utils.defaults import RUNTIMES
 from ..utils.forks import reset_threads_after_fork
+from ..utils.side_by_side import side_by_side
 from ..utils.torch_needed import torch_needed
 from .detector import MIN_SCORE, Detection, Detector, MTCNNDetector
 from .intervals import Intervals
@@ -285,7 +286,8 @@ class AgeEstimator:
             searched = iter(self._detect([image for image, own in part if own is None]))
             for image, own in part:
                 detections = next(searched) if own is None else self._locate(image, _to_boxes(own, image.size))
-                found += [self._cut(image, detection) for detection in detections]
+                with side_by_side(partial(self._cut, image), detections) as cuts:
+                    found += cuts
                 counts.append(len(detections))
         faces = iter(self._estimate(found))
         return [[next(faces) for _ in range(count)] for count in counts]
