@@ -16,7 +16,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SPACE = ROOT / "demo" / "requirements.txt"
+NAMED = [ROOT / name for name in ("pyproject.toml", "constraints.txt", "demo/requirements.txt")]
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
@@ -25,7 +25,7 @@ PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 def install(extra: str) -> None:
     """Install the project with an extra, unless that was done since what it names last changed."""
     stamp = VENV / f"installed-{extra}"
-    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + SPACE.read_bytes()).hexdigest()
+    wanted = hashlib.sha256(b"".join(path.read_bytes() for path in NAMED)).hexdigest()
     if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
         return
     # a virtual environment whose making was interrupted has no pip yet
@@ -40,9 +40,9 @@ def install(extra: str) -> None:
             sys.exit("Python could not make a virtual environment. On Debian and Ubuntu: apt install python3-venv")
     print("Installing what is needed; PyTorch is large, this takes some minutes the first time", file=sys.stderr)
     command = [PYTHON, "-m", "pip", "install", "--quiet", "--editable", f".[{extra}]"]
-    # the tests run on the very versions that the Space runs
+    # the tests run on versions that are known, those of the Space among them
     if extra == "dev":
-        command += ["--constraint", SPACE]
+        command += ["--constraint", ROOT / "constraints.txt"]
     run(command)
     stamp.write_text(wanted)
 

@@ -44,7 +44,7 @@ def test_usage(arguments, tmp_path):
 def test_a_folder_that_is_no_virtual_environment_is_left(tmp_path, link):
     (tmp_path / "scripts").mkdir()
     (tmp_path / "demo").mkdir()
-    for name in ("scripts/dev.py", "demo/requirements.txt", "pyproject.toml"):
+    for name in ("scripts/dev.py", "demo/requirements.txt", "constraints.txt", "pyproject.toml"):
         shutil.copy(SCRIPT.parent.parent / name, tmp_path / name)
     mine = tmp_path / ("elsewhere" if link else ".venv")
     mine.mkdir()
