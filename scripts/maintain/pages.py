@@ -50,13 +50,12 @@ def render_speed(measured: dict[str, Any]) -> str:
 
 def render_start(measured: dict[str, Any]) -> str:
     """README's line of what ``scripts/benchmark.py --start`` measured."""
-    (peer, theirs), *ours = measured["first_age"].items()
-    told = [f"{name} {row['seconds']:.2f} s and {row['peak_mb']:.0f} MB ({row['ratio']:.2f})" for name, row in ours]
-    return (
-        f"A fresh process with one photo: {peer} {theirs['seconds']:.2f} s and {theirs['peak_mb']:.0f} MB; "
-        f"{', '.join(told)}, with the share of that time (`{measured['command']}`, "
-        f"medians)."
-    )
+    rows = [
+        f"| {name} | {row['seconds']:.2f} | {row['ratio']:.2f} | {row['peak_mb']:.0f} |"
+        for name, row in measured["first_age"].items()
+    ]
+    head = ["| a fresh process with one photo | seconds | share of the first | peak memory, MB |", "|---|---|---|---|"]
+    return "\n".join([*head, *rows, "", f"`{measured['command']}` on {measured['device']}, medians."])
 
 
 def render_folder(measured: dict[str, Any]) -> str:

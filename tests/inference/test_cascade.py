@@ -286,7 +286,7 @@ def test_a_large_picture_is_halved_before_it_is_resized(astronaut):
     levels = _Levels([large], 20)
     for _, (level,) in levels.scanned():
         expected = F.interpolate(pixels, level.shape[:2], mode="bilinear", antialias=True)[0].permute(1, 2, 0)
-        assert np.abs(level - expected.numpy().astype(float)).mean() < 0.5
+        assert np.abs(level - expected.numpy().astype(float)).mean() < 0.6
     assert [picture.size for (picture,) in levels._reduced.values()] == [(2048, 1900), (1024, 950), (512, 475)]
 
 

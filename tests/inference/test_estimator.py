@@ -1219,6 +1219,14 @@ def test_the_embedded_weights_of_gender(estimator, astronaut):
     assert face.age == pytest.approx(estimator(astronaut)[0].age)
 
 
+@pytest.fixture(params=[torch.float32, torch.float64], ids=str)
+def default_dtype(request):
+    torch.set_default_dtype(request.param)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("default_dtype")
 @pytest.mark.parametrize("weights", ["ssrnet.utkface", "ssrnet_wide.utkface"])
 def test_ages_are_those_of_the_model_as_it_is(weights, shared):
     """The whole way from photo to age, and stage by stage."""
