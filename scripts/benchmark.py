@@ -19,7 +19,7 @@ from typing import Any, Optional
 import numpy as np
 import timm
 import torch
-from benchmark_folder import MARKS, make_folder, measure_folder, overlap
+from benchmark_folder import COUNT, make_folder, measure_folder, overlap
 from benchmark_start import measure_first_age
 from facenet_pytorch import MTCNN
 from PIL import Image
@@ -79,7 +79,7 @@ def main() -> int:
     try:
         if args.folder:
             stock, blog = MTCNN(keep_all=True), timm.create_model("ssrnet_blog").eval()
-            paths = make_folder(args.folder, sorted(args.photos.glob("*.jpg")), max(MARKS))
+            paths = make_folder(args.folder, sorted(args.photos.glob("*.jpg")), COUNT)
             result["folder"] = measure_folder(paths, lambda path: run_plain(path, stock, blog), SURE)
         elif args.start:
             result["first_age"] = measure_first_age(EXAMPLES / "1-astronaut.jpg", rounds=5)

@@ -1,7 +1,9 @@
 """The folder job and Ray on many photos, for scripts/benchmark.py --folder and scripts/maintain/scaling.py."""
 
+import contextlib
 import json
-import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -12,14 +14,14 @@ import numpy as np
 import psutil
 from tqdm import tqdm
 
-from ssrnet_hub.batch.local import Task, count_cores, predict_files
+from ssrnet_hub.batch.local import count_cores
 from ssrnet_hub.images.loading import load_photo
 
-MARKS = (100, 500)
-"""Photos after which the memory is looked at."""
+COUNT = 500
+"""Photos of the folder."""
 
-SAMPLES = 5
-"""Of which the memory at a mark is the mean."""
+_LOOK = 0.2
+"""Seconds between two looks at the memory."""
 
 Found = list[tuple[np.ndarray, float, float]]
 """Boxes, scores and ages."""
@@ -50,25 +52,21 @@ def measure_folder(paths: list[Path], plain: Callable[[Path], Found], sure: floa
         plain: What the loop does with a photo.
         sure: Score from which a face of the loop must not be lost, where it is as large as the default promises.
     """
-    memory: dict[str, int] = {}
-    samples: list[int] = []
-    seen = 0
-
-    def look(photos: list[dict[str, Any]]) -> None:
-        nonlocal seen
-        samples.append(sum_memory())
-        for mark in MARKS:
-            if seen < mark <= seen + len(photos):
-                # a single sample says more of the photo that is being looked at
-                memory[f"around photo {mark}"] = round(statistics.mean(samples[-SAMPLES:]))
-                print(f"photo {mark}: {memory[f'around photo {mark}']} MB", flush=True)
-        seen += len(photos)
-
+    # as people start it: what this process has imported would be in the way
+    command = [sys.executable, "-m", "ssrnet_hub.cli", "predict", str(paths[0].parent)]
+    most = 0
     with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "out.jsonl"
         start = time.perf_counter()
-        predict_files([Task(path.name, path) for path in paths], Path(folder) / "out.jsonl", report=look)
+        job = psutil.Popen([*command, "--output", str(output)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while job.poll() is None:
+            most = max(most, sum_memory(job))
+            time.sleep(_LOOK)
         job_seconds = time.perf_counter() - start
-        found = [json.loads(line) for line in (Path(folder) / "out.jsonl").read_text().splitlines()]
+        if job.returncode:
+            sys.exit(f"{' '.join(command)} ended with {job.returncode}")
+        rows = [json.loads(line) for line in output.read_text().splitlines()]
+    found = sorted(rows, key=lambda row: row["file"])
     start = time.perf_counter()
     first = [plain(path) for path in tqdm(paths, "plain loop", leave=False)]
     loop_seconds = time.perf_counter() - start
@@ -89,14 +87,18 @@ def measure_folder(paths: list[Path], plain: Callable[[Path], Found], sure: floa
         "times_the_rate": round(loop_seconds / job_seconds, 2),
         "sure_faces": wanted,
         "sure_faces_lost": lost,
-        "memory_mb": memory,
+        "peak_mb": most,
     }
 
 
-def sum_memory() -> int:
-    """Resident memory of this process and those that it started, MB."""
-    process = psutil.Process()
-    return round(sum(p.memory_info().rss for p in (process, *process.children(recursive=True))) / 1e6)
+def sum_memory(job: psutil.Popen) -> int:
+    """Resident memory of a process and those that it started, MB."""
+    size = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in (job, *job.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                size += process.memory_info().rss
+    return round(size / 1e6)
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:

@@ -67,8 +67,7 @@ def render_folder(measured: dict[str, Any]) -> str:
         f"included; a plain loop of facenet-pytorch's MTCNN and the model takes {loop['seconds']:.0f}, which is",
         f"{folder['times_the_rate']:.1f} times as long.",
         f"{folder['sure_faces_lost']} of the {folder['sure_faces']} faces that the loop is sure of are lost.",
-        "All processes together have",
-        ", ".join(f"{mb:,} MB {when}" for when, mb in folder["memory_mb"].items()) + ".",
+        f"All processes together have {folder['peak_mb']:,} MB at most.",
     ]
     return " ".join(lines) + f"\n\n`{measured['command']}` on {measured['device']}."
 
