@@ -8,7 +8,6 @@ go to benchmarks/DEVICE.json, from which README's table and plot are made.
 import argparse
 import itertools
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -90,7 +89,6 @@ def main() -> int:
             result["model"] = measure_model(result["matrix_product_gflops"], args.keras)
             result["photos"] = measure_photos(sorted(args.photos.glob("*.jpg")))
             result["film"] = measure_film(args.film)
-            result["start"] = measure_start()
             result["sizes"] = measure_sizes()
     except SSRNetHubError as e:
         print(f"error: {e}", file=sys.stderr)
@@ -358,30 +356,6 @@ def read_film(path: Optional[Path]) -> Iterator[Image.Image]:
         yield from (frame.to_image().resize((640, 480)) for frame in film.decode(video=0))
 
 
-_START = {
-    "import timm": "import timm",
-    "import ssrnet_hub": "import ssrnet_hub",
-    "the first age": "from ssrnet_hub import AgeEstimator; AgeEstimator()({photo!r})",
-    "the first age, MTCNN of facenet-pytorch and ssrnet_blog": "import sys; sys.path.insert(0, {scripts!r}); "
-    "import timm, ssrnet_hub, benchmark; from pathlib import Path; "
-    "benchmark.run_plain(Path({photo!r}), benchmark.MTCNN(keep_all=True), timm.create_model('ssrnet_blog').eval())",
-}
-
-
-def measure_start(rounds: int = 7) -> dict[str, Any]:
-    """Time and peak memory of fresh processes, on Linux."""
-    photo, scripts = str(EXAMPLES / "1-astronaut.jpg"), str(ROOT / "scripts")
-    peaks: dict[str, list[float]] = {name: [] for name in _START}
-
-    def run(name: str) -> None:
-        code = f"{_START[name].format(photo=photo, scripts=scripts)}; print(open('/proc/self/status').read())"
-        answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-        peaks[name].append(int(answer.stdout.partition("VmHWM:")[2].split()[0]) / 1024)
-
-    row = take_turns({name: partial(run, name) for name in _START}, rounds, warm_up=1, settle=False)
-    return {name: {**figures, "peak_mb": round(float(np.median(peaks[name])))} for name, figures in row.items()}
-
-
 def measure_sizes() -> dict[str, int]:
     """Bytes of the weights in their forms."""
     from ssrnet_hub.inference.onnx_export import to_onnx
@@ -416,7 +390,6 @@ def in_words(result: dict[str, Any]) -> str:
         lost = f"{photos['sure_faces_lost']} of {photos['sure_faces']} sure faces lost"
         table(f"{photos['photos']} photos to ages, {lost}", photos["ways"])
         table(f"{result['film']['frames']} frames of 640x480", result["film"]["ways"])
-        table("start", result["start"])
         table("bytes", {name: {"": size} for name, size in result["sizes"].items()})
     return "\n".join(lines) + "\n"
 

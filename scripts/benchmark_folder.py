@@ -20,7 +20,7 @@ from ssrnet_hub.images.loading import load_photo
 COUNT = 500
 """Photos of the folder."""
 
-_LOOK = 0.2
+_LOOK = 0.5
 """Seconds between two looks at the memory."""
 
 Found = list[tuple[np.ndarray, float, float]]
@@ -92,12 +92,12 @@ def measure_folder(paths: list[Path], plain: Callable[[Path], Found], sure: floa
 
 
 def sum_memory(job: psutil.Popen) -> int:
-    """Resident memory of a process and those that it started, MB."""
+    """Memory of a process and those that it started, MB; what they share counts once on Linux."""
     size = 0
     with contextlib.suppress(psutil.NoSuchProcess):
         for process in (job, *job.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess):
-                size += process.memory_info().rss
+                size += getattr(info := process.memory_full_info(), "pss", info.rss)
     return round(size / 1e6)
 
 

@@ -7,6 +7,7 @@ Paper: `DEX: Deep EXpectation of Apparent Age From a Single Image`
 trunk of dlib's age predictor.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 import torch
@@ -110,7 +111,51 @@ class SSRNetDEX(SSRNet):
         return [SoftmaxStage(self.num_features, self.stage_bins[0], self.num_classes, self.drop_rate, **dd)]
 
 
-class DEXVGG(VGG):
+class _SoftmaxModel:
+    """What a classifier of timm's with one softmax over the years has besides: its stage.
+
+    Its last layer answers ``num_classes * s`` logits; a subclass says in ``_logits`` how features become these.
+    """
+
+    index: Tensor
+    if TYPE_CHECKING:
+        pretrained_cfg: dict[str, Any]  # as of SSRNet
+        num_classes: int
+        register_buffer: Callable[..., None]
+        forward_features: Callable[[Tensor], Tensor]
+        _logits: Callable[[Tensor], Tensor]
+
+    def _set_stage(self, stage_bins: tuple[int], V: float, num_classes: int, **dd: Any) -> None:
+        self.num_classes = num_classes
+        self.stage_bins = tuple(stage_bins)
+        self.V = float(V)
+        dtype = dd["dtype"] or torch.get_default_dtype()
+        self.register_buffer("index", torch.arange(*stage_bins, device=dd["device"], dtype=dtype), persistent=False)
+
+    @torch.jit.ignore
+    def reset_classifier(self, num_classes: int, global_pool: Optional[str] = None) -> None:
+        """Replace the last layer by a fresh one.
+
+        Args:
+            num_classes: Number of outputs; 0 for none, then the model answers its features.
+            global_pool: Pooling before it, by timm's names; None leaves it.
+        """
+        super().reset_classifier(num_classes * self.stage_bins[0], global_pool)  # type: ignore[misc]  # timm's class
+        self.num_classes = num_classes
+
+    def _forward_stages(self, x: Tensor) -> list[StageOutput]:
+        p, eta, delta = softmax_stage(self._logits(x), self.num_classes, self.index)
+        return regress_stages([p], [eta], [delta], [self.index], self.V, 1.0, 1.0)
+
+    @torch.jit.export
+    def forward_stages(self, x: Tensor) -> StagewiseOutput:
+        """The age and the one stage it comes from; see `SSRNet.forward_stages`."""
+        torch._assert(self.num_classes > 0, "This model has no prediction stage: it was made with num_classes=0")
+        stages = self._forward_stages(self.forward_features(x))
+        return StagewiseOutput(sum_contributions(stages), stages)
+
+
+class DEXVGG(_SoftmaxModel, VGG):
     """DEX: VGG-16 with a softmax over the years.
 
     Args:
@@ -121,10 +166,6 @@ class DEXVGG(VGG):
         mlp_ratio: Width of the first dense layer, as a share of the paper's 4096.
         drop_rate: Dropout in the dense layers.
     """
-
-    index: Tensor
-    if TYPE_CHECKING:
-        pretrained_cfg: dict[str, Any]  # as of SSRNet
 
     def __init__(
         self,
@@ -148,39 +189,16 @@ class DEXVGG(VGG):
             device=device,
             dtype=dtype,
         )
-        self.num_classes = num_classes
-        self.stage_bins = (num_bins,)
-        self.V = float(V)
-        index = torch.arange(num_bins, device=device, dtype=dtype or torch.get_default_dtype())
-        self.register_buffer("index", index, persistent=False)
+        self._set_stage(stage_bins, V, num_classes, device=device, dtype=dtype)
 
-    @torch.jit.ignore
-    def reset_classifier(self, num_classes: int, global_pool: Optional[str] = None) -> None:
-        """Replace the last layer by a fresh one.
-
-        Args:
-            num_classes: Number of outputs; 0 for none, then the model answers its features.
-            global_pool: Pooling before it, by timm's names; None leaves it.
-        """
-        super().reset_classifier(num_classes * self.stage_bins[0], global_pool)
-        self.num_classes = num_classes
-
-    def _forward_stages(self, x: Tensor) -> list[StageOutput]:
-        p, eta, delta = softmax_stage(self.head(self.pre_logits(x)), self.num_classes, self.index)
-        return regress_stages([p], [eta], [delta], [self.index], self.V, 1.0, 1.0)
+    def _logits(self, x: Tensor) -> Tensor:
+        return self.head(self.pre_logits(x))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Features ``(B, 512, H / 32, W / 32)`` to ages ``(B, num_classes)``; with ``pre_logits`` to 4096 features."""
         if pre_logits or self.num_classes == 0:
             return self.head(self.pre_logits(x), pre_logits=True)
         return sum_contributions(self._forward_stages(x))
-
-    @torch.jit.export
-    def forward_stages(self, x: Tensor) -> StagewiseOutput:
-        """The age and the one stage it comes from; see `SSRNet.forward_stages`."""
-        torch._assert(self.num_classes > 0, "This model has no prediction stage: it was made with num_classes=0")
-        stages = self._forward_stages(self.forward_features(x))
-        return StagewiseOutput(sum_contributions(stages), stages)
 
 
 class _Block(nn.Module):
@@ -211,7 +229,7 @@ class _Block(nn.Module):
         return self.act2(x + shortcut)
 
 
-class DEXResNet(ResNet):
+class DEXResNet(_SoftmaxModel, ResNet):
     """The ResNet-10 of dlib's age predictor with a softmax over the years.
 
     Args:
@@ -222,10 +240,6 @@ class DEXResNet(ResNet):
         global_pool: Pooling of the features, by timm's names.
         drop_rate: Dropout on the features.
     """
-
-    index: Tensor
-    if TYPE_CHECKING:
-        pretrained_cfg: dict[str, Any]  # as of SSRNet
 
     def __init__(
         self,
@@ -260,36 +274,22 @@ class DEXResNet(ResNet):
         self.layer4 = nn.Sequential(nn.Identity())
         self.feature_info[-1]["reduction"] = 16
         _init_softmax(self.fc)
-        self.num_classes = num_classes
-        self.stage_bins = (num_bins,)
-        self.V = float(V)
-        index = torch.arange(num_bins, device=device, dtype=dtype or torch.get_default_dtype())
-        self.register_buffer("index", index, persistent=False)
+        self._set_stage(stage_bins, V, num_classes, device=device, dtype=dtype)
 
     @torch.jit.ignore
     def reset_classifier(self, num_classes: int, global_pool: Optional[str] = None) -> None:
         """Replace the last layer by a fresh one; see `DEXVGG.reset_classifier`."""
-        super().reset_classifier(num_classes * self.stage_bins[0], global_pool)
+        super().reset_classifier(num_classes, global_pool)
         _init_softmax(self.fc)
-        self.num_classes = num_classes
 
-    def _forward_stages(self, x: Tensor) -> list[StageOutput]:
-        logits = self.fc(F.dropout(self.global_pool(x), float(self.drop_rate), self.training))
-        p, eta, delta = softmax_stage(logits, self.num_classes, self.index)
-        return regress_stages([p], [eta], [delta], [self.index], self.V, 1.0, 1.0)
+    def _logits(self, x: Tensor) -> Tensor:
+        return self.fc(F.dropout(self.global_pool(x), float(self.drop_rate), self.training))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Features ``(B, 256, h, w)`` to ages ``(B, num_classes)``; with ``pre_logits`` to 256 features."""
         if pre_logits or self.num_classes == 0:
             return F.dropout(self.global_pool(x), float(self.drop_rate), self.training)
         return sum_contributions(self._forward_stages(x))
-
-    @torch.jit.export
-    def forward_stages(self, x: Tensor) -> StagewiseOutput:
-        """The age and the one stage it comes from; see `SSRNet.forward_stages`."""
-        torch._assert(self.num_classes > 0, "This model has no prediction stage: it was made with num_classes=0")
-        stages = self._forward_stages(self.forward_features(x))
-        return StagewiseOutput(sum_contributions(stages), stages)
 
 
 default_cfgs = generate_default_cfgs(

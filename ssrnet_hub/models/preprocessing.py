@@ -1,12 +1,15 @@
 """From the pixels of face crops to the input of a network, in PyTorch."""
 
+from collections.abc import Callable
+
 import timm
 import torch
 from torch import Tensor, nn
+from torchvision.transforms import v2
 
 from .preparation import InputConfig
 
-__all__ = ["Normalize", "input_config_of"]
+__all__ = ["Normalize", "input_config_of", "make_prepare"]
 
 
 def input_config_of(model: nn.Module) -> InputConfig:
@@ -30,3 +33,11 @@ class Normalize:
     def __call__(self, pixels: Tensor) -> Tensor:
         mean, std = self._mean.to(pixels.device), self._std.to(pixels.device)
         return pixels.float().div(255).sub(mean).div(std)
+
+
+def make_prepare(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """From uint8 chips to the model's input, like timm's transform of one picture."""
+    config = input_config_of(model)
+    resize = v2.Resize(config.input_size[1:], v2.InterpolationMode(config.interpolation), antialias=True)
+    normalize = Normalize(model)
+    return lambda chips: normalize(resize(chips))

@@ -26,6 +26,7 @@ from ..images.alignment import Framing
 from ..models.config import read_task, read_training
 from ..models.dex import DEXVGG, DEXResNet, SSRNetDEX
 from ..models.layers import StageHead
+from ..models.preprocessing import make_prepare
 from ..models.pretrained import AgeModel, new_model
 from ..utils.io import replace_file
 from ..utils.metrics import describe_device
@@ -33,7 +34,6 @@ from .augment import make_augment
 from .dataset import Chips, LabeledSet, ShardedBatches, as_it_is
 from .labels import Label, read_labels, set_aside
 from .losses import distance, hold, negative_log_likelihood
-from .preparing import make_prepare
 from .recipe import Recipe
 from .teachers import Teachers
 

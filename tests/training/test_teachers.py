@@ -23,10 +23,10 @@ from torch.nn import functional as F
 from ssrnet_hub import from_pretrained, save_pretrained
 from ssrnet_hub.errors import ConfigError, LabelsError, UnknownModelError
 from ssrnet_hub.hub.loading import get_extras
+from ssrnet_hub.models.preprocessing import make_prepare
 from ssrnet_hub.training import teachers
 from ssrnet_hub.training.loop import train
 from ssrnet_hub.training.losses import hold
-from ssrnet_hub.training.preparing import make_prepare
 from ssrnet_hub.training.teachers import Teachers, convert_dlib, load_teacher, read_face_api
 
 from .runs import QUICK, grey, noise, read_log, trains, weights_of, write_labels
