@@ -130,7 +130,9 @@ def train(
         "schedule": schedule,
         "teachers": taught_by,
     }
-    run = {"recipe": asdict(recipe), "chips": len(dataset), "teachers": [Path(teacher).name for teacher in teachers]}
+    # where a folder lies says nothing to others, and a run goes on wherever it lies
+    told = {**asdict(recipe), "start": Path(recipe.start).name}
+    run = {"recipe": told, "chips": len(dataset), "teachers": [Path(teacher).name for teacher in teachers]}
     if overwrite:
         if accelerator.is_main_process:
             remove_run(output)
@@ -144,8 +146,7 @@ def train(
             "data": f"{len(train_labels):,} aligned chips of {join_names([part.name for part in sets])}, split train",
             "set_aside": aside[sets[0].name] if len(sets) == 1 else aside,
             "median_age": median_age(train_labels),
-            # where a folder lies says nothing to others
-            "recipe": {**asdict(recipe), "start": Path(recipe.start).name},
+            "recipe": told,
             **({"start": before} if before else {}),
             **({"teachers": run["teachers"]} if teachers else {}),
             **({"command": command} if command else {}),

@@ -1,6 +1,7 @@
 """Training on a few made-up pictures: that the parts fit together, one process or two, cut off or not."""
 
 import math
+import shutil
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -443,6 +444,19 @@ def test_a_run_goes_on_after_its_last_whole_epoch(labels, unbroken, tmp_path, pl
         [line[k] for k in columns] for line in read_log(unbroken)
     ]
     assert last == {key: float(value) for key, value in read_log(output)[-1].items()}
+
+
+def test_a_run_goes_on_when_its_start_has_moved(labels, unbroken, tmp_path, monkeypatch):
+    output, moved = tmp_path / "out", tmp_path / "elsewhere" / unbroken.name
+    with pytest.MonkeyPatch.context() as patch:
+        cut_at(patch, "measure", 2)
+        with pytest.raises(Cut):
+            train(labels, output, replace(LONGER, start=str(unbroken)))
+    shutil.copytree(unbroken, moved)
+    epochs = []
+    monkeypatch.setattr(training, "measure", lambda *args: epochs.append(1) or measure(*args))
+    train(labels, output, replace(LONGER, start=str(moved)))
+    assert len(epochs) == 2
 
 
 @pytest.mark.parametrize("content", [b"mine", b"", None])
