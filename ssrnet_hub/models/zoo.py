@@ -160,6 +160,13 @@ ZOO: Mapping[str, Weights] = {
             "64002c94a6cb309e19cafd2922447d971217199da271b3517761221db37f7ad1",
         ),
         Weights(
+            "dex_resnet10.utkface_fairface_aaf",
+            "704f797da0d240b998d63b3d294dddaf01d216f3b1e6dd06130ba6863dcddd76",
+            Framing(),
+            "other",
+            embedded=True,
+        ),
+        Weights(
             "ssrnet_gender.utkface",
             "bbf9e062e464fd6e68c0238ef9a6c259860eb1809d7ca978f4d7336ee070e4e4",
             Framing(),
