@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ssrnet_hub.cli.command import build_parser
@@ -54,16 +55,31 @@ def _missed(measured: dict[str, Any]) -> str:
     return f"no confident baseline detection is missed (0/{sure})"
 
 
-def summarize_speed(cpu: dict[str, Any], start: dict[str, Any], folder: dict[str, Any]) -> str:
-    """README's lines on speed, of what ``scripts/benchmark.py`` measured."""
-    photos, first, folder = cpu["photos"], start["first_age"]["AgeEstimator, first age"], folder["folder"]
-    crop = cpu["model"]["batch 1"]["est.crops"]["ms"]
-    return (
-        f"On {cpu['device']}: {crop:.1f} ms per face crop, {first['seconds']:.1f} s and {first['peak_mb']:.0f} MB from "
-        f"a fresh process to the first age, and {photos['photos']} photos in {photos['ways']['ours']['ms'] / 1000:.1f} "
-        f"s, {1 / photos['ways']['ours']['ratio']:.1f} times as fast as facenet-pytorch's MTCNN with the blog post's "
-        f"network in PyTorch. On a folder of {folder['photos']} photos that factor is {folder['times_the_rate']:.1f}."
-    )
+def summarize_speed(template: str, cpu: dict[str, Any], start: dict[str, Any], folder: dict[str, Any]) -> str:
+    """A README's lines on speed, of what ``scripts/benchmark.py`` measured."""
+    values = {
+        "device": cpu["device"],
+        "crop": cpu["model"]["batch 1"]["est.crops"]["ms"],
+        "photos": cpu["photos"],
+        "ours": cpu["photos"]["ways"]["ours"],
+        "first": start["first_age"]["AgeEstimator, first age"],
+        "folder": folder["folder"],
+    }
+    return TEMPLATES.get_template(template).render(values).strip()
+
+
+def translate_table(table: str) -> str:
+    """The table of weights for README.zh-CN.md.
+
+    Raises:
+        ValueError: A text of the table has changed.
+    """
+    texts = yaml.safe_load((Path(__file__).parent / "templates" / "zoo.zh-CN.yaml").read_text(encoding="utf-8"))
+    for text, translation in texts.items():
+        if text not in table:
+            raise ValueError(f"The table of weights has no {text!r}.")
+        table = table.replace(text, translation)
+    return table
 
 
 def render_start(measured: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from pages import (
     render_speed,
     render_start,
     summarize_speed,
+    translate_table,
 )
 
 from ssrnet_hub.hub.cards import render_card, render_table
@@ -33,9 +34,11 @@ def render() -> dict[Path, str]:
     """Every rendered file with the text it should have."""
     texts = {ROOT / "cards" / f"{w.name}.md": render_card(w.name) for w in ZOO.values()}
     docs = ROOT / "docs"
-    speed = summarize_speed(read("cpu"), read("start"), read("folder"))
+    table, measured = render_table(), (read("cpu"), read("start"), read("folder"))
+    speed, speed_zh = (summarize_speed(f"speed{language}.md.jinja", *measured) for language in ("", ".zh-CN"))
     blocks = {
-        ROOT / "README.md": {"zoo": render_table(), "speed": speed},
+        ROOT / "README.md": {"zoo": table, "speed": speed},
+        ROOT / "README.zh-CN.md": {"zoo": translate_table(table), "speed": speed_zh},
         docs / "speed.md": {"speed": render_speed(read("cpu")), "start": render_start(read("start"))},
         docs / "tutorials" / "many-photos.md": {"folder": render_folder(read("folder"))},
     }

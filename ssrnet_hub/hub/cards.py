@@ -186,7 +186,7 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
         "authors_figures": _AUTHORS_FIGURES.get(name),
         "framing": _describe(Framing.from_dict(extras["framing"])) if "framing" in extras else None,
         "input_size": "x".join(map(str, checkpoint.input.input_size[1:])),
-        "normalisation": _describe_normalisation(checkpoint.input.mean, checkpoint.input.std),
+        "normalization": _describe_normalization(checkpoint.input.mean, checkpoint.input.std),
         "source": entry and entry.source,
         "conversion": entry and entry.source and entry.conversion,
         "data": data,
@@ -289,7 +289,7 @@ def _eval_result(figures: dict[str, Any]) -> EvalResult:
     )
 
 
-def _describe_normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
+def _describe_normalization(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
     if not any(mean) and {round(1 / v) for v in std} == {255}:
         return "RGB from 0 to 255"
     # the channels' values, or the one they share

@@ -149,7 +149,7 @@ def test_card_of_figures_by_group(figures_folder):
         "| mean with the mirror image | 5.50 | 5.50 to 6.50 | 8.00 | 30.0% | 50.0% | 70.0% | -1.00 | 90 | 1 |",
         "| age | 0-9 | 5.00 | +2.00 | 25.0% | 40 |",
         "| age | 80+, the worst | 9.00 | +2.00 | 25.0% | 40 |",
-        "| shift 5 % | 1.25 |  |",
+        "| shift 5% | 1.25 |  |",
         "| JPEG quality 40 | 2.50 | 3 |",
         "Gap between the best and the worst group: age 4.00 years.",
         "Share of the variance of predicted ages: stage 1 90.0%, stage 2 8.0%, stage 3 2.0%.",
