@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -219,7 +220,7 @@ def _look_up(weights: Union[str, os.PathLike]) -> tuple[Optional[Weights], Check
     return next((w for w in ZOO.values() if w.sha256 == digest), None), checkpoint
 
 
-def _count_bytes(architecture: str, args: dict[str, Any]) -> int:
+def _count_bytes(architecture: str, args: Mapping[str, Any]) -> int:
     """Of the tensors of a model; batch counters have 8 bytes each."""
     tensors = list_tensors(architecture, **args)
     return sum(4 * math.prod(shape) if shape else 8 for shape in tensors.values())
