@@ -2,6 +2,7 @@
 
 python3 scripts/dev.py predict [PHOTO ...]   the age of every face in a photo (scikit-image's astronaut by default)
 python3 scripts/dev.py demo                  the web page, on http://127.0.0.1:7860 (--host, --port: elsewhere)
+python3 scripts/dev.py docs                  the documentation, in build/docs
 python3 scripts/dev.py check [REVISION]      ruff, mypy and the tests of the files changed since then (default: HEAD)
 python3 scripts/dev.py test [ARGUMENT ...]   ruff, mypy and all tests; arguments go to pytest
 
@@ -19,6 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMED = [ROOT / name for name in ("pyproject.toml", "constraints.txt", "demo/requirements.txt")]
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+# all pages anew: one that did not change may link to one that did
+SPHINX = ["-m", "sphinx", "-W", "--keep-going", "-q", "-a", "-E", "-c", "docs"]
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 
 
@@ -70,10 +73,17 @@ def demo(arguments: list) -> None:
     sys.exit(subprocess.run([str(BIN / "ssrnet-hub"), "demo", *arguments]).returncode)
 
 
+def docs(arguments: list) -> None:
+    install("dev")
+    run([PYTHON, *SPHINX, "-d", "build/doctrees", *arguments, ".", "build/docs"])
+    print(f"{ROOT / 'build' / 'docs' / 'index.html'}; for GitHub Pages or a static Space, publish this folder")
+
+
 def lint() -> None:
     run([PYTHON, "-m", "ruff", "check", "."])
     run([PYTHON, "-m", "ruff", "format", "--check", "."])
     run([PYTHON, "-m", "mypy"])
+    run([PYTHON, "-m", "codespell_lib"])
 
 
 def check(arguments: list) -> None:
@@ -93,7 +103,7 @@ def find_tests(revision: str = "HEAD") -> list:
         if answer.returncode:
             sys.exit(answer.returncode)
         names += answer.stdout.splitlines()
-    tests = {Path("tests", "test_rooms.py")}
+    tests = {Path("tests", "test_rooms.py"), Path("tests", "docs", "test_words.py")}
     for path in map(Path, names):
         if path.parts[0] == "ssrnet_hub" and len(path.parts) > 2 and path.suffix == ".py":
             room = Path("tests", path.parts[1])
@@ -101,6 +111,8 @@ def find_tests(revision: str = "HEAD") -> list:
             tests.add(own if (ROOT / own).exists() else room)
         elif path.parts[0] == "tests" and path.name.startswith("test_") and (ROOT / path).exists():
             tests.add(path)
+        elif path.suffix == ".md":
+            tests.add(Path("tests", "docs"))
     return sorted(map(str, tests))
 
 
@@ -111,7 +123,7 @@ def test(arguments: list) -> None:
 
 
 def main() -> None:
-    commands = {"predict": predict, "demo": demo, "check": check, "test": test}
+    commands = {"predict": predict, "demo": demo, "docs": docs, "check": check, "test": test}
     if len(sys.argv) < 2 or sys.argv[1] not in commands:
         sys.exit(__doc__)
     if sys.version_info < (3, 11):  # noqa: UP036  run by whatever Python the machine has

@@ -26,6 +26,8 @@ SLOW = (
     "batch/test_local.py",
     "batch/test_ray_data.py",
     "cli/",
+    "docs/test_site.py",
+    "docs/test_snippets.py",
     "hub/test_convert.py",
     "hub/test_hub_server.py",
     "hub/test_push.py",

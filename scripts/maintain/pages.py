@@ -1,9 +1,14 @@
 """Tables and pages of what was measured, for scripts/maintain/render_cards.py."""
 
+import argparse
+import re
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from ssrnet_hub.cli.command import build_parser
 
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), undefined=StrictUndefined, keep_trailing_newline=True
@@ -11,65 +16,128 @@ TEMPLATES = Environment(
 
 MACHINES = (1, 10, 100)
 CORES = 16
-"""Of the machines that docs/scaling.md reckons with."""
+"""Of the machines in the estimate of docs/scaling.md."""
 
 PHOTOS = 100_000_000
 
 
 def render_speed(measured: dict[str, Any]) -> str:
-    """README's tables of what ``scripts/benchmark.py`` measured."""
+    """Tables of docs/speed.md from what ``scripts/benchmark.py`` measured."""
     batches = {key: rows for key, rows in measured["model"].items() if key.startswith("batch")}
     lines = [
-        f"| from a face to its age, ms (share of the first) | {' | '.join(batches)} |",
+        f"| face crop to age, ms (relative to the first row) | {' | '.join(batches)} |",
         "|---" * (1 + len(batches)) + "|",
     ]
     for name in next(iter(batches.values())):
         cells = [f"{rows[name]['ms']:.3g} ({rows[name]['ratio']:.2f})" for rows in batches.values()]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     photos, film = measured["photos"], measured["film"]
-    lines += [
-        "",
-        f"| from {photos['photos']} photos to ages | seconds | share of the first | faces |",
-        "|---|---|---|---|",
-    ]
+    lines += ["", f"| {photos['photos']} photos to ages | seconds | relative | faces |", "|---|---|---|---|"]
     for name, row in photos["ways"].items():
         lines.append(f"| {name} | {row['ms'] / 1000:.2f} | {row['ratio']:.2f} | {row['faces']} |")
-    lost = f"{photos['sure_faces_lost']} of the {photos['sure_faces']} faces that the first is sure of are lost"
     rates = ", ".join(f"{row['frames_a_second']:.0f} ({name})" for name, row in film["ways"].items())
     best = batches["batch 64"]["ssrnet, runtime onnx"]["share_of_matrix_product"]
     lines += [
         "",
-        f"By the default {lost}. Frames a second of a film of {'x'.join(map(str, film['size']))}, faces looked for in "
-        f"each: {rates}. At batch 64 ONNX Runtime reaches {best:.0%} of the rate of a matrix product on this machine, "
-        f"{measured['matrix_product_gflops']:.0f} GFLOP/s.",
+        f"By default, {_missed(photos)}. Frames per second of a {'x'.join(map(str, film['size']))} video with "
+        f"detection in every frame: {rates}. At batch 64, ONNX Runtime reaches {best:.0%} of the rate of a matrix "
+        f"product on this machine, {measured['matrix_product_gflops']:.0f} GFLOP/s.",
         "",
-        f"`{measured['command']}` on {measured['device']}, contestants taking turns, medians.",
+        f"`{measured['command']}` on {measured['device']}; implementations take turns, medians.",
     ]
     return "\n".join(lines)
 
 
+def _missed(measured: dict[str, Any]) -> str:
+    lost, sure = measured["sure_faces_lost"], measured["sure_faces"]
+    if lost:
+        return f"{lost} of {sure} confident baseline detections are missed"
+    return f"no confident baseline detection is missed (0/{sure})"
+
+
+def summarize_speed(template: str, cpu: dict[str, Any], start: dict[str, Any], folder: dict[str, Any]) -> str:
+    """A README's lines on speed, of what ``scripts/benchmark.py`` measured."""
+    values = {
+        "device": cpu["device"],
+        "crop": cpu["model"]["batch 1"]["est.crops"]["ms"],
+        "photos": cpu["photos"],
+        "ours": cpu["photos"]["ways"]["ours"],
+        "first": start["first_age"]["AgeEstimator, first age"],
+        "folder": folder["folder"],
+    }
+    return TEMPLATES.get_template(template).render(values).strip()
+
+
+def translate_table(table: str) -> str:
+    """The table of weights for README.zh-CN.md.
+
+    Raises:
+        ValueError: A text of the table has changed.
+    """
+    texts = yaml.safe_load((Path(__file__).parent / "templates" / "zoo.zh-CN.yaml").read_text(encoding="utf-8"))
+    for text, translation in texts.items():
+        if text not in table:
+            raise ValueError(f"The table of weights has no {text!r}.")
+        table = table.replace(text, translation)
+    return table
+
+
 def render_start(measured: dict[str, Any]) -> str:
-    """README's line of what ``scripts/benchmark.py --start`` measured."""
+    """Table of docs/speed.md from what ``scripts/benchmark.py --start`` measured."""
     rows = [
         f"| {name} | {row['seconds']:.2f} | {row['ratio']:.2f} | {row['peak_mb']:.0f} |"
         for name, row in measured["first_age"].items()
     ]
-    head = ["| a fresh process with one photo | seconds | share of the first | peak memory, MB |", "|---|---|---|---|"]
+    head = ["| fresh process, one photo | seconds | relative | peak memory, MB |", "|---|---|---|---|"]
     return "\n".join([*head, *rows, "", f"`{measured['command']}` on {measured['device']}, medians."])
 
 
 def render_folder(measured: dict[str, Any]) -> str:
-    """README's lines of what ``scripts/benchmark.py --folder`` measured."""
+    """Lines of docs/tutorials/many-photos.md from what ``scripts/benchmark.py --folder`` measured."""
     folder = measured["folder"]
     job, loop = folder["job"], folder["loop"]
     lines = [
-        f"{folder['photos']} photos take the job {job['seconds']:.0f} seconds with {folder['workers']} workers, start",
-        f"included; a plain loop of facenet-pytorch's MTCNN and the model takes {loop['seconds']:.0f}, which is",
-        f"{folder['times_the_rate']:.1f} times as long.",
-        f"{folder['sure_faces_lost']} of the {folder['sure_faces']} faces that the loop is sure of are lost.",
-        f"All processes together have {folder['peak_mb']:,} MB at most.",
+        f"{folder['photos']} photos take {job['seconds']:.0f} seconds with {folder['workers']} workers, with start-up.",
+        f"A plain loop over facenet-pytorch's MTCNN and the model takes {loop['seconds']:.0f} seconds,",
+        f"{folder['times_the_rate']:.1f} times as long. Compared with the loop, {_missed(folder)}.",
+        f"All processes together use at most {folder['peak_mb']:,} MB.",
     ]
     return " ".join(lines) + f"\n\n`{measured['command']}` on {measured['device']}."
+
+
+def render_command() -> str:
+    """docs/reference/command.md, from the parsers of the command."""
+    parser, commands = build_parser()
+    lines = ["# Command reference", "", f"`{parser.prog} COMMAND [OPTION ...]`", "", f"{parser.description}", ""]
+    for name, command in commands.items():
+        summary = (command.description or "").partition(". ")[0].removesuffix(".")
+        lines.append(f"- [`{name}`](#{name}): {_plain(summary)}")
+    for name, command in commands.items():
+        lines += ["", f"## {name}", "", _plain(command.description or "")]
+        for group in command._action_groups:
+            actions = [action for action in group._group_actions if action.help != argparse.SUPPRESS]
+            actions = [action for action in actions if not isinstance(action, argparse._HelpAction)]
+            if actions:
+                lines += ["", f"**{(group.title or '').capitalize()}**", "", *map(_describe_option, actions)]
+    return "\n".join(lines) + "\n"
+
+
+def _describe_option(action: argparse.Action) -> str:
+    value = "" if action.nargs == 0 else f" {action.metavar or _choices(action) or action.dest.upper()}"
+    name = ", ".join(f"`{option}{value}`" for option in action.option_strings) or f"`{value.strip()}`"
+    text = (action.help or "") % {**vars(action), "prog": "ssrnet-hub"}
+    return f"- {name}{' (required)' * (action.required and bool(action.option_strings))}" + f": {_plain(text)}" * bool(
+        text
+    )
+
+
+def _choices(action: argparse.Action) -> str:
+    return "{" + ",".join(map(str, action.choices)) + "}" if action.choices else ""
+
+
+def _plain(text: str) -> str:
+    """Text of the help as Markdown: options as code."""
+    return re.sub(r"(?<![\w`-])(--[a-z][a-z-]*)", r"`\1`", text).replace("<", "\\<")
 
 
 def render_ablations(measured: dict[str, Any]) -> str:
@@ -82,19 +150,19 @@ def render_ablations(measured: dict[str, Any]) -> str:
     verdicts = [
         ("The dynamic range", "with it", fixed, judge(full, fixed)),
         ("The stages", "with them", dex, judge(full, dex)),
-        ("The stages, against no bins at all", "with them", plain, judge(full, plain)),
+        ("The stages, compared with plain regression", "with them", plain, judge(full, plain)),
     ]
     values = {**measured, "variants": rows, "seeds": len(full["val_mae"]), "verdicts": verdicts}
     return TEMPLATES.get_template("ablations.md.jinja").render(values)
 
 
 def judge(full: dict[str, Any], other: dict[str, Any]) -> str:
-    """Whether a part is worth it; not to be told where the seeds of one reach those of the other."""
+    """Whether a part is worth it; undecided where the ranges across seeds overlap."""
     if max(full["val_mae"]) < min(other["val_mae"]):
         return "worth it"
     if max(other["val_mae"]) < min(full["val_mae"]):
         return "not worth it with this recipe"
-    return "no difference that the seeds do not make"
+    return "within seed variation"
 
 
 def render_scaling(measured: dict[str, Any]) -> str:

@@ -45,7 +45,7 @@ def publish(weights: Weights, owner: str, official: Path, token: str | None, pri
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--owner", required=True, help="user or organisation on the Hub")
+    parser.add_argument("--owner", required=True, help="user or organization on the Hub")
     parser.add_argument("--official-weights", type=Path, metavar="DIR", help="folder with the authors' .h5 files")
     parser.add_argument("--private", action="store_true", default=None, help="make new repositories private")
     parser.add_argument("--token-file", metavar="FILE", help="file that holds the token")

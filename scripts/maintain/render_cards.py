@@ -8,12 +8,20 @@ python scripts/maintain/render_cards.py --check   only say what differs; exit co
 
 import argparse
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
-from pages import render_ablations, render_folder, render_scaling, render_speed, render_start
+from pages import (
+    render_ablations,
+    render_command,
+    render_folder,
+    render_scaling,
+    render_speed,
+    render_start,
+    summarize_speed,
+    translate_table,
+)
 
 from ssrnet_hub.hub.cards import render_card, render_table
 from ssrnet_hub.models.zoo import ZOO
@@ -25,23 +33,36 @@ ROOT = Path(__file__).resolve().parents[2]
 def render() -> dict[Path, str]:
     """Every rendered file with the text it should have."""
     texts = {ROOT / "cards" / f"{w.name}.md": render_card(w.name) for w in ZOO.values()}
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
+    docs = ROOT / "docs"
+    table, measured = render_table(), (read("cpu"), read("start"), read("folder"))
+    speed, speed_zh = (summarize_speed(f"speed{language}.md.jinja", *measured) for language in ("", ".zh-CN"))
     blocks = {
-        "zoo": render_table(),
-        "speed": render_speed(read("cpu")),
-        "start": render_start(read("start")),
-        "folder": render_folder(read("folder")),
+        ROOT / "README.md": {"zoo": table, "speed": speed},
+        ROOT / "README.zh-CN.md": {"zoo": translate_table(table), "speed": speed_zh},
+        docs / "speed.md": {"speed": render_speed(read("cpu")), "start": render_start(read("start"))},
+        docs / "tutorials" / "many-photos.md": {"folder": render_folder(read("folder"))},
     }
-    for name, table in blocks.items():
-        block = f"<!-- {name} -->\n{table}\n<!-- /{name} -->"
-        text = re.sub(f"<!-- {name} -->.*<!-- /{name} -->", block.replace("\\", r"\\"), text, flags=re.DOTALL)
-    texts[readme] = text
+    for page, parts in blocks.items():
+        text = page.read_text(encoding="utf-8")
+        for name, part in parts.items():
+            text = fill_block(text, name, part)
+        texts[page] = text
+    texts[docs / "reference" / "command.md"] = render_command()
     # training the variants takes hours: the page is there once somebody has
     if (ROOT / "benchmarks" / "ablations.json").exists():
         texts[ROOT / "docs" / "ablations.md"] = render_ablations(read("ablations"))
     texts[ROOT / "docs" / "scaling.md"] = render_scaling(read("scaling"))
     return texts
+
+
+def fill_block(text: str, name: str, part: str) -> str:
+    """Replace what lies between the comments ``<!-- name -->`` and ``<!-- /name -->``."""
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, _, rest = text.partition(start)
+    _, _, after = rest.partition(end)
+    if not rest or end not in rest:
+        raise ValueError(f"There is no block {name}.")
+    return f"{before}{start}\n{part}\n{end}{after}"
 
 
 def read(name: str) -> dict[str, Any]:

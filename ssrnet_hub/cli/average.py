@@ -13,11 +13,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command and its options."""
     average = commands.add_parser(
         "average",
-        help="average weights that were trained from the same start",
-        description="Average weights that were trained from the same start, a model soup.",
+        help="Average weights trained from the same start",
+        description="Average weights trained from the same start (model soup).",
     )
     average.add_argument("weights", metavar="WEIGHTS", nargs="+", type=os.path.expanduser, help=WEIGHTS)
-    average.add_argument("--output", metavar="DIR", type=os.path.expanduser, required=True, help="folder for the mean")
+    average.add_argument(
+        "--output", metavar="DIR", type=os.path.expanduser, required=True, help="Folder for the averaged weights"
+    )
     average.set_defaults(run=run)
 
 

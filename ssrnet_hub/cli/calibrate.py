@@ -13,10 +13,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command and its options."""
     calibrate = commands.add_parser(
         "calibrate",
-        help="learn intervals and flags for weights",
-        description="Learn from the rows of the split train that training set aside how far off ages may be, for the "
-        "intervals, and what faces are like, to flag what is unlike one, and write the weights with that in their "
-        "config. What it is worth is measured on the split val.",
+        help="Fit intervals and the out-of-distribution flag",
+        description="Fit intervals and the out-of-distribution flag on the faces that training set aside from the "
+        "split train, and write the weights with this calibration in their config. Coverage is measured on the "
+        "split val.",
     )
     add_weights_option(calibrate)
     add_training_labels_option(calibrate, required=True)
@@ -24,10 +24,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--photos",
         type=os.path.expanduser,
         metavar="DIR",
-        help="folder of JPEGs, whose parts without faces are cut out to be flagged",
+        help="Folder of JPEGs; crops of them without a face measure the flag",
     )
     calibrate.add_argument(
-        "--output", required=True, type=os.path.expanduser, metavar="DIR", help="folder for the calibrated weights"
+        "--output", required=True, type=os.path.expanduser, metavar="DIR", help="Folder for the calibrated weights"
     )
     add_record_option(calibrate)
     calibrate.set_defaults(run=run)

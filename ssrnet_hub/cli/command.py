@@ -29,7 +29,7 @@ from . import (
     verify,
 )
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "build_parser", "main"]
 
 COMMANDS = (
     predict,
@@ -50,19 +50,26 @@ COMMANDS = (
 """The modules of the commands, in the order of the help. None imports more than it needs for its options."""
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Run the command; answers the exit code: 0, or 1 where something failed, or 2 where the call is wrong."""
-    parser = argparse.ArgumentParser("ssrnet-hub", description="The age of every face in a photo, with SSR-Net.")
-    parser.add_argument("--version", action="version", version=__version__)
+def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of the command, and those of its subcommands by name."""
+    parser = argparse.ArgumentParser(
+        "ssrnet-hub", description="Estimate the age of every face in a photo with SSR-Net."
+    )
+    parser.add_argument("--version", action="version", version=__version__, help="Print the version and exit")
     parser.set_defaults(check=lambda args: None, resumable=lambda args: False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(commands)
+    return parser, commands.choices
 
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command; returns the exit code: 0, or 1 where something failed, or 2 where the call is wrong."""
+    parser, choices = build_parser()
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         # argparse would show the usage of the command without its subcommand, and values, of which one may be a token
-        owner = commands.choices.get(args.command, parser)
+        owner = choices.get(args.command, parser)
         names = [text.partition("=")[0] for text in unknown if text.startswith("-")] or unknown
         near = get_close_matches(names[0], owner._option_string_actions, n=1)
         owner.error(f"unrecognized arguments: {' '.join(names)}" + (f" (did you mean {near[0]}?)" if near else ""))
@@ -74,7 +81,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         parser.print_help(sys.stderr)
         return 2
     if wrong := args.check(args):
-        commands.choices[args.command].error(wrong)
+        choices[args.command].error(wrong)
     try:
         with torch_needed(f"ssrnet-hub {args.command}"):
             code = args.run(args)
@@ -82,12 +89,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return code
     except argparse.ArgumentError as e:
         # what can be told only once the weights are known
-        commands.choices[args.command].error(str(e))
+        choices[args.command].error(str(e))
     except SSRNetHubError as e:
         print(f"error: {on_one_line(str(e))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("error: interrupted" + ("; --resume goes on" if args.resumable(args) else ""), file=sys.stderr)
+        print("error: interrupted" + ("; continue with --resume" if args.resumable(args) else ""), file=sys.stderr)
         return 130
     except BrokenPipeError:
         # whoever read the output, such as head, has seen enough; the flush at exit must not fail again

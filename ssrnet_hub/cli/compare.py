@@ -14,14 +14,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command and its options."""
     compare = commands.add_parser(
         "compare",
-        help="compare two sets of weights on the same faces",
-        description="Compare two sets of weights of age on the same labeled faces: the difference of their MAE, its "
-        "95 % interval, and whether it may be chance.",
+        help="Compare two models on the same faces",
+        description="Compare the age estimates of two models on the same labeled faces: the difference of their MAE, "
+        "its 95% interval, and a p-value.",
     )
     compare.add_argument("a", metavar="A", type=os.path.expanduser, help=WEIGHTS)
-    compare.add_argument("b", metavar="B", type=os.path.expanduser, help="what to compare it with")
-    add_labels_options(compare, "the columns file, age and perhaps split")
-    compare.add_argument("--json", action="store_true", help="print one JSON object")
+    compare.add_argument("b", metavar="B", type=os.path.expanduser, help="Weights to compare with")
+    add_labels_options(compare, "CSV with the columns file and age, and optionally split")
+    compare.add_argument("--json", action="store_true", help="Print a JSON object")
     add_device_option(compare)
     compare.set_defaults(run=run)
 
@@ -57,8 +57,8 @@ def print_comparison(result: dict[str, Any]) -> None:
         )
     low, high = result["difference_interval"]
     print(
-        f"A - B  {result['difference']:+.2f} years, 95 % interval {low:+.2f} to {high:+.2f}, "
+        f"A - B  {result['difference']:+.2f} years, 95% interval {low:+.2f} to {high:+.2f}, "
         f"p = {result['p_value']:.4f}, {result['n']} faces"
     )
     if result["missed_a"] or result["missed_b"]:
-        print("A missed face counts as if the median training age had been answered.")
+        print("A missed face counts as if the median training age had been predicted.")

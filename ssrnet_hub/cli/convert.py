@@ -13,21 +13,21 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command and its options."""
     convert = commands.add_parser(
         "convert",
-        help="convert weights that others released",
-        description="Convert weights that others released to safetensors, and print their SHA-256.",
+        help="Convert released weights to safetensors",
+        description="Convert released weights to safetensors, and print their SHA-256.",
     )
     convert.add_argument(
         "--from",
         dest="source",
         required=True,
         choices=SOURCES,
-        help="keras: weights of the paper's authors (.h5, extra convert); blog: a pickled state dict of the blog "
-        "post's PyTorch network; torch: one of a model of this package",
+        help="Format: keras for weights of the paper's authors (.h5, extra convert), blog for a pickled state dict of "
+        "the blog post's PyTorch network, torch for one of a model of this package",
     )
-    convert.add_argument("--gender", action="store_true", help="with keras: the weights are of gender, not of age")
-    convert.add_argument("--bgr", action="store_true", help="with blog: trained on pictures as OpenCV reads them")
-    convert.add_argument("input", metavar="IN", type=os.path.expanduser)
-    convert.add_argument("output", metavar="OUT_DIR", type=os.path.expanduser)
+    convert.add_argument("--gender", action="store_true", help="With keras: the weights predict gender, not age")
+    convert.add_argument("--bgr", action="store_true", help="With blog: trained on BGR images, as OpenCV loads them")
+    convert.add_argument("input", metavar="IN", type=os.path.expanduser, help="File to convert")
+    convert.add_argument("output", metavar="OUT_DIR", type=os.path.expanduser, help="Folder for the weights")
     convert.set_defaults(run=run, check=check_options)
 
 
@@ -35,7 +35,7 @@ def check_options(args: argparse.Namespace) -> Optional[str]:
     """What is wrong with a call, if anything is."""
     for option, source in (("gender", "keras"), ("bgr", "blog")):
         if getattr(args, option) and args.source != source:
-            return f"--{option} goes with --from {source}"
+            return f"--{option} requires --from {source}"
     return None
 
 

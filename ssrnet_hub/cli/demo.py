@@ -15,20 +15,24 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command and its options."""
     demo = commands.add_parser(
         "demo",
-        help="serve the web page",
-        description="Serve the web page: photos in, ages out, and how the network got there. Ctrl+C ends it.",
+        help="Serve the web page",
+        description="Serve the web page, which shows ages and how the network arrived at them. Stop it with Ctrl+C.",
     )
-    demo.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for other machines as well (default: %(default)s)")
-    demo.add_argument("--port", type=port_number, help="the first free one from 7860 without")
+    demo.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="Address to bind; 0.0.0.0 is reachable from other machines (default: %(default)s)",
+    )
+    demo.add_argument("--port", type=port_number, help="Port to bind (default: first free port from 7860)")
     demo.add_argument(
         "--allowed-host",
         action="append",
         default=[],
         metavar="NAME",
-        help="another name under which the page answers, such as age.example.org behind a proxy; may be repeated. By "
-        "default it answers under those of this machine alone, or with --host 0.0.0.0 under any",
+        help="Additional host name to answer to, such as age.example.org behind a proxy; repeatable (default: names of "
+        "this machine only, or any name with --host 0.0.0.0)",
     )
-    demo.add_argument("--mcp", action="store_true", help="serve its endpoints as MCP tools as well (extra mcp)")
+    demo.add_argument("--mcp", action="store_true", help="Also serve the endpoints as MCP tools (extra mcp)")
     demo.set_defaults(run=run)
 
 

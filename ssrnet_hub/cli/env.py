@@ -43,9 +43,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command and its options."""
     env = commands.add_parser(
         "env",
-        help="print what a bug report needs",
-        description="Print what a bug report needs: versions, system, device, runtime and cache folders. Tokens and "
-        "passwords are left out.",
+        help="Print versions and settings for a bug report",
+        description="Print versions, system, device, runtime, and cache folders for a bug report. Tokens and passwords "
+        "are left out.",
     )
     env.set_defaults(run=run)
 
@@ -109,7 +109,7 @@ def describe_caches() -> Iterator[tuple[str, str]]:
         return
     for name in ("HF_HOME", "HF_HUB_CACHE"):
         folder = Path(getattr(constants, name))
-        yield name, at_home(folder) + ("" if folder.is_dir() else " (not there)")
+        yield name, at_home(folder) + ("" if folder.is_dir() else " (missing)")
 
 
 def at_home(path: Path) -> str:

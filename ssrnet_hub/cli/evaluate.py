@@ -19,44 +19,43 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command and its options."""
     evaluate = commands.add_parser(
         "evaluate",
-        help="measure weights on labeled faces",
-        description="Measure weights, of age or of gender, on labeled faces: MAE and CS@5, or accuracy, as a whole and "
-        "by group.",
+        help="Evaluate weights on labeled faces",
+        description="Evaluate age or gender weights on labeled faces: MAE and CS@5, or accuracy, overall and by group.",
     )
     add_weights_option(evaluate)
     add_labels_options(
         evaluate,
-        "the columns file, age and perhaps split, gender, ethnicity; or age_min and age_max instead of age, in whole "
-        "years, both inclusive, without an age_max for an open range",
+        "CSV with the columns file and age, and optionally split, gender, ethnicity; or age_min and age_max instead of "
+        "age, in whole years, both inclusive, with an empty age_max for an open range",
     )
     evaluate.add_argument(
-        "--flip", action="store_true", help="measure as well the mean over each face and its mirror image"
+        "--flip", action="store_true", help="Also evaluate the mean over each face and its mirror image"
     )
     evaluate.add_argument(
         "--boxes",
         action="store_true",
-        help="with --detect: measure as well with the boxes that were found handed back in, with boxes that are off, "
-        "and with crops to be aligned",
+        help="With --detect: also evaluate with the detected boxes passed in, with loose and shifted boxes, and with "
+        "crops to align",
     )
     evaluate.add_argument(
         "--robustness",
         action="store_true",
-        help="with --detect: measure as well how far ages move when the frame is shifted, scaled or turned a little, "
-        "the photo halved or compressed",
+        help="With --detect: also measure how ages change if the frame is shifted, scaled, or rotated a little, or the "
+        "photo is downscaled or compressed",
     )
     evaluate.add_argument(
         "--turned",
         action="store_true",
-        help="with --detect: measure as well how many faces are found again in the photo turned by 90, 180 and 270 "
-        "degrees, and how far ages move",
+        help="With --detect: also measure how many faces are found in the photo rotated by 90, 180, and 270 degrees, "
+        "and how ages change",
     )
     evaluate.add_argument(
         "--plots",
         metavar="DIR",
         type=os.path.expanduser,
-        help="draw predicted against true ages, errors by age and the CS curve into DIR, SVG (extra plot)",
+        help="Write SVG plots of predicted against true ages, errors by age, and the CS curve to DIR (extra plot)",
     )
-    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    evaluate.add_argument("--json", action="store_true", help="Print a JSON object")
     add_record_option(evaluate)
     add_device_option(evaluate)
     evaluate.set_defaults(run=run, check=check_options)
@@ -66,7 +65,7 @@ def check_options(args: argparse.Namespace) -> Optional[str]:
     """What is wrong with a call, if anything is."""
     for option in OF_PHOTOS:
         if getattr(args, option) and not args.detect:
-            return f"--{option} goes with --detect"
+            return f"--{option} requires --detect"
     return None
 
 
@@ -84,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
     labels = read_labels(args.labels, args.split, ranges=True)
     if labels[0].age_range and args.plots:
-        raise LabelsError("--plots wants ages, and these labels know ranges of them alone.")
+        raise LabelsError("--plots requires exact ages, but these labels are ranges.")
     warn_of_training(labels)
     weights = args.weights or DEFAULT
     name = name_to_record(weights) if args.record else weights
@@ -92,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     of_gender = read_task(get_extras(model), model.V) == "gender"
     for option in OF_AGE:
         if getattr(args, option) and of_gender:
-            raise argparse.ArgumentError(None, f"--{option} goes with weights of age")
+            raise argparse.ArgumentError(None, f"--{option} requires age weights")
     given: dict[str, Any] = {"gender" if of_gender else "model": model}
     estimator = AgeEstimator(**given, device=args.device)
     faces = measure.find_faces(estimator, labels, args.detect)

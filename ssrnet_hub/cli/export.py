@@ -27,18 +27,21 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command and its options."""
     export = commands.add_parser(
         "export",
-        help="export weights to ONNX or torch.export",
-        description="Export weights (extra onnx): DIR/onnx/model.onnx, and with --labels model_fp16.onnx and "
-        "model_int8.onnx beside it, whose ages are measured on the split val. The answers of each file are compared "
-        "with PyTorch's on real faces before it is left there.",
+        help="Export weights to ONNX or torch.export",
+        description="Export weights (extra onnx) to DIR/onnx/model.onnx. With --labels, also write model_fp16.onnx and "
+        "model_int8.onnx, and evaluate all files on the split val. Each file is compared with PyTorch on real faces "
+        "before it is kept.",
     )
     add_weights_option(export)
-    export.add_argument("--output", required=True, type=os.path.expanduser, metavar="DIR", help="folder for the files")
+    export.add_argument("--output", required=True, type=os.path.expanduser, metavar="DIR", help="Folder for the files")
     add_training_labels_option(export, required=False)
     export.add_argument(
-        "--precision", nargs="+", choices=tuple(ONNX_FILES), help="default: all, or float32 without --labels"
+        "--precision",
+        nargs="+",
+        choices=tuple(ONNX_FILES),
+        help="Precisions to export (default: all, or float32 without --labels)",
     )
-    export.add_argument("--program", action="store_true", help="write DIR/model.pt2 as well, for torch.export.load")
+    export.add_argument("--program", action="store_true", help="Also write DIR/model.pt2, for torch.export.load")
     add_record_option(export)
     export.set_defaults(run=run, check=check_options)
 
@@ -46,9 +49,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def check_options(args: argparse.Namespace) -> Optional[str]:
     """What is wrong with a call, if anything is."""
     if "int8" in (args.precision or ()) and not args.labels:
-        return "int8 learns from chips: name their --labels"
+        return "int8 requires --labels, for calibration"
     if args.record and not args.labels:
-        return "--record goes with --labels"
+        return "--record requires --labels"
     return None
 
 

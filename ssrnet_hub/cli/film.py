@@ -20,33 +20,33 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command and its options."""
     film = commands.add_parser(
         "film",
-        help="follow the people in a film and tell their ages",
-        description="Follow the people in a film and tell their ages, smoothed over time. MP4, MOV, WebM, MKV, AVI and "
-        "MJPEG files are read (extra video). No file is replaced; what cannot be finished is not there.",
+        help="Follow the people in a video and estimate their ages",
+        description="Follow the people in a video and estimate their ages, smoothed over time. Reads MP4, MOV, WebM, "
+        "MKV, AVI, and MJPEG (extra video). Existing files are never replaced, and no partial files are left behind.",
     )
-    film.add_argument("film", type=os.path.expanduser, metavar="FILM")
+    film.add_argument("film", type=os.path.expanduser, metavar="FILM", help="Video file")
     film.add_argument(
         "--output",
         metavar="COPY.mp4",
         type=os.path.expanduser,
-        help="write a copy with boxes, numbers of people and their ages, without sound",
+        help="Write a copy with bounding boxes, the numbers of people, and their ages, without sound",
     )
     film.add_argument(
         "--csv",
         metavar="AGES.csv",
         type=os.path.expanduser,
-        help="write a row for each person in each frame that was looked at: seconds, the person's number and age, "
-        "between which ages the true one lies in 9 of 10 cases, and the box",
+        help="Write a row per person and analyzed frame: seconds, the person's number, age, and 90%% interval, and the "
+        "bounding box",
     )
     film.add_argument(
-        "--rate", type=positive, default=10.0, metavar="N", help="frames a second to look at (default: %(default)g)"
+        "--rate", type=positive, default=10.0, metavar="N", help="Frames per second to analyze (default: %(default)g)"
     )
     film.add_argument(
         "--max-seconds",
         type=positive,
         default=3600.0,
         metavar="N",
-        help="refuse longer films (default: %(default)g)",
+        help="Refuse longer videos (default: %(default)g)",
     )
     add_estimator_options(film)
     film.set_defaults(run=run, check=check_options)
@@ -56,7 +56,7 @@ def check_options(args: argparse.Namespace) -> Optional[str]:
     """What is wrong with a call, if anything is."""
     if args.output or args.csv:
         return None
-    return "name a copy to write, --output COPY.mp4, or a table, --csv AGES.csv, or both"
+    return "pass --output COPY.mp4, --csv AGES.csv, or both"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from ..inference.video import annotate_frames
 
     if args.output and Path(args.output).suffix.lower() != ".mp4":
-        raise OutputError(f"A copy is an MP4, and has to be called so: {args.output} is not.")
+        raise OutputError(f"The copy is an MP4 file: {args.output} must end in .mp4.")
     if args.output and args.csv and full_name(args.output) == full_name(args.csv):
         raise OutputError(f"{args.output} cannot be both the copy and the table.")
     for path in filter(None, (args.output, args.csv)):

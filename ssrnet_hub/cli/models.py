@@ -11,10 +11,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command and its options."""
     models = commands.add_parser(
         "models",
-        help="list the weights that have a name",
-        description="List the weights that have a name: those in this package, and those on the Hugging Face Hub.",
+        help="List available weights",
+        description="List the weights in this package and those known on the Hugging Face Hub.",
     )
-    models.add_argument("--json", action="store_true", help="print a JSON list with one object for each")
+    models.add_argument("--json", action="store_true", help="Print a JSON list with an object per entry")
     models.set_defaults(run=run)
 
 
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     header = ("name", "task", "parameters", "available", "where", "license", "")
     rows = []
     for entry in entries:
-        on_hub = entry["repo_id"] or f"the Hub, once {OWNER_VARIABLE} is set"
+        on_hub = entry["repo_id"] or f"the Hub, if {OWNER_VARIABLE} is set"
         rows.append(
             (
                 entry["name"],

@@ -27,7 +27,7 @@ __all__ = [
     "share",
 ]
 
-WEIGHTS = "name from 'ssrnet-hub models', folder or owner/repo on the Hugging Face Hub"
+WEIGHTS = "Name from `ssrnet-hub models`, folder, or owner/repo on the Hugging Face Hub"
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def need_extra(what: str, extra: str) -> Iterator[None]:
 
 def add_weights_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--weights``."""
-    parser.add_argument("--weights", type=os.path.expanduser, help=f"{WEIGHTS}; the default weights without")
+    parser.add_argument("--weights", type=os.path.expanduser, help=f"{WEIGHTS} (default: the default weights)")
 
 
 def add_weights_argument(parser: argparse.ArgumentParser, metavar: str, help: str) -> None:
@@ -63,22 +63,20 @@ def add_training_labels_option(parser: argparse.ArgumentParser, required: bool) 
         required=required,
         type=os.path.expanduser,
         metavar="LABELS.csv",
-        help="of aligned faces, with the splits train and val",
+        help="CSV of aligned faces with the splits train and val",
     )
 
 
 def add_labels_options(parser: argparse.ArgumentParser, columns: str) -> None:
     """Add the labels of faces to measure on, and what is to be known of them."""
     parser.add_argument("--labels", required=True, type=os.path.expanduser, metavar="LABELS.csv", help=columns)
-    parser.add_argument("--split", help="only the rows of this split; all rows without")
-    parser.add_argument(
-        "--detect", action="store_true", help="the pictures are photos, of which the largest face counts"
-    )
+    parser.add_argument("--split", help="Use only the rows of this split (default: all)")
+    parser.add_argument("--detect", action="store_true", help="The pictures are photos; use the largest face of each")
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--device``."""
-    parser.add_argument("--device", default="cpu", help="where to compute, such as cuda (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="Device to run on, such as cuda (default: %(default)s)")
 
 
 def add_record_option(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +84,7 @@ def add_record_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--record",
         action="store_true",
-        help="in a clone of ssrnet_hub: keep the figures in ssrnet_hub/models/eval_results, for the cards",
+        help="In a clone of ssrnet_hub: save the results to ssrnet_hub/models/eval_results, for the model cards",
     )
 
 
@@ -94,8 +92,8 @@ class _RefuseToken(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *args: object) -> None:
         # it is not quoted, nor does argparse quote it as an option that it does not know
         parser.error(
-            "a token is not given on the command line, where others see it: use --token-file FILE, HF_TOKEN or "
-            "`hf auth login`"
+            "tokens are not accepted on the command line, where others can see them: use --token-file FILE, HF_TOKEN, "
+            "or `hf auth login`"
         )
 
 
@@ -105,7 +103,7 @@ def add_token_options(parser: argparse.ArgumentParser) -> None:
         "--token-file",
         type=os.path.expanduser,
         metavar="FILE",
-        help="file that holds the token for the Hub; that of HF_TOKEN or of `hf auth login` without",
+        help="File with the token for the Hub (default: HF_TOKEN or the one of `hf auth login`)",
     )
     parser.add_argument("--token", nargs="?", action=_RefuseToken, help=argparse.SUPPRESS)
 
@@ -117,28 +115,28 @@ def add_estimator_options(parser: argparse.ArgumentParser) -> None:
         "--min-face",
         type=positive,
         metavar="N",
-        help="smallest face that has to be found, in pixels, or below 1 as a share of the photo's short side: the "
-        "larger, the faster; 20 pixels or 1/50 of the long side without",
+        help="Smallest face to detect, in pixels, or below 1 as a share of the photo's short side; larger is faster "
+        "(default: 20 pixels or 1/50 of the long side)",
     )
     parser.add_argument(
         "--min-score",
         type=share,
         metavar="P",
-        help="drop faces that the detector is less sure of, from 0 to 1; 0.9 without",
+        help="Drop detections with a lower score, from 0 to 1 (default: 0.9)",
     )
-    parser.add_argument("--device", help="where to compute, such as cuda; the CPU without")
+    parser.add_argument("--device", help="Device to run on, such as cuda (default: the CPU)")
     parser.add_argument(
         "--runtime",
         choices=RUNTIMES,
         default="auto",
-        help="what computes the ages, which are the same; by default the fastest, which on a CPU is ONNX Runtime",
+        help="Runtime of the networks; results are the same (default: the fastest, ONNX Runtime on a CPU)",
     )
     parser.add_argument(
         "--max-pixels",
         type=int,
         default=MAX_PIXELS,
         metavar="N",
-        help="refuse photos and frames of more pixels, width x height (default: %(default)s)",
+        help="Refuse photos and frames with more pixels, width x height (default: %(default)s)",
     )
 
 

@@ -36,7 +36,7 @@ def predict(args: argparse.Namespace) -> int:
     tasks = []
     for file, photo, error in found:
         own = boxes_of.get(full_name(file))
-        missing = f"{args.boxes} has no row of this photo" if args.boxes and own is None else None
+        missing = f"{args.boxes} has no row for this photo" if args.boxes and own is None else None
         tasks.append(Task(file, photo, own, error or missing))
     options = {"device": args.device, "gender": args.gender, "max_pixels": args.max_pixels}
     options |= {"min_face": args.min_face, "min_score": args.min_score, "runtime": args.runtime}
@@ -161,7 +161,7 @@ def run_job(args: argparse.Namespace, tasks: list[Task], options: dict[str, Any]
 def run_on_ray(args: argparse.Namespace, tasks: list[Task], options: dict[str, Any]) -> Counts:
     paths = [task.photo for task in tasks if isinstance(task.photo, Path)]
     if len(paths) < len(tasks):
-        raise SSRNetHubError("A cluster reads photos from files and folders alone, not from zips, pipes or the web.")
+        raise SSRNetHubError("With --engine ray, photos must be files or folders, not zips, pipes, or web addresses.")
     with need_extra("Ray", "ray"):
         import ray
 
@@ -169,7 +169,7 @@ def run_on_ray(args: argparse.Namespace, tasks: list[Task], options: dict[str, A
     try:
         ray.init(args.address, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, RuntimeError) as e:
-        raise SSRNetHubError(f"There is no cluster of Ray at {args.address}: {e}.") from e
+        raise SSRNetHubError(f"No Ray cluster at {args.address}: {e}.") from e
     return predict_ray(paths, args.output, concurrency=args.workers, explain=args.explain, **options)
 
 

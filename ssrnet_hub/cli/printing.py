@@ -27,7 +27,10 @@ def tell_error(error: str) -> None:
 def warn_of_training(labels: Iterable[Label]) -> None:
     """Say so where weights are measured on what they may have been trained on."""
     if any(label.split == "train" for label in labels):
-        print("warning: the split train is among these rows; weights trained on it look too good", file=sys.stderr)
+        print(
+            "warning: the labels include the split train; results of weights trained on it are too optimistic",
+            file=sys.stderr,
+        )
 
 
 def with_name(file: str, error: str) -> str:
@@ -51,7 +54,7 @@ def print_table(
 ) -> None:
     """Print a row for each face as soon as it is known, in columns of a width that does not depend on what comes."""
     columns = {"file": min(max(len(on_one_line(file)) for file in files), _WIDEST_FILE), "face": 4, "age": 7}
-    columns |= {"9 of 10 times": 13} if with_interval else {}
+    columns |= {"90% interval": 13} if with_interval else {}
     columns |= {"female 0 .. 1 male": 18} if with_gender else {}
     columns |= {"score": 5, "box (x1 y1 x2 y2)": 19, "stages" if explain else "": 0}
     print_row(columns, columns.values())
@@ -59,7 +62,7 @@ def print_table(
     for name, faces, error, pages in results:
         file = on_one_line(name)
         if pages > 1:
-            of_pages.append(f"{file}: {pages} pages, only the largest was looked at")
+            of_pages.append(f"{file}: {pages} pages, only the largest was used")
         for number, face in enumerate(faces, start=1):
             doubtful = doubtful or face.reliable is False
             row: list[Any] = [file, number, f"{face.age:.1f}" + " ?" * (face.reliable is False)]
@@ -70,7 +73,7 @@ def print_table(
                 row.append(f"{face.gender_score:.2f}")
             row += [
                 f"{face.score:.2f}",
-                " ".join(f"{v:.0f}" for v in face.box or ()) + (f", turned by {face.turned}" if face.turned else ""),
+                " ".join(f"{v:.0f}" for v in face.box or ()) + (f", rotated by {face.turned}" if face.turned else ""),
                 face.explain() if explain else "",
             ]
             print_row(row, columns.values())
@@ -78,7 +81,7 @@ def print_table(
             blank = [""] * (len(columns) - 3)
             print_row([file, *blank, "not read" if error else "no face found", ""], columns.values())
     if doubtful:
-        print("?: too little of a face, or too unlike one, for its age to be trusted", file=sys.stderr)
+        print("?: not reliable: out of distribution, or cut off by the edge of the photo", file=sys.stderr)
     for note in of_pages:
         print(note, file=sys.stderr)
 

@@ -16,26 +16,30 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command and its options."""
     push = commands.add_parser(
         "push",
-        help="push weights with their card to the Hugging Face Hub",
-        description="Push weights with a model card and check tensors to the Hugging Face Hub, in one commit, then "
-        "load them from there as others would.",
+        help="Push weights with a model card to the Hugging Face Hub",
+        description="Push weights with a model card and check tensors to the Hugging Face Hub in one commit, then load "
+        "them from there to verify the upload.",
     )
     add_weights_argument(
         push,
         "DIR|CHECKPOINT",
-        "folder that save_pretrained, train, calibrate or convert wrote, or its model.safetensors; weights in this "
-        "package, by their name; or a pickled state dict of a model of this package, which is converted first",
+        "Folder written by save_pretrained, train, calibrate, or convert, or its model.safetensors; the name of "
+        "weights in this package; or a pickled state dict of a model of this package, which is converted first",
     )
     push.add_argument(
-        "repo", nargs="?", default=argparse.SUPPRESS, metavar="OWNER/NAME", help="repository, made where it is missing"
+        "repo",
+        nargs="?",
+        default=argparse.SUPPRESS,
+        metavar="OWNER/NAME",
+        help="Repository; created if it does not exist",
     )
-    push.add_argument("--repo", metavar="OWNER/NAME", help="the same")
-    push.add_argument("--private", action="store_true", default=None, help="make a new repository private")
-    push.add_argument("--revision", metavar="BRANCH", help="push to this branch, made where it is missing")
-    push.add_argument("--create-pr", action="store_true", help="open a pull request instead of pushing")
-    push.add_argument("--commit-message", metavar="TEXT", help="first line of the commit")
+    push.add_argument("--repo", metavar="OWNER/NAME", help="Same as the argument")
+    push.add_argument("--private", action="store_true", default=None, help="Make a new repository private")
+    push.add_argument("--revision", metavar="BRANCH", help="Push to this branch; created if it does not exist")
+    push.add_argument("--create-pr", action="store_true", help="Open a pull request instead of pushing")
+    push.add_argument("--commit-message", metavar="TEXT", help="Summary of the commit")
     push.add_argument("--message", dest="commit_message", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    push.add_argument("--tag", help="name the commit, such as v1")
+    push.add_argument("--tag", help="Tag the commit, such as v1")
     add_token_options(push)
     push.add_argument(
         "--dry-run",
@@ -43,7 +47,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         const="",
         type=os.path.expanduser,
         metavar="FOLDER",
-        help="push nothing; write the exact files to FOLDER, by default a new temporary one",
+        help="Push nothing; write the files to FOLDER (default: a new temporary folder)",
     )
     push.set_defaults(run=run, check=check_options)
 
@@ -52,7 +56,7 @@ def check_options(args: argparse.Namespace) -> Optional[str]:
     """What is wrong with a call, if anything is."""
     if not args.weights:
         return "name the weights to push: a folder or a checkpoint"
-    return None if args.repo else "name the repository to push to: owner/name, after the weights or by --repo"
+    return None if args.repo else "name the repository to push to: owner/name, after the weights or with --repo"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         for path in sorted(p for p in target.rglob("*") if p.is_file()):
             print(f"  {path.stat().st_size:>10,}  {path.relative_to(target).as_posix()}")
         if args.dry_run is not None:
-            print("This was a dry run: nothing was pushed.")
+            print("Dry run: nothing was pushed.")
             return 0
         token = read_token(args.token_file)
         push = push_repository(
@@ -83,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         )
         # as a stranger would, from the Hub and not from a cache
         from_pretrained(args.repo, revision=push.commit, token=token, cache_dir=Path(temporary, "cache"), verify=True)
-    print(f"{'pushed' if push.changed else 'unchanged'}: {push.commit}. It loads by")
+    print(f"{'pushed' if push.changed else 'unchanged'}: {push.commit}. Load it with")
     revision = f', revision="{args.tag or push.revision}"' if args.tag or push.revision != "main" else ""
     print(f'ssrnet_hub.from_pretrained("{args.repo}"{revision})')
     return 0
@@ -103,7 +107,7 @@ def find_folder(source: Path, temporary: str) -> Path:
         return convert_torch(source, Path(temporary, "converted"))
     if not source.is_dir():
         raise UnknownModelError(
-            f"{source} is no folder and no file: name what save_pretrained, `ssrnet-hub train` or `ssrnet-hub convert` "
-            "wrote."
+            f"{source} is neither a folder nor a file: name what save_pretrained, `ssrnet-hub train` or `ssrnet-hub "
+            "convert` wrote."
         )
     return source

@@ -22,15 +22,15 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command and its options."""
     train = commands.add_parser(
         "train",
-        help="train weights on labeled faces",
-        description="Train weights on aligned, labeled faces (extra train). On several GPUs, machines or processes: "
-        "torchrun --nproc-per-node N -m ssrnet_hub.cli train ..., or accelerate launch.",
+        help="Train weights on labeled faces",
+        description="Train weights on aligned, labeled faces (extra train). On several GPUs, machines, or processes, "
+        "use torchrun --nproc-per-node N -m ssrnet_hub.cli train ..., or accelerate launch.",
     )
     train.add_argument(
         "--recipe",
         type=os.path.expanduser,
         default=DEFAULT,
-        help=f"a YAML file, or one of this package: {', '.join(recipe_names())} (default: %(default)s)",
+        help=f"YAML file, or a recipe of this package: {', '.join(recipe_names())} (default: %(default)s)",
     )
     train.add_argument(
         "--labels",
@@ -38,8 +38,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         required=True,
         action="append",
         metavar="LABELS.csv",
-        help="aligned faces: the columns file, age (or age_min and age_max), split (train or val), perhaps gender; "
-        "may be given several times",
+        help="CSV of aligned faces with the columns file, age (or age_min and age_max), and split (train or val), and "
+        "optionally gender; repeatable",
     )
     train.add_argument(
         "--teacher",
@@ -47,28 +47,28 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         action="append",
         default=[],
         metavar="WEIGHTS",
-        help="weights whose ages are learned beside the labels, as much as --teaching says: a name, a folder, or the "
-        "archive of @vladmandic/face-api (.tgz); may be given several times",
+        help="Weights whose predictions are learned in addition to the labels, with the share --teaching of the loss: "
+        "a name, a folder, or the archive of @vladmandic/face-api (.tgz); repeatable",
     )
     train.add_argument(
         "--output",
         type=os.path.expanduser,
         required=True,
         metavar="DIR",
-        help="folder for the weights, their config and the log",
+        help="Folder for the weights, their config, and the log",
     )
     again = train.add_mutually_exclusive_group()
     again.add_argument(
         "--resume",
         action="store_true",
-        help="go on after the last whole epoch of the run in DIR that was cut off; begin where there is none",
+        help="Continue the interrupted run in DIR after its last complete epoch, or start one if there is none",
     )
-    again.add_argument("--overwrite", action="store_true", help="start anew, and remove the run that is in DIR")
-    train.add_argument("--cpu", action="store_true", help="stay on the CPU although there is a GPU")
+    again.add_argument("--overwrite", action="store_true", help="Start over, and remove the run in DIR")
+    train.add_argument("--cpu", action="store_true", help="Train on the CPU even if there is a GPU")
     train.add_argument(
-        "--workers", type=not_negative, default=0, metavar="N", help="processes that prepare faces; by default none"
+        "--workers", type=not_negative, default=0, metavar="N", help="Processes that load data (default: none)"
     )
-    changes = train.add_argument_group("instead of what the recipe says")
+    changes = train.add_argument_group("recipe overrides")
     for field in fields(Recipe):
         default = field.default if field.default_factory is MISSING else field.default_factory()
         of_json = {"type": json.loads, "metavar": "JSON"}
@@ -104,7 +104,9 @@ def find_recipe(name: str) -> Path:
     if not path.is_file() and own.is_file() and path.parent.as_posix() in (".", "scripts/recipes"):
         return own
     if not path.is_file() and path.name == name and path.suffix not in (".yaml", ".yml"):
-        raise ConfigError(f"{name!r} is no file and no recipe of this package, which has {', '.join(recipe_names())}.")
+        raise ConfigError(
+            f"{name!r} is neither a file nor a recipe of this package, which has {', '.join(recipe_names())}."
+        )
     return path
 
 
@@ -120,11 +122,11 @@ def check_output(output: Path, resume: bool, overwrite: bool) -> None:
     cut_off = (output / STATE).exists()
     finished = not cut_off and any((output / name).exists() for name in (LOG, WEIGHTS_FILE))
     if cut_off and not (resume or overwrite):
-        raise OutputError(f"{output} has a run that was cut off: --resume goes on with it, --overwrite starts anew.")
+        raise OutputError(f"{output} contains an interrupted run: --resume continues it, --overwrite starts over.")
     if finished and not overwrite:
         raise OutputError(
-            f"{output} has weights already, and no run that was cut off: name another folder, which --start {output} "
-            "trains them further in, or --overwrite them."
+            f"{output} already contains trained weights: train them further with --start {output} and another "
+            "--output, or replace them with --overwrite."
         )
 
 

@@ -14,19 +14,19 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command and its options."""
     verify = commands.add_parser(
         "verify",
-        help="check that weights are whole and answer as they should",
-        description="Load weights, and check that they answer as the check tensors beside them say; of those in this "
-        "package the SHA-256. Exit code 1 if they do not, or there is nothing to check them by.",
+        help="Verify weights against their checksums and check tensors",
+        description="Load weights and compare their output with the check tensors next to them, or their SHA-256 with "
+        "the zoo. The exit code is 1 if they differ, or if there is nothing to compare with.",
     )
     add_weights_argument(verify, "WEIGHTS", WEIGHTS)
-    verify.add_argument("--revision", help="branch, tag or commit on the Hub")
+    verify.add_argument("--revision", help="Branch, tag, or commit on the Hub")
     add_token_options(verify)
     verify.set_defaults(run=run, check=check_options)
 
 
 def check_options(args: argparse.Namespace) -> Optional[str]:
     """What is wrong with a call, if anything is."""
-    return None if args.weights else f"name the weights to check: {WEIGHTS}"
+    return None if args.weights else "name the weights to verify: a name, a folder, or owner/repo"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     # those that the zoo knows need no check tensors
     answers = folder is None or not known or (folder / CHECK_FILE).is_file()
     from_pretrained(name, revision=args.revision, token=read_token(args.token_file), verify=answers)
-    ways = ["it answers as its check tensors say"] * answers
-    ways += [f"its weights are {known.name} of the zoo, byte for byte"] if known else []
+    ways = ["output matches the check tensors"] * answers
+    ways += [f"weights are identical to {known.name} in the zoo"] if known else []
     print(f"{name}: {', and '.join(ways)}")
     return 0

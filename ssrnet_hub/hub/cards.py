@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -59,7 +60,7 @@ _DATA = {
     ),
     "imdb": _Data("imdb-wiki", "the IMDB part of IMDB-WIKI", "for academic research only", _IMDB_WIKI),
     "wiki": _Data("imdb-wiki", "the WIKI part of IMDB-WIKI", "for academic research only", _IMDB_WIKI),
-    "morph2": _Data("morph2", "MORPH Album 2", "by a licence of its owner, to be applied for"),
+    "morph2": _Data("morph2", "MORPH Album 2", "under a license that must be requested from its owner"),
     "megaage_asian": _Data(
         "megaage-asian",
         "MegaAge-Asian",
@@ -175,7 +176,7 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
         "of_gender": of_gender,
         "turned": bool(entry and entry.ends and entry.ends[0] == "male"),
         "parameters": count_cost(checkpoint.architecture, **args).parameters,
-        "megabytes": _count_bytes(checkpoint) / 1e6,
+        "megabytes": _count_bytes(checkpoint.architecture, checkpoint.args) / 1e6,
         "V": float(args["V"]),
         "measured": measured,
         "calibration": entry and entry.record.get("calibration"),
@@ -186,7 +187,7 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
         "authors_figures": _AUTHORS_FIGURES.get(name),
         "framing": _describe(Framing.from_dict(extras["framing"])) if "framing" in extras else None,
         "input_size": "x".join(map(str, checkpoint.input.input_size[1:])),
-        "normalisation": _describe_normalisation(checkpoint.input.mean, checkpoint.input.std),
+        "normalization": _describe_normalization(checkpoint.input.mean, checkpoint.input.std),
         "source": entry and entry.source,
         "conversion": entry and entry.source and entry.conversion,
         "data": data,
@@ -219,9 +220,9 @@ def _look_up(weights: Union[str, os.PathLike]) -> tuple[Optional[Weights], Check
     return next((w for w in ZOO.values() if w.sha256 == digest), None), checkpoint
 
 
-def _count_bytes(checkpoint: Checkpoint) -> int:
-    """Of its tensors; the counters of batches have 8 a number."""
-    tensors = list_tensors(checkpoint.architecture, **checkpoint.args)
+def _count_bytes(architecture: str, args: Mapping[str, Any]) -> int:
+    """Of the tensors of a model; batch counters have 8 bytes each."""
+    tensors = list_tensors(architecture, **args)
     return sum(4 * math.prod(shape) if shape else 8 for shape in tensors.values())
 
 
@@ -268,7 +269,7 @@ def _front_license(license: str) -> dict[str, Any]:
 
 _METRICS = {
     "mae": ("Age estimation", "MAE, years"),
-    "distance": ("Age estimation", "mean distance to the labelled range, years"),
+    "distance": ("Age estimation", "mean distance to the labeled range, years"),
     "accuracy": ("Gender estimation", "accuracy"),
 }
 """What figures are of, and what the Hub is told of them."""
@@ -289,7 +290,7 @@ def _eval_result(figures: dict[str, Any]) -> EvalResult:
     )
 
 
-def _describe_normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
+def _describe_normalization(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
     if not any(mean) and {round(1 / v) for v in std} == {255}:
         return "RGB from 0 to 255"
     # the channels' values, or the one they share
@@ -302,8 +303,8 @@ def _describe_normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> 
 def _describe(framing: Framing) -> str:
     if framing.template is None:
         return (
-            f"The detector's box, widened by {framing.margin:.0%} of its size on each side and cut at the edge, "
-            f"stretched to {framing.size}x{framing.size} pixels."
+            f"The detector's bounding box, widened by {framing.margin:.0%} of its size on each side, clipped to the "
+            f"photo, and stretched to {framing.size}x{framing.size} pixels."
         )
     points = ", ".join(f"({x:g}, {y:g})" for x, y in framing.template)
     return (
@@ -315,18 +316,19 @@ def _describe(framing: Framing) -> str:
 def render_table() -> str:
     """The zoo as a Markdown table."""
     lines = [
-        "| name | parameters | where | UTKFace val | FG-NET, photo to age | weights' licence |",
+        "| name | size | UTKFace val | FG-NET, photo to age | weights | license |",
         "|---|---|---|---|---|---|",
     ]
     for weights in ZOO.values():
         measured = {(m["dataset"], m["split"], m["detect"]): m for m in weights.figures}
         name = f"[`{weights.name}`](cards/{weights.name}.md)"
+        size = _count_bytes(weights.architecture, complete_arguments(weights.architecture)) / 1e6
         cells = [
             name,
-            f"{count_parameters(weights.name):,}",
-            "in the package" if weights.embedded else f"converted from the authors' `{weights.source}`",
+            f"{count_parameters(weights.name):,} parameters, {size:.2f} MB",
             _headline(measured.get(("utkface", "val", False))),
             _headline(measured.get(("fgnet", None, True))),
+            "in the package" if weights.embedded else f"from the authors' `{weights.source}`",
             _LICENSES.get(weights.license, weights.license),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -341,4 +343,4 @@ def _headline(figures: Optional[dict[str, Any]]) -> str:
         return ""
     if "mae" in figures:
         return f"MAE {figures['mae']:.2f}, CS@5 {figures['cs5']:.1%}"
-    return f"{figures['accuracy']:.1%} right"
+    return f"accuracy {figures['accuracy']:.1%}"

@@ -218,7 +218,7 @@ def _repo_of(weights: zoo.Weights) -> str:
     name = weights.name
     raise UnknownModelError(
         f"{name!r} {'has revisions only' if weights.embedded else 'is not part of this package, but'} on the Hugging "
-        f"Face Hub: set the environment variable {zoo.OWNER_VARIABLE} to the user or organisation whose it is there"
+        f"Face Hub: set the environment variable {zoo.OWNER_VARIABLE} to the user or organization whose it is there"
         + (f", or convert the authors' {weights.source}: {weights.conversion}" * bool(weights.source))
         + "."
         + (f" The folder of that name is loaded as {f'.{os.sep}{name}'!r}." if is_folder(name) else "")

@@ -138,7 +138,9 @@ class Face:
 
 
 class AgeEstimator:
-    """Finds the faces in photos and tells their ages.
+    """Detects faces in photos and estimates their ages.
+
+    ::
 
         est = AgeEstimator()
         for face in est("photo.jpg"):

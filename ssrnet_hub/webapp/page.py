@@ -296,7 +296,7 @@ def build(limits: Limits, work: Optional[Path] = None) -> Built:
             _add_many(answers, models, limits)
         with gr.Tab("About"):
             gr.Markdown(_about(models, limits))
-            with gr.Accordion(f"The card of {DEFAULT}: figures, training, licences", open=False):
+            with gr.Accordion(f"The card of {DEFAULT}: results, training, license", open=False):
                 gr.Markdown(_card(DEFAULT))
         _add_endpoints(service)
         page.load(None, js=_TAKE.replace("SUFFIXES", json.dumps(sorted(picture_suffixes()))), api_visibility="private")
@@ -482,7 +482,7 @@ more; each stage weighs its bins (the height **p**), shifts them (**eta**) and s
 the sum of the three.
 
 **Weights.** {", ".join(models.names)}. The default is part of the package; its card, below, says for whom the error is
-largest and under which licence it may be used (research, not commerce). Others come from public repositories on the
+largest and under which license it may be used (research, not commerce). Others come from public repositories on the
 Hugging Face Hub, as safetensors of at most {limits.max_weights_size / 1e6:.0f} MB.
 
 **Limits.** Photos of at most {limits.max_pixels / 1e6:.0f} megapixels and {limits.max_file_size / 1e6:.0f} MB. It

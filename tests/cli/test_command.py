@@ -1,5 +1,6 @@
 """The command itself: calls, help, version, shells."""
 
+import argparse
 import contextlib
 import io
 import json
@@ -12,7 +13,7 @@ import pytest
 
 import ssrnet_hub
 from ssrnet_hub.cli import main
-from ssrnet_hub.cli.command import COMMANDS
+from ssrnet_hub.cli.command import COMMANDS, build_parser
 
 from ..pictures import encode
 from .helpers import shell
@@ -60,6 +61,18 @@ def test_version(capsys):
         main(["--version"])
     assert e.value.code == 0
     assert capsys.readouterr().out.strip() == ssrnet_hub.__version__
+
+
+def test_every_option_has_a_help_in_sentence_case():
+    _, commands = build_parser()
+    for name, command in commands.items():
+        for action in command._actions:
+            said = action.help
+            # those of a recipe are described in its file
+            if said != argparse.SUPPRESS and not isinstance(action, argparse._HelpAction) and (name != "train" or said):
+                assert said, (name, action.dest)
+                assert said[0].isupper() and not said.endswith("."), (name, action.dest, said)
+        assert command.description[0].isupper() and command.description.endswith("."), name
 
 
 def test_help_from_a_shell():

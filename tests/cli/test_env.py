@@ -34,7 +34,7 @@ def test_env(run, monkeypatch):
     ):
         assert said[library] == version(library)
     assert said["device"].endswith(" threads") and said["runtime auto"] in ("onnx", "torch")
-    assert said["HF_HOME"].removesuffix(" (not there)") == os.environ["HF_HOME"]
+    assert said["HF_HOME"].removesuffix(" (missing)") == os.environ["HF_HOME"]
     assert said["HF_TOKEN"] == "not set"
 
 

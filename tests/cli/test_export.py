@@ -15,8 +15,8 @@ def test_export(run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--precision", "int8"], "int8 learns from chips"),
-        (["--record"], "--record goes with --labels"),
+        (["--precision", "int8"], "int8 requires --labels"),
+        (["--record"], "--record requires --labels"),
         (["--precision", "float8"], "invalid choice"),
     ],
 )

@@ -51,7 +51,7 @@ def test_a_run_that_is_there_is_kept_unless_it_is_to_be_overwritten(train, tmp_p
     for options in ([], ["--resume"]):
         code, out, err = train(output, "--epochs", "1", *options)
         assert (code, out) == (1, "") and err.count("\n") == 1
-        assert "has weights already" in err and "--overwrite" in err
+        assert "already contains trained weights" in err and "--overwrite" in err
     # what is wrong with the call is found before anything is removed
     code, _, err = train(output, "--overwrite", "--set-aside", "31")
     assert code == 1 and "nothing is left" in err
@@ -73,11 +73,11 @@ def test_a_run_that_was_cut_off(train, tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop, "write_log", interrupted)
     code, _, err = train(output, "--epochs", "2")
-    assert code == 130 and err.endswith("error: interrupted; --resume goes on\n")
+    assert code == 130 and err.endswith("error: interrupted; continue with --resume\n")
     monkeypatch.undo()
     code, out, err = train(output, "--epochs", "2")
     assert (code, out) == (1, "")
-    assert "was cut off: --resume goes on with it, --overwrite starts anew" in err
+    assert "contains an interrupted run: --resume continues it, --overwrite starts over" in err
     code, out, err = train(output, "--epochs", "2", "--resume")
     assert code == 0, err
     assert re.findall(r"epoch (\d)  loss", out) == ["2"] and epochs_of(output) == ["1", "2"]
@@ -122,7 +122,7 @@ def test_recipes_of_your_own(tmp_path, monkeypatch):
     (tmp_path / "ssrnet.utkface.yaml").write_text("epochs: 1")
     assert find_recipe("ssrnet.utkface.yaml").absolute() == tmp_path / "ssrnet.utkface.yaml"
     assert find_recipe(str(tmp_path / "none.yaml")) == tmp_path / "none.yaml"
-    with pytest.raises(ConfigError, match="no recipe of this package"):
+    with pytest.raises(ConfigError, match="nor a recipe of this package"):
         find_recipe("none")
 
 
@@ -149,7 +149,7 @@ def test_several_sets_and_a_teacher(run, labels, tmp_path):
     )
     assert """--sets '{"ranges": {"weight": 0.5}}' --teaching 0.5 --copies 1""" in said["command"]
     card = render_card(tmp_path / "out", "me/mine")
-    assert "the weights learned the mean of what `ssrnet.utkface` answer" in card
+    assert "the weights were trained on the mean prediction of `ssrnet.utkface`" in card
 
 
 def test_teachers_that_are_not_there(run, labels, tmp_path):

@@ -24,7 +24,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_weights_of_the_package(run, name):
-    assert run("verify", name) == (0, f"{name}: its weights are {name} of the zoo, byte for byte\n", "")
+    assert run("verify", name) == (0, f"{name}: weights are identical to {name} in the zoo\n", "")
 
 
 def test_weights_of_the_package_that_were_changed(run, monkeypatch, tmp_path):
@@ -37,7 +37,7 @@ def test_weights_of_the_package_that_were_changed(run, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("spelling", [[], ["--weights"]])
 def test_a_folder(run, folder, spelling):
-    assert run("verify", *spelling, folder) == (0, f"{folder}: it answers as its check tensors say\n", "")
+    assert run("verify", *spelling, folder) == (0, f"{folder}: output matches the check tensors\n", "")
 
 
 def test_a_folder_that_was_changed(run, folder):
@@ -58,7 +58,7 @@ def test_converted_weights(run, shared, tmp_path):
     convert_keras(shared / "official_weights" / "wiki.h5", tmp_path / "wiki")
     assert run("verify", tmp_path / "wiki")[:2] == (
         0,
-        f"{tmp_path / 'wiki'}: its weights are ssrnet.wiki of the zoo, byte for byte\n",
+        f"{tmp_path / 'wiki'}: weights are identical to ssrnet.wiki in the zoo\n",
     )
 
 

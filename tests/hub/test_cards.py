@@ -56,7 +56,7 @@ def test_front_matter(name):
 @pytest.mark.parametrize("name", ZOO)
 def test_a_card_says_what_one_has_to_know(name):
     card, weights = (ROOT / "cards" / f"{name}.md").read_text(encoding="utf-8"), ZOO[name]
-    for heading in ("Load it", "Input", "Figures", "Training", "Limits and misuse", "Licences", "Citation"):
+    for heading in ("Usage", "Input", "Results", "Training", "Limitations and misuse", "License", "Citation"):
         assert f"\n## {heading}\n" in card
     for way in ("AgeEstimator(", "from_pretrained(", 'timm.create_model("hf-hub:'):
         assert way in card
@@ -74,14 +74,14 @@ def test_card_of_weights_of_ones_own(tmp_path):
     front = yaml.safe_load(card.split("---")[1])
     assert front["license"] == "unknown" and "model-index" not in front and front.keys() <= FIELDS
     assert 'from_pretrained("me/mine")' in card and "44,805 parameters" in card and "my chips" in card
-    assert "Nothing was measured" in card and "UTKFace" not in card
+    assert "have not been evaluated" in card and "UTKFace" not in card
 
 
 def test_parameters_are_those_of_the_model_that_was_saved(tmp_path):
     model = timm.create_model("ssrnet", stage_bins=(5, 5, 5))
     count = sum(parameter.numel() for parameter in model.parameters())
     card = render_card(save_pretrained(model, tmp_path), "me/mine")
-    assert f"regression in\n{count:,} parameters" in card and count != 40_531
+    assert f"regression with\n{count:,} parameters" in card and count != 40_531
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ HOW = {"n": 90, "missed": 1, "dataset": "faces", "split": None, "detect": True, 
 def test_card_of_figures_from_before_there_were_groups(figures_folder):
     record_figures("ssrnet.imdb", {"mae": 6.0, "cs5": 0.5, "bias": -1.0, **HOW})
     card = render_card("ssrnet.imdb")
-    assert "| 6.00 | 50.0 % | -1.00 | 90 | 1 |" in card
+    assert "| 6.00 | 50.0% | -1.00 | 90 | 1 |" in card
     assert "not measured by age or by group" in card and "RMSE" not in card and "interval" not in card
 
 
@@ -145,18 +145,18 @@ def test_card_of_figures_by_group(figures_folder):
     record_figures("ssrnet.imdb", {**AGES, **HOW, "groups": groups, **more})
     card = render_card("ssrnet.imdb")
     for line in (
-        "| one forward pass | 6.00 | 5.50 to 6.50 | 8.00 | 30.0 % | 50.0 % | 70.0 % | -1.00 | 90 | 1 |",
-        "| mean with the mirror image | 5.50 | 5.50 to 6.50 | 8.00 | 30.0 % | 50.0 % | 70.0 % | -1.00 | 90 | 1 |",
-        "| age | 0-9 | 5.00 | +2.00 | 25.0 % | 40 |",
-        "| age | 80+, the worst | 9.00 | +2.00 | 25.0 % | 40 |",
-        "| shift 5 % | 1.25 |  |",
+        "| one forward pass | 6.00 | 5.50 to 6.50 | 8.00 | 30.0% | 50.0% | 70.0% | -1.00 | 90 | 1 |",
+        "| mean with the mirror image | 5.50 | 5.50 to 6.50 | 8.00 | 30.0% | 50.0% | 70.0% | -1.00 | 90 | 1 |",
+        "| age | 0-9 | 5.00 | +2.00 | 25.0% | 40 |",
+        "| age | 80+, the worst | 9.00 | +2.00 | 25.0% | 40 |",
+        "| shift 5% | 1.25 |  |",
         "| JPEG quality 40 | 2.50 | 3 |",
         "Gap between the best and the worst group: age 4.00 years.",
-        "Of the variance of the predicted ages, stage 1 makes 90.0 %, stage 2 makes 8.0 %, stage 3 makes 2.0 %.",
+        "Share of the variance of predicted ages: stage 1 90.0%, stage 2 8.0%, stage 3 2.0%.",
     ):
         assert f"\n{line}\n" in card
     assert "None" not in card and "half resolution" not in card
-    assert "It was not measured by gender or ethnicity." in card and "by age or by group" not in card
+    assert "They were not measured by gender or ethnicity." in card and "by age or by group" not in card
 
 
 def test_card_of_genders_by_group(figures_folder):
@@ -164,8 +164,8 @@ def test_card_of_genders_by_group(figures_folder):
     groups = {what: {"a": {"accuracy": 0.5, "n": 40}} for what in ("age", "gender", "ethnicity")}
     record_figures("ssrnet_gender.imdb", {**of_all, **HOW, "groups": groups, "worst_group": {}})
     card = render_card("ssrnet_gender.imdb")
-    assert "\n| 75.0 % | 70.0 % | 90 | 1 |\n" in card and "\n| ethnicity | a | 50.0 % | 40 |\n" in card
-    assert "not equally right for all" in card and "not measured" not in card
+    assert "\n| 75.0% | 70.0% | 90 | 1 |\n" in card and "\n| ethnicity | a | 50.0% | 40 |\n" in card
+    assert "Errors differ between groups" in card and "not measured" not in card
 
 
 def test_card_of_exports(figures_folder):
@@ -184,7 +184,7 @@ def test_card_of_exports(figures_folder):
     for line in (
         "| `model.onnx`, float32 | 1,234,567 | 5.000 | +0.000 | 2e-05 |",
         "| `model_int8.onnx`, int8 | 99 | 5.250 | +0.250 | 3.14 |",
-        "| 7.00 | 50.0 % | -1.00 | 90 | 1 |",
+        "| 7.00 | 50.0% | -1.00 | 90 | 1 |",
         "`go` on CPU.",
     ):
         assert line in card
@@ -203,11 +203,11 @@ def test_card_of_a_calibration(figures_folder):
     record_calibration("ssrnet.imdb", calibration)
     card = render_card("ssrnet.imdb")
     for line in (
-        "| 0.9 | 90.1 % (± 1.1) | 23.5 |",
-        "| blurred | 0.988 | 75 % | 1,234 |",
-        "| 0.8 | 81.2 % | 12.3 |",
-        "| 0.9, ages 0-9 | 50.0 % of 9 | 7.0 |",
-        "Called unreliable: 2.0 %; MAE of the others 5.55 years.",
+        "| 0.9 | 90.1% (± 1.1) | 23.5 |",
+        "| blurred | 0.988 | 75% | 1,234 |",
+        "| 0.8 | 81.2% | 12.3 |",
+        "| 0.9, ages 0-9 | 50.0% of 9 | 7.0 |",
+        "Flagged as unreliable: 2.0%; MAE of the rest 5.55 years.",
         "`go` on CPU.",
     ):
         assert line in card
@@ -264,9 +264,9 @@ ALL = {"data": "d", "set_aside": 5, "minutes": 3, "command": "c", "device": "GPU
 )
 def test_a_training_of_which_little_is_known(tmp_path, training):
     card = render_card(save_pretrained(timm.create_model("ssrnet"), tmp_path, extras={"training": training}), "me/mine")
-    part = card[card.index("## Training") : card.index("## Limits")]
+    part = card[card.index("## Training") : card.index("## Limitations")]
     assert "None" not in card and "``" not in part and not re.search(r" on [.,]", card)
-    assert ("Nothing is known" in part) == (not (training or {}).get("command"))
+    assert ("Nothing is known about" in part) == (not (training or {}).get("command"))
 
 
 def test_what_a_config_says_is_no_markdown(tmp_path):
@@ -281,6 +281,6 @@ def test_what_a_config_says_is_no_markdown(tmp_path):
     assert all("a/b" not in link for link in links) and not any(child.type == "image" for child in inner)
     assert not any(token.type.startswith("html") for token in (*tokens, *inner))
     headings = [tokens[i + 1].content for i, token in enumerate(tokens) if token.type == "heading_open"]
-    assert headings[:2] == ["mine", "Load it"] and len(headings) == 8
+    assert headings[:2] == ["mine", "Usage"] and len(headings) == 8
     assert "\x1b" not in card
     assert yaml.safe_load(card.split("---\n")[1])["license"].startswith("`x`")

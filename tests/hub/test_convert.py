@@ -678,7 +678,7 @@ def test_command_options_of_another_source(tmp_path, capsys, option, source):
     with pytest.raises(SystemExit) as e:
         convert("--from", source, option, tmp_path / "weights", tmp_path / "out")
     assert e.value.code == 2
-    assert f"error: {option} goes with --from {'keras' if option == '--gender' else 'blog'}" in capsys.readouterr().err
+    assert f"error: {option} requires --from {'keras' if option == '--gender' else 'blog'}" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

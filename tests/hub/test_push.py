@@ -193,7 +193,7 @@ def test_verify(hub, client, folder, repo):
     assert hub.commit(repo, "v1").title == "the first"
     code = f"from ssrnet_hub.cli import main\nraise SystemExit(main(['verify', '{repo}', '--revision', 'v1']))"
     code, out, err = client.ask(code=code)
-    assert (code, out) == (0, f"{repo}: it answers as its check tensors say\n"), err
+    assert (code, out) == (0, f"{repo}: output matches the check tensors\n"), err
 
 
 def test_private(hub, client, folder, repo):
@@ -258,7 +258,7 @@ def test_hub_out_of_reach(hub, client, folder, repo):
 
 @pytest.mark.parametrize("name", ["no-such-folder", "README.md"])
 def test_what_is_no_weights(client, repo, name):
-    client.refuses("no folder|pickled state dict", "push_weights", ROOT / name, "--repo", repo)
+    client.refuses("neither a folder|pickled state dict", "push_weights", ROOT / name, "--repo", repo)
 
 
 @pytest.mark.parametrize("name", ["a//b", "a/b/c", "lonely"])

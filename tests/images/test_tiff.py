@@ -318,7 +318,7 @@ def test_tables_say_that_there_are_more(tmp_path, capsys, astronaut):
     out, err = capsys.readouterr()
     rows = out.splitlines()
     assert rows[1].split()[2] == rows[2].split()[2] == "26.0"
-    assert f"{names[1]}: 2 pages, only the largest was looked at" in err
+    assert f"{names[1]}: 2 pages, only the largest was used" in err
     assert "plain.png" not in err
     cli.main(["predict", *names, "--json"])
     assert [photo["pages"] for photo in json.loads(capsys.readouterr().out)] == [1, 2, None]

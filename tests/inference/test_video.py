@@ -205,7 +205,7 @@ def test_one_of_the_two(folder, capsys, options):
 def test_neither_of_the_two(folder, capsys):
     with pytest.raises(SystemExit) as e:
         main(["film", "film.mp4"])
-    assert e.value.code == 2 and "--output COPY.mp4, or a table, --csv AGES.csv" in capsys.readouterr().err
+    assert e.value.code == 2 and "--output COPY.mp4, --csv AGES.csv" in capsys.readouterr().err
 
 
 def test_a_film_without_faces(folder, frames):
@@ -220,7 +220,7 @@ def test_a_film_without_faces(folder, frames):
         (["film.mp4", "--output", "film.mp4", "--csv", "a.csv"], "film.mp4 is there already"),
         (["film.mp4", "--output", "copy.mp4", "--csv", "film.mp4"], "film.mp4 is there already"),
         (["film.mp4", "--output", "x.mp4", "--csv", "./x.mp4"], "cannot be both"),
-        (["film.mp4", "--output", "copy.avi"], "has to be called so"),
+        (["film.mp4", "--output", "copy.avi"], "must end in .mp4"),
         (["film.mp4", "--csv", "film.mp4/a.csv"], "a.csv cannot be written"),
         (["film.mp4", "--csv", "a.csv", "--output", "film.mp4/copy.mp4"], "copy.mp4 cannot be written"),
         (["none.mp4", "--csv", "a.csv"], "none.mp4"),

@@ -65,7 +65,7 @@ def test_which_tests_are_checked(tmp_path):
 
     files = ["scripts/dev.py", "ssrnet_hub/errors.py", "ssrnet_hub/images/tiff.py", "ssrnet_hub/webapp/doors.py"]
     files += ["tests/images/test_tiff.py", "tests/images/test_loading.py", "tests/webapp/test_page.py"]
-    files += ["tests/test_rooms.py", "tests/hub/test_push.py", "tests/hub/helpers.py"]
+    files += ["tests/test_rooms.py", "tests/hub/test_push.py", "tests/hub/helpers.py", "docs/index.md"]
     for name in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -82,12 +82,13 @@ def test_which_tests_are_checked(tmp_path):
         git("checkout", ".")
         return run.stdout.split()
 
-    always = "tests/test_rooms.py"
-    assert tests_of() == [always]
-    assert tests_of("ssrnet_hub/images/tiff.py") == ["tests/images/test_tiff.py", always]
-    assert tests_of("ssrnet_hub/webapp/doors.py") == [always, "tests/webapp"]
-    assert tests_of("tests/hub/test_push.py", "tests/hub/helpers.py") == ["tests/hub/test_push.py", always]
-    assert tests_of("ssrnet_hub/errors.py") == [always]
+    always = ["tests/docs/test_words.py", "tests/test_rooms.py"]
+    assert tests_of() == always
+    assert tests_of("ssrnet_hub/images/tiff.py") == sorted(["tests/images/test_tiff.py", *always])
+    assert tests_of("ssrnet_hub/webapp/doors.py") == [*always, "tests/webapp"]
+    assert tests_of("tests/hub/test_push.py", "tests/hub/helpers.py") == sorted(["tests/hub/test_push.py", *always])
+    assert tests_of("ssrnet_hub/errors.py") == always
+    assert tests_of("docs/index.md") == ["tests/docs", *always]
     # what is new counts as well
     (tmp_path / "ssrnet_hub" / "images" / "loading.py").touch()
-    assert tests_of() == ["tests/images/test_loading.py", always]
+    assert tests_of() == sorted(["tests/images/test_loading.py", *always])

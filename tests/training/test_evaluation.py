@@ -345,7 +345,7 @@ def test_evaluate_weights_of_gender(call, new_weights, labels):
     code, out, _ = call("evaluate", "--weights", weights, "--labels", gendered)
     assert code == 0 and "accuracy" in out
     code, _, errors = call("evaluate", "--weights", weights, "--labels", gendered, "--flip")
-    assert code == 2 and "--flip goes with weights of age" in errors
+    assert code == 2 and "--flip requires age weights" in errors
     code, _, errors = call("evaluate", "--weights", weights, "--labels", labels)
     assert code == 1 and "a column gender" in errors
 
@@ -358,8 +358,8 @@ def test_evaluate_weights_of_gender(call, new_weights, labels):
         (["--labels", "{labels}", "--weights", "ssrnet.nothing"], 1, r"ssrnet\.nothing"),
         (["--labels", "{labels}", "--weights", "{weights}", "--record"], 1, "not of the zoo"),
         (["--labels", "{broken}"], 1, r"0\.png"),
-        (["--labels", "{labels}", "--robustness"], 2, "--robustness goes with --detect"),
-        (["--labels", "{labels}", "--boxes"], 2, "--boxes goes with --detect"),
+        (["--labels", "{labels}", "--robustness"], 2, "--robustness requires --detect"),
+        (["--labels", "{labels}", "--boxes"], 2, "--boxes requires --detect"),
     ],
 )
 def test_evaluate_refuses(call, tmp_path, labels, weights, args, code, said):
@@ -405,7 +405,7 @@ def test_compare_for_people_tells_of_missed_faces(call, weights, photos):
     assert code == 0, errors
     a, b, difference, missed = out.splitlines()
     assert "1 missed" in a and a.endswith(str(weights)) and "1 missed" in b and b.endswith(zoo.DEFAULT)
-    assert re.match(r"A - B +[+-]\d+\.\d\d years, 95 % interval .*, p = [01]\.\d{4}, 2 faces", difference)
+    assert re.match(r"A - B +[+-]\d+\.\d\d years, 95% interval .*, p = [01]\.\d{4}, 2 faces", difference)
     assert "median" in missed
 
 

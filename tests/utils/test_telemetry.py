@@ -67,9 +67,12 @@ def test_predict(environment, home, tmp_path, astronaut, workers):
     assert files(home) == []
 
 
-def test_the_snippet_of_the_readme(environment, home, tmp_path):
-    export_onnx(from_pretrained(), tmp_path / "OUT_DIR" / "onnx" / "model.onnx", faces=torch.zeros(1, 64, 64, 3).byte())
-    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+def test_the_snippet_of_the_docs(environment, home, tmp_path):
+    export_onnx(
+        from_pretrained(), tmp_path / "exported" / "onnx" / "model.onnx", faces=torch.zeros(1, 64, 64, 3).byte()
+    )
+    page = (ROOT / "docs" / "how-to" / "export.md").read_text(encoding="utf-8")
+    snippets = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (snippet,) = [snippet for snippet in snippets if "onnxruntime" in snippet]
     assert "1" in run(environment, "-c", f"{snippet}\nprint(len(age))", cwd=tmp_path)
     assert files(home) == []

@@ -1,0 +1,80 @@
+"""What people read is idiomatic American English."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from .pages import PAGES, ROOT, name_of
+
+TEXTS = sorted(
+    {
+        *(page for page in PAGES if "zh-CN" not in page.name),
+        *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "NOTICE", "demo/README.md")),
+        *(ROOT / "cards").glob("*.md"),
+        *(ROOT / "ssrnet_hub" / "cli").glob("*.py"),
+        *(ROOT / "ssrnet_hub" / "hub").glob("*.jinja"),
+        *(ROOT / "scripts" / "maintain" / "templates").iterdir(),
+    }
+)
+
+PHRASES = {
+    r"\btells? the ages?\b|\btell their ages\b": "estimates the age",
+    r"\btoo little like a face\b|\btoo unlike one\b": "out-of-distribution flag and score",
+    r"\bis given to another\b": "work from failed workers is retried",
+    r"\bare lost\b|\bsure of\b": "no confident baseline detection is missed",
+    r"\bhas one part less\b": "runs the ablations",
+    r"\bfor faces that are none\b": "produces false positives",
+    r"\bdo not compare\b": "are not comparable",
+    r"\bhalf of what lies between\b": "half the range across seeds",
+    r"\bthe seeds (do not )?make\b": "within seed variation",
+    r"\bleft the numbers\b": "loss is NaN or infinite",
+    r"\bin the world\b": "training augmentations",
+    r"\basked for longest ago\b|\bgo first\b": "LRU eviction",
+    r"\btell as well\b|\bas well a score\b": "also predict",
+    r"\boutlasts?\b": "progress survives interruption",
+    r"\bthe first free one\b": "default: first free port",
+    r"\b9 of 10 (times|cases)\b": "90% interval",
+    r"\bhow to make it again\b": "cannot save",
+    r"\bthat was cut off\b|\bwas cut off\b": "contains an interrupted job",
+    r"; [^;(]{1,60} without(\)|\"|$)": "default: ...",
+    r"\bmay be given several times\b": "repeatable",
+    r"\bset aside, and not\b": "held out",
+    r"\bis told plainly\b|\bin so many words\b": "is reported",
+    r"\bwhat came of it\b|\bwhat became of\b": "the results",
+    r"\bReckoned\b|\breckons?\b": "estimated",
+    r"\bgo(es)? on (with|after|from|where)\b": "continues",
+    r"\bstarts? anew\b": "starts over",
+    r"\b(a|per) second a\b|\b(an object|a row) a (photo|face)\b": "per",
+    r"\bno proof of\b": "not proof of",
+    r"\bgoes with --": "requires --",
+    r"\d %(?!\})": "no space before the percent sign",
+    r"\bchips as they are\b": "aligned crops",
+    r"\bhanded out\b": "distributed",
+}
+"""What nobody would write, and what one would."""
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name_of)
+def test_phrases(path):
+    text = path.read_text(encoding="utf-8")
+    found = [
+        f"{number}: {line.strip()[:160]!r}: {better}"
+        for number, line in enumerate(text.splitlines(), 1)
+        for phrase, better in PHRASES.items()
+        if re.search(phrase, line)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_the_phrases_are_found():
+    said = "tell their ages; what they have done outlasts a kill, in 9 of 10 cases, of a job that was cut off"
+    assert sum(bool(re.search(phrase, said)) for phrase in PHRASES) == 4
+
+
+def test_american_spelling():
+    """Typos are looked for in all files by `dev.py check`; here it is British spelling, where people read."""
+    command = [sys.executable, "-m", "codespell_lib", "--builtin", "clear,rare,en-GB_to_en-US", *map(str, TEXTS)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
