@@ -18,7 +18,7 @@ __all__ = ["NOT_A_FACE", "UNCERTAIN", "Calibration"]
 
 NOT_A_FACE, UNCERTAIN = "not a face", "uncertain"
 
-_WIDEST = 25.0
+_WIDEST = 30.0
 """Half of the widest interval of the level 0.9 that an answer is trusted with, years."""
 
 
@@ -70,8 +70,8 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         """The attributes as JSON has them."""
-        parts = {"intervals": self.intervals, "reliability": self.reliability, "doubts": self.doubts}
-        return {name: part.to_dict() for name, part in parts.items() if part}
+        parts = {"intervals": self.intervals.to_dict(), "reliability": self.reliability.to_dict()}
+        return {**parts, **({"doubts": self.doubts.to_dict()} if self.doubts else {})}
 
     @classmethod
     def from_dict(cls, config: Any) -> "Calibration":

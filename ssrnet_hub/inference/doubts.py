@@ -41,8 +41,8 @@ def describe_face(stages: Sequence[Stage], crop: Image.Image) -> np.ndarray:
     """What tells how good a picture is.
 
     Returns:
-        ``(D,)``: `describe_answer`, of each stage the logarithm of the standard deviation of its bins, years, and of the
-        crop how sharp it is at other scales, at the eyes and at the mouth, how bright, how alike its halves and how
+        ``(D,)``: `describe_answer`, of each stage the logarithm of the standard deviation of its bins, years, and of
+        the crop how sharp it is at other scales, at the eyes and at the mouth, how bright, how alike its halves and how
         colorful.
     """
     spreads = [math.log(_spread(stage) + 0.5) for stage in stages]
