@@ -28,6 +28,7 @@ COLUMNS = {
     "low": float,
     "high": float,
     "reliable": bool,
+    "doubts": str,
     "raw_age": float,
     "in_range": bool,
     "x1": float,
@@ -43,7 +44,7 @@ COLUMNS = {
     "explanation": str,
 }
 """Columns of the table with their types: ``low`` and ``high`` are the ends of ``Face.interval()``, ``pages`` is how
-many the file has, of which one was looked at."""
+many the file has, of which one was looked at, ``doubts`` are joined by commas."""
 
 _DECIMALS = {"age": 3, "low": 1, "high": 1, "raw_age": 3, "x1": 1, "y1": 1, "x2": 1, "y2": 1, "score": 4}
 _DECIMALS |= {"gender_score": 3}
@@ -91,6 +92,7 @@ def to_rows(photo: dict[str, Any]) -> list[dict[str, Any]]:
         row = {name: face.get(name) for name in COLUMNS if name in face}
         row |= {"file": photo["file"], "face": number, "pages": photo.get("pages")}
         row |= zip(("low", "high"), face["interval"] or (), strict=False)
+        row["doubts"] = None if face.get("doubts") is None else ", ".join(face["doubts"])
         row |= zip(("x1", "y1", "x2", "y2"), face["box"] or (), strict=False)
         for name, decimals in _DECIMALS.items():
             if row.get(name) is not None:

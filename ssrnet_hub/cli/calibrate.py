@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     weights = args.weights or DEFAULT
     name = name_to_record(weights) if args.record else None
     figures = calibrate(from_pretrained(weights), args.labels, args.output, args.photos)
-    for what in ("intervals", "flags"):
+    for what in ("intervals", "bands", "worn", "flags"):
         print("\n".join(f"{what}  {key}  {row}" for key, row in figures[what].items()))
     print(f"flags {figures['flagged']:.2%} of val")
     if name:

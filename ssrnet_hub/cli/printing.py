@@ -54,7 +54,7 @@ def print_table(
 ) -> None:
     """Print a row for each face as soon as it is known, in columns of a width that does not depend on what comes."""
     columns = {"file": min(max(len(on_one_line(file)) for file in files), _WIDEST_FILE), "face": 4, "age": 7}
-    columns |= {"90% interval": 13} if with_interval else {}
+    columns |= {"90% interval": 13, "doubts": 8} if with_interval else {}
     columns |= {"female 0 .. 1 male": 18} if with_gender else {}
     columns |= {"score": 5, "box (x1 y1 x2 y2)": 19, "stages" if explain else "": 0}
     print_row(columns, columns.values())
@@ -68,7 +68,7 @@ def print_table(
             row: list[Any] = [file, number, f"{face.age:.1f}" + " ?" * (face.reliable is False)]
             if with_interval:
                 interval = face.interval()
-                row.append("{:.0f} to {:.0f}".format(*interval) if interval else "")
+                row += ["{:.0f} to {:.0f}".format(*interval) if interval else "", ", ".join(face.doubts or ())]
             if with_gender:
                 row.append(f"{face.gender_score:.2f}")
             row += [
@@ -81,7 +81,7 @@ def print_table(
             blank = [""] * (len(columns) - 3)
             print_row([file, *blank, "not read" if error else "no face found", ""], columns.values())
     if doubtful:
-        print("?: not reliable: out of distribution, or cut off by the edge of the photo", file=sys.stderr)
+        print("?: not reliable, for the doubts beside it", file=sys.stderr)
     for note in of_pages:
         print(note, file=sys.stderr)
 

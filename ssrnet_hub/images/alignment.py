@@ -10,7 +10,7 @@ from PIL import Image
 from ..errors import ConfigError
 from ..utils.untrusted import checked, listing, number, optional, record, whole
 
-__all__ = ["AUTHORS_FRAMING", "Box", "Framing", "Landmarks", "align", "turn_points"]
+__all__ = ["AUTHORS_FRAMING", "Box", "Framing", "Landmarks", "align", "nose_offset", "turn_points"]
 
 Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels of the upright picture."""
@@ -93,11 +93,21 @@ class Framing:
         """The share of `crop` that a picture of this size fills, in [0, 1]; the rest is black."""
         if self.template is None:
             return 1.0
-        points = _usual_landmarks(box, turned) if landmarks is None else np.array(landmarks)
-        turn, shift = _fit(points, np.array(self.template))
+        turn, shift = self._place(box, landmarks, turned)
         middles = (np.arange(_SAMPLES) + 0.5) / _SAMPLES
         z = turn * (middles + 1j * middles[:, None]) + shift
         return float(((z.real >= 0) & (z.real < size[0]) & (z.imag >= 0) & (z.imag < size[1])).mean())
+
+    def side(self, box: Box, landmarks: Optional[Landmarks], turned: int = 0) -> float:
+        """The side of what `crop` shows, pixels of the picture."""
+        if self.template is None:
+            return (1 + 2 * self.margin) * min(box[2] - box[0], box[3] - box[1])
+        return abs(self._place(box, landmarks, turned)[0])
+
+    def _place(self, box: Box, landmarks: Optional[Landmarks], turned: int) -> tuple[complex, complex]:
+        """From shares of the crop to the picture, as `_fit` answers it."""
+        points = _usual_landmarks(box, turned) if landmarks is None else np.array(landmarks)
+        return _fit(points, np.array(self.template))
 
 
 AUTHORS_FRAMING = Framing(size=64, template=None, margin=0.4)
@@ -116,6 +126,16 @@ def turn_points(points: np.ndarray, turned: int, size: tuple[float, float]) -> n
     # a quarter is a factor of -i, as y runs down
     z = (points - middle) @ (1, 1j) * (-1j) ** (turned // 90)
     return np.stack([z.real, z.imag], -1) + (middle[::-1] if turned % 180 else middle)
+
+
+def nose_offset(landmarks: Landmarks) -> float:
+    """How far a nose is from the middle of the eyes, along the line through them and in distances between them: 0 for a
+    face seen from the front.
+    """
+    left, right, nose = np.array(landmarks[:3]) @ (1, 1j)
+    if left == right:
+        return math.inf
+    return float(abs(((nose - left) / (right - left)).real - 0.5))
 
 
 def _usual_landmarks(box: Box, turned: int) -> np.ndarray:

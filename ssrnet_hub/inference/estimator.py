@@ -15,26 +15,31 @@ from PIL import Image
 
 from ..errors import ArchitectureError, BoxError, ConfigError, PhotoError, RuntimeUnavailableError
 from ..hub.checkpoints import Checkpoint, find_checkpoint
-from ..hub.files import DIGEST_KEY
-from ..images.alignment import Box, Framing, Landmarks
+from ..images.alignment import Box, Framing, Landmarks, nose_offset
 from ..images.loading import MAX_PIXELS, Photo, by_pixels, load_photo
 from ..models.zoo import FEMALE_MALE
 from ..utils.defaults import RUNTIMES
 from ..utils.forks import reset_threads_after_fork
 from ..utils.side_by_side import side_by_side
 from ..utils.torch_needed import torch_needed
+from .calibration import Calibration
 from .detector import MIN_SCORE, Detection, Detector, MTCNNDetector
-from .intervals import Intervals
 from .network import Network, is_cpu
 from .onnx_network import OnnxNetwork
-from .reliability import Reliability, describe_answer
 from .stages import Stage, explain
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import nn
 
 __all__ = ["AgeEstimator", "Face"]
+
+_SMALL = 40.0
+"""Side of the crop in the photo, pixels, below which a face without detail is called small and not blurred."""
+
+_PROFILE = 0.3
+"""`nose_offset` above which a face is seen in profile; that of one FG-NET portrait in a hundred."""
 
 _LEAST_VISIBLE = 5 / 6
 """Share of a crop that has to be in the photo: where the forehead, the mouth or half of the face is missing, ages are
@@ -63,8 +68,8 @@ class Face:
         turned: Degrees by which the face is turned in the photo, counterclockwise, as by `PIL.Image.Image.rotate`: 0,
             90, 180 or 270.
         visible: Share of the crop that lies within the photo, in [0, 1]; the rest is black.
-        intervals: What the weights' calibration knows of errors, for `interval`; None without one.
-        reliability: What it knows of faces, for ``oddness`` and ``reliable``; None without one.
+        side: Of what the crop shows, pixels of the photo, or of the crop that was given.
+        calibration: What is known of the weights' errors, for `interval`, `doubts` and `oddness`; None without.
     """
 
     age: float
@@ -80,25 +85,42 @@ class Face:
     crop: Image.Image = field(repr=False, compare=False)
     turned: int = 0
     visible: float = 1.0
-    intervals: Optional[Intervals] = field(default=None, repr=False, compare=False)
-    reliability: Optional[Reliability] = field(default=None, repr=False, compare=False)
+    side: float = math.nan
+    calibration: Optional[Calibration] = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def _description(self) -> "np.ndarray":
+        assert self.calibration
+        return self.calibration.describe(self.stages, self.crop)
 
     @cached_property
     def oddness(self) -> Optional[float]:
-        """How unlike a face the crop is, and what the network said of it: about 1 for an ordinary face; see
-        `Reliability`. None with weights that carry no calibration.
+        """How unlike a good picture of a face this is: about 1 for an ordinary one; see `Calibration`. None with
+        weights that carry no calibration.
         """
-        return None if self.reliability is None else self.reliability.score(describe_answer(self.stages, self.crop))
+        return None if self.calibration is None else self.calibration.oddness(self._description)
+
+    @cached_property
+    def doubts(self) -> Optional[tuple[str, ...]]:
+        """Why the age is not to be trusted: ``"blurred"``, ``"small"``, ``"covered"``, ``"turned"``, ``"profile"``,
+        ``"cut off"`` by the photo's edge, ``"not a face"`` or ``"uncertain"``; empty where it is. None with weights
+        that carry no calibration.
+        """
+        if self.calibration is None:
+            return None
+        told = list(self.calibration.doubt(self.age, self._description))
+        if "blurred" in told and self.side < _SMALL:
+            told[told.index("blurred")] = "small"
+        if self.landmarks and nose_offset(self.landmarks) > _PROFILE:
+            told.append("profile")
+        if self.visible < _LEAST_VISIBLE:
+            told.append("cut off")
+        return tuple(told)
 
     @property
     def reliable(self) -> Optional[bool]:
-        """False where ``oddness`` is above a threshold that one face in a hundred exceeds, or where the photo's edge
-        leaves less than five sixths of the crop: do not trust the age then. None with weights that carry no
-        calibration.
-        """
-        if self.oddness is None or self.reliability is None:
-            return None
-        return self.oddness <= self.reliability.threshold and self.visible >= _LEAST_VISIBLE
+        """Whether there are no `doubts`; do not trust the age else. None with weights that carry no calibration."""
+        return None if self.doubts is None else not self.doubts
 
     def interval(self, level: float = 0.9) -> Optional[tuple[float, float]]:
         """Between which ages the true one lies in a share ``level`` of the cases, for faces like those of training.
@@ -110,9 +132,9 @@ class Face:
         Raises:
             ValueError: ``level`` is not between 0 and 1, or nearer to 1 than the calibration tells.
         """
-        if self.intervals is None or math.isnan(self.age):
+        if self.calibration is None or math.isnan(self.age):
             return None
-        half = self.intervals.half_width(self.age, level)
+        half = self.calibration.half_width(self.age, level, self._description)
         return max(self.age - half, 0.0), min(self.age + half, self.V)
 
     def explain(self) -> str:
@@ -127,9 +149,14 @@ class Face:
 
         ``interval`` is that of the level 0.9.
         """
-        left_out = ("crop", "stages", "intervals", "reliability")
+        left_out = ("crop", "stages", "calibration")
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
-        trust = {"interval": self.interval(), "oddness": self.oddness, "reliable": self.reliable}
+        trust = {
+            "interval": self.interval(),
+            "oddness": self.oddness,
+            "reliable": self.reliable,
+            "doubts": self.doubts,
+        }
         return _plain({**values, **trust, "stages": [asdict(stage) for stage in self.stages]})
 
     def to_json(self, **kwargs: Any) -> str:
@@ -200,7 +227,8 @@ class AgeEstimator:
         if self._gender and self._gender.task != "gender":
             raise ArchitectureError("gender= takes weights of gender, and these tell age.")
         self.batch_size = min(network.batch_size for network in (self._age, self._gender) if network)
-        self._intervals, self._reliability = _read_calibration(self._age.extras)
+        calibration = self._age.extras.get("calibration")
+        self._calibration = None if calibration is None else Calibration.from_dict(calibration)
         self._gender_ends = self._gender and _read_ends(self._gender.extras)
         self._has_own_detector = detector is not None
         if detector is None:
@@ -232,7 +260,7 @@ class AgeEstimator:
     @property
     def calibrated(self) -> bool:
         """Whether the weights carry a calibration, without which there are no intervals."""
-        return self._intervals is not None
+        return self._calibration is not None
 
     @property
     def _place(self) -> Union[str, "torch.device"]:
@@ -308,7 +336,7 @@ class AgeEstimator:
         _assert_several(crops)
         reset_threads_after_fork()
         images = (load_photo(crop, self.max_pixels) for crop in crops)
-        return self._estimate([self._find(image) if align else _Cut(image, image) for image in images])
+        return self._estimate([self._find(image) if align else _as_cut(image) for image in images])
 
     def to(self, device: Union[str, "torch.device"]) -> "AgeEstimator":
         """Move the estimator to a device, in place; a detector that you passed stays where it is.
@@ -353,13 +381,14 @@ class AgeEstimator:
         face = next(iter(self.detector(crop)), None)
         if face is None or face.landmarks is None:
             (face,) = self._locate(crop, [whole if face is None else face.box])
-        return _Cut(crop, crop) if face.landmarks is None else self._cut(crop, face)
+        return _as_cut(crop) if face.landmarks is None else self._cut(crop, face)
 
     def _cut(self, image: Image.Image, detection: Detection) -> "_Cut":
         where = detection.box, detection.landmarks, detection.turned
         crop = self.framing.crop(image, *where)
         for_gender = self._gender.framing.crop(image, *where) if self._gender else None
-        return _Cut(crop, for_gender, detection, self.framing.visible(image.size, *where))
+        visible, side = self.framing.visible(image.size, *where), self.framing.side(*where)
+        return _Cut(crop, for_gender, side, detection, visible)
 
     def _estimate(self, cuts: Sequence["_Cut"]) -> list[Face]:
         faces: list[Face] = []
@@ -393,8 +422,8 @@ class AgeEstimator:
             crop=cut.crop,
             turned=found.turned if found else 0,
             visible=cut.visible,
-            intervals=self._intervals,
-            reliability=self._reliability,
+            side=cut.side,
+            calibration=self._calibration,
         )
 
 
@@ -403,8 +432,14 @@ class _Cut(NamedTuple):
 
     crop: Image.Image
     for_gender: Optional[Image.Image]
+    side: float
     detection: Optional[Detection] = None
     visible: float = 1.0
+
+
+def _as_cut(crop: Image.Image) -> _Cut:
+    """A crop that is taken as it is."""
+    return _Cut(crop, crop, float(min(crop.size)))
 
 
 def _make_network(
@@ -435,16 +470,6 @@ def _make_network(
 def _is_module(model: Any) -> TypeGuard["nn.Module"]:
     torch = sys.modules.get("torch")  # without which nobody has one
     return torch is not None and isinstance(model, torch.nn.Module)
-
-
-def _read_calibration(extras: dict[str, Any]) -> tuple[Optional[Intervals], Optional[Reliability]]:
-    """What the config of weights knows of errors and of faces; None where it says nothing."""
-    calibration = extras.get("calibration")
-    if calibration is None:
-        return None, None
-    if not isinstance(calibration, dict) or calibration.keys() - {DIGEST_KEY} != {"intervals", "reliability"}:
-        raise ConfigError(f"The calibration in config.json is not understood: {calibration!r:.200}")
-    return Intervals.from_dict(calibration["intervals"]), Reliability.from_dict(calibration["reliability"])
 
 
 def _read_ends(extras: dict[str, Any]) -> tuple[str, str]:

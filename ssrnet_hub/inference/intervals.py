@@ -1,9 +1,10 @@
 """How far off an age may be: intervals by conformal prediction, wider where the network errs more."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike
 from ..errors import CalibrationError, ConfigError
 from ..utils.untrusted import checked, listing, number, record, whole
 
-__all__ = ["Intervals", "fit_intervals", "measure_coverage", "measure_resplits"]
+__all__ = ["Intervals", "Scores", "fit_intervals", "measure_coverage", "measure_resplits"]
 
 _KNOTS = (0.0, 5.0, 15.0, 25.0, 35.0, 50.0, 65.0, 85.0)
 """Predicted ages between which the expected error is interpolated, years."""
@@ -23,100 +24,227 @@ _SCORES = 200
 """How many quantiles of the scores are kept."""
 
 _FEWEST = 100
-"""Faces that a calibration takes, at least."""
+"""Faces that a calibration takes, at least; and each band of ages in it."""
+
+_BAND = 10.0
+"""Width of a band of predicted ages within which intervals hold, years; bands with too few faces are joined."""
+
+_MOST_FACTOR = 6.0
+"""By how much a picture changes the expected error, at most, up or down."""
+
+_PENALTY = 1e-3
+"""Of the regression of errors on pictures, as scikit-learn's ``alpha``."""
+
+_SCORES_FIELD = listing(number(0, 1e6), 2, 10_000)
+
+_BAND_FIELDS = record({"low": number(-1000, 1000), "scores": _SCORES_FIELD, "n": whole(2, 10**9)})
 
 _FIELDS = record(
     {
         "knots": listing(number(-1000, 1000), 1, 100),
         "scale": listing(number(1e-6, 1000), 1, 100),
-        "scores": listing(number(0, 1e6), 2, 10_000),
+        "scores": _SCORES_FIELD,
         "n": whole(_FEWEST, 10**9),
+    },
+    {
+        "weights": listing(number(-1e6, 1e6), 0, 1000),
+        "offset": number(-1e6, 1e6),
+        "bands": listing(_BAND_FIELDS, 0, 100),
     },
     closed=False,
 )
 
 
+class Scores(NamedTuple):
+    """What is known of the scores of some faces.
+
+    Attributes:
+        values: Their quantiles, at ``1/m, 2/m, ... 1`` of the faces, rising.
+        n: How many faces that were.
+    """
+
+    values: tuple[float, ...]
+    n: int
+
+    def quantile(self, level: float) -> Optional[float]:
+        """The score that a new face has at most, in a share ``level`` of the cases; None where n faces cannot tell."""
+        # the new face is one of n + 1
+        share = math.ceil((self.n + 1) * level) / self.n
+        if share > 1:
+            return None
+        return float(np.interp(share, np.arange(1, len(self.values) + 1) / len(self.values), self.values))
+
+
 @dataclass(frozen=True)
 class Intervals:
-    """Locally weighted conformal intervals.
+    """Locally weighted conformal intervals that hold within bands of predicted ages (Mondrian).
 
-    A face's score is its error as a multiple of the error that is expected at its predicted age,
-    ``|y - age| / scale(age)``. Of faces that were set aside, the quantiles of the score are known; of as many new faces
-    like them a share ``level`` has an error of at most ``quantile(level) * scale(age)``.
+    A face's score is its error as a multiple of the error that is expected at its predicted age and of its picture,
+    ``|y - age| / (scale(age) * exp(weights @ description + offset))``. Of faces that were set aside, the quantiles of
+    the score are known; of as many new faces like them a share ``level`` has an error of at most ``quantile(level)``
+    times the expected one.
 
     Attributes:
         knots: Predicted ages, years, rising.
         scale: Expected error at each, years; interpolated between them.
-        scores: Quantiles of the scores of n faces, at ``1/m, 2/m, ... 1`` of them, rising.
-        n: How many faces that were.
+        scores: Of all faces.
+        weights: By how much each number of `describe_answer` changes the logarithm of the expected error; none where
+            pictures do not count.
+        offset: What is added to it.
+        bands: By the least predicted age of a band, years, rising: the scores of its faces.
     """
 
     knots: tuple[float, ...]
     scale: tuple[float, ...]
-    scores: tuple[float, ...]
-    n: int
+    scores: Scores
+    weights: tuple[float, ...] = ()
+    offset: float = 0.0
+    bands: tuple[tuple[float, Scores], ...] = ()
 
-    def half_width(self, age: float, level: float) -> float:
+    def half_width(self, age: float, level: float, description: Optional[np.ndarray] = None) -> float:
         """How far from a predicted age the true one is, at most, in a share ``level`` of the cases; years.
+
+        Args:
+            age: Years.
+            level: Between 0 and 1.
+            description: What `describe_answer` says of the face; without, that of an ordinary picture.
 
         Raises:
             ValueError: ``level`` is not between 0 and 1, or nearer to 1 than so few faces tell.
+            ConfigError: This was learned of a model with other stages.
         """
         if not 0 < level < 1:
             raise ValueError(f"The level of an interval is between 0 and 1, not {level}")
-        # the new face is one of n + 1
-        share = math.ceil((self.n + 1) * level) / self.n
-        if share > 1:
-            raise ValueError(f"A calibration on {self.n} faces tells levels up to {self.n / (self.n + 1):.4f}")
-        places = np.arange(1, len(self.scores) + 1) / len(self.scores)
-        return float(np.interp(share, places, self.scores) * np.interp(age, self.knots, self.scale))
+        quantile = self._of_band(age).quantile(level) or self.scores.quantile(level)
+        if quantile is None:
+            n = self.scores.n
+            raise ValueError(f"A calibration on {n} faces tells levels up to {n / (n + 1):.4f}")
+        return quantile * self.expect(age, description)
+
+    def expect(self, age: float, description: Optional[np.ndarray] = None) -> float:
+        """The error that is expected of a face, years; the arguments are those of `half_width`."""
+        scale = float(np.interp(age, self.knots, self.scale))
+        if description is None or not self.weights:
+            return scale
+        if len(description) != len(self.weights):
+            raise ConfigError(
+                f"The intervals in config.json are of {len(self.weights)} numbers, not {len(description)}."
+            )
+        return scale * float(_to_factor(description @ np.array(self.weights) + self.offset))
+
+    def _of_band(self, age: float) -> Scores:
+        # ages below the first band are like those in it
+        return next((scores for low, scores in reversed(self.bands) if age >= low), self.scores)
 
     def to_dict(self) -> dict[str, Any]:
         """The attributes as JSON has them."""
-        return {"knots": list(self.knots), "scale": list(self.scale), "scores": list(self.scores), "n": self.n}
+        return {
+            "knots": list(self.knots),
+            "scale": list(self.scale),
+            "scores": list(self.scores.values),
+            "n": self.scores.n,
+            "weights": list(self.weights),
+            "offset": self.offset,
+            "bands": [{"low": low, "scores": list(scores.values), "n": scores.n} for low, scores in self.bands],
+        }
 
     @classmethod
     def from_dict(cls, config: Any) -> "Intervals":
-        """Read what `to_dict` wrote.
+        """Read what `to_dict` wrote; calibrations of earlier versions have neither weights nor bands.
 
         Raises:
             ConfigError: Something is missing or out of bounds.
         """
         fields = checked("In config.json, intervals", _FIELDS, config)
-        knots, scale, scores = fields["knots"], fields["scale"], fields["scores"]
+        knots, scale = fields["knots"], fields["scale"]
+        bands = [(band["low"], Scores(band["scores"], band["n"])) for band in fields.get("bands", ())]
+        scores = Scores(fields["scores"], fields["n"])
         if len(knots) != len(scale):
             raise ConfigError(f"The intervals in config.json have {len(knots)} knots, but {len(scale)} in their scale.")
-        if not all(a < b for a, b in pairwise(knots)) or not all(a <= b for a, b in pairwise(scores)):
-            raise ConfigError("The intervals in config.json have knots or scores that do not rise.")
-        return cls(knots, scale, scores, fields["n"])
+        rising = [part.values for part in (scores, *(own for _, own in bands))]
+        if not all(a < b for values in (knots, [low for low, _ in bands]) for a, b in pairwise(values)) or not all(
+            a <= b for values in rising for a, b in pairwise(values)
+        ):
+            raise ConfigError("The intervals in config.json have knots, bands or scores that do not rise.")
+        return cls(knots, scale, scores, tuple(fields.get("weights", ())), fields.get("offset", 0.0), tuple(bands))
 
 
-def fit_intervals(predicted: ArrayLike, true: ArrayLike) -> Intervals:
+def fit_intervals(predicted: ArrayLike, true: ArrayLike, descriptions: Optional[ArrayLike] = None) -> Intervals:
     """Learn intervals from faces that the weights were not trained on.
 
     The scores are crossed: of each half of the faces by the expected errors that the other half tells, or the intervals
     would be too narrow.
 
     Args:
-        predicted: Ages, years, in an order that says nothing.
-        true: Ages, years, as many.
+        predicted: Ages, years, ``(N,)``, in an order that says nothing; or ``(K, N)``, those of the faces and then of
+            K - 1 worn copies of each, which tell what pictures do to errors and nothing else.
+        true: Ages, years, ``(N,)``.
+        descriptions: What `describe_answer` says of each, ``(K, N, D)``; without, pictures do not count.
 
     Raises:
-        CalibrationError: There are fewer than 100.
+        CalibrationError: There are fewer than 100 faces.
+        ImportError: There are descriptions, and scikit-learn, of the extra train, is not installed.
     """
-    ages, errors = np.asarray(predicted, float), np.abs(np.asarray(predicted, float) - np.asarray(true, float))
-    if len(ages) < _FEWEST:
-        raise CalibrationError(f"A calibration takes {_FEWEST} faces or more, not {len(ages)}.")
+    ages, true = np.atleast_2d(np.asarray(predicted, float)), np.asarray(true, float)
+    count = ages.shape[1]
+    x = np.zeros((*ages.shape, 0)) if descriptions is None else np.asarray(descriptions, float)
+    if count < _FEWEST:
+        raise CalibrationError(f"A calibration takes {_FEWEST} faces or more, not {count}.")
     halves = slice(0, None, 2), slice(1, None, 2)
-    scores = np.concatenate(
-        [
-            errors[others] / (_hats(ages[others]) @ _expect(ages[learn], errors[learn]))
-            for learn, others in (halves, halves[::-1])
-        ]
-    )
-    places = np.arange(1, _SCORES + 1) / _SCORES
-    kept = np.quantile(scores, places, method="inverted_cdf")
-    return Intervals(_KNOTS, _rounded(_expect(ages, errors)), _rounded(kept), len(scores))
+    scores = np.empty(count)
+    for learn, others in (halves, halves[::-1]):
+        scale, weights, offset = _learn(ages[:, learn], true[learn], x[:, learn])
+        expected = (_hats(ages[0, others]) @ scale) * _to_factor(x[0, others] @ weights + offset)
+        scores[others] = np.abs(ages[0, others] - true[others]) / expected
+    scale, weights, offset = _learn(ages, true, x)
+    bands = tuple((low, _keep(scores[members])) for low, members in _split_bands(ages[0]))
+    return Intervals(_KNOTS, _rounded(scale), _keep(scores), _rounded(weights, 6), round(offset, 6), bands)
+
+
+def _learn(ages: np.ndarray, true: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """The expected error at each knot, and the weights and the offset of pictures."""
+    errors = np.abs(ages - true)
+    scale = _expect(ages[0], errors[0])
+    if not x.shape[2]:
+        return scale, np.zeros(0), 0.0
+    from sklearn.linear_model import GammaRegressor
+    from sklearn.preprocessing import StandardScaler
+
+    rows = x.reshape(-1, x.shape[2])
+    scaler = StandardScaler().fit(rows)
+    multiples = errors.ravel() / (_hats(ages.ravel()) @ scale)
+    # an error of 0 has no logarithm
+    fitted = GammaRegressor(alpha=_PENALTY, max_iter=1000).fit(scaler.transform(rows), multiples + 0.05)
+    weights = fitted.coef_ / scaler.scale_
+    return scale, weights, float(fitted.intercept_ - weights @ scaler.mean_)
+
+
+def _to_factor(logarithms: np.ndarray) -> np.ndarray:
+    most = math.log(_MOST_FACTOR)
+    return np.exp(np.clip(logarithms, -most, most))
+
+
+def _split_bands(ages: np.ndarray) -> list[tuple[float, np.ndarray]]:
+    """Where each band of predicted ages begins, and its faces ``(N,)``, young to old."""
+    edges = np.arange(0, max(float(ages.max()), 0) + _BAND, _BAND)
+    bands: list[tuple[float, np.ndarray]] = []
+    members = np.zeros(len(ages), bool)
+    low = float(edges[0])
+    for start, end in pairwise([-math.inf, *edges[1:-1].tolist(), math.inf]):
+        members = members | ((ages >= start) & (ages < end))
+        if members.sum() >= _FEWEST:
+            bands.append((low, members))
+            low, members = end, np.zeros(len(ages), bool)
+    if members.any() and bands:
+        low, before = bands.pop()
+        bands.append((low, before | members))
+    return bands
+
+
+def _keep(scores: np.ndarray) -> Scores:
+    count = min(_SCORES, len(scores))
+    places = np.arange(1, count + 1) / count
+    return Scores(_rounded(np.quantile(scores, places, method="inverted_cdf")), len(scores))
 
 
 def _expect(ages: np.ndarray, errors: np.ndarray) -> np.ndarray:
@@ -132,31 +260,56 @@ def _hats(ages: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(ages, _KNOTS, unit) for unit in np.eye(len(_KNOTS))], 1)
 
 
-def _rounded(values: np.ndarray) -> tuple[float, ...]:
-    return tuple(round(float(value), 4) for value in values)
+def _rounded(values: np.ndarray, digits: int = 4) -> tuple[float, ...]:
+    return tuple(round(float(value), digits) for value in values)
 
 
 def measure_coverage(
-    predicted: ArrayLike, true: ArrayLike, intervals: Intervals, level: float, V: float
+    predicted: ArrayLike,
+    true: ArrayLike,
+    intervals: Intervals,
+    level: float,
+    V: float,
+    descriptions: Optional[ArrayLike] = None,
 ) -> tuple[np.ndarray, float]:
     """Whether each true age lies in its interval ``(N,)``, and the mean width of the intervals, years."""
     ages, true = np.asarray(predicted, float), np.asarray(true, float)
-    half = np.array([intervals.half_width(age, level) for age in ages])
+    said = [None] * len(ages) if descriptions is None else list(np.asarray(descriptions, float))
+    half = np.array([intervals.half_width(age, level, own) for age, own in zip(ages, said, strict=True)])
     low, high = (ages - half).clip(0, V), (ages + half).clip(0, V)
     return (low <= true) & (true <= high), float((high - low).mean())
 
 
 def measure_resplits(
-    predicted: ArrayLike, true: ArrayLike, count: int, level: float, V: float, *, times: int = 50
-) -> dict[str, float]:
-    """Mean coverage of intervals over random splits of the same faces into ``count`` to learn from and the others."""
-    ages, true = np.asarray(predicted, float), np.asarray(true, float)
+    predicted: ArrayLike,
+    true: ArrayLike,
+    count: int,
+    levels: Sequence[float],
+    V: float,
+    descriptions: Optional[ArrayLike] = None,
+    *,
+    times: int = 50,
+) -> dict[float, dict[str, float]]:
+    """Mean coverage of intervals over random splits of the same faces into ``count`` to learn from and the others; the
+    arguments are those of `fit_intervals` and `measure_coverage`.
+    """
+    ages, true = np.atleast_2d(np.asarray(predicted, float)), np.asarray(true, float)
+    x = None if descriptions is None else np.asarray(descriptions, float)
     rng = np.random.default_rng(0)
-    shares, widths = [], []
+    found: dict[float, list[tuple[float, float]]] = {level: [] for level in levels}
     for _ in range(times):
-        order = rng.permutation(len(ages))
+        order = rng.permutation(len(true))
         learn, test = order[:count], order[count:]
-        inside, width = measure_coverage(ages[test], true[test], fit_intervals(ages[learn], true[learn]), level, V)
-        shares.append(inside.mean())
-        widths.append(width)
-    return {"coverage": float(np.mean(shares)), "spread": float(np.std(shares)), "width": float(np.mean(widths))}
+        intervals = fit_intervals(ages[:, learn], true[learn], None if x is None else x[:, learn])
+        for level, own in found.items():
+            tested = None if x is None else x[0, test]
+            inside, width = measure_coverage(ages[0, test], true[test], intervals, level, V, tested)
+            own.append((float(inside.mean()), width))
+    return {
+        level: {
+            "coverage": float(np.mean([share for share, _ in own])),
+            "spread": float(np.std([share for share, _ in own])),
+            "width": float(np.mean([width for _, width in own])),
+        }
+        for level, own in found.items()
+    }

@@ -26,7 +26,7 @@ from .gate import GatedBlocks, is_heard, who_asks
 from .limits import Limits
 from .looks import Looks
 from .model_cache import ModelCache
-from .rendering import UNLIKE_A_FACE, offer_files, say_turned, show_ages, show_breakdowns, show_faces, show_frame
+from .rendering import offer_files, say_doubts, say_turned, show_ages, show_breakdowns, show_faces, show_frame
 from .service import Sent, Service, tell_error
 from .turns import ONE_EACH
 from .uploads import Upload, find_upload
@@ -253,7 +253,7 @@ def _table(rows: list[dict[str, Any]]) -> list[list[Any]]:
         for number, face in enumerate(row["faces"], start=1):
             age = "no number" if face["age"] is None else f"{face['age']:.1f}"
             ends = "{:.0f} to {:.0f}".format(*face["interval"]) if face["interval"] else ""
-            remark = UNLIKE_A_FACE if face["reliable"] is False else ""
+            remark = say_doubts(face["doubts"])
             lines.append([file, number, age, ends, f"{face['score']:.0%}{say_turned(face['turned'])}", remark])
         if not row["faces"]:
             lines.append([file, "", "", "", "", to_cell(row["error"] or "no face found")])

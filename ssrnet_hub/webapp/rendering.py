@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from PIL import Image
 
@@ -54,10 +54,6 @@ CSS = """
 """
 
 
-UNLIKE_A_FACE = "too little of a face, or too unlike one, to be trusted"
-"""What is said of a face that is not reliable."""
-
-
 def say_age(face: Face) -> str:
     """The age in years to a tenth, or that there is none."""
     return "no number" if math.isnan(face.age) else f"{face.age:.1f}"
@@ -67,7 +63,12 @@ def say_interval(face: Face) -> str:
     """What is known of how far off the age may be, as HTML; nothing with weights without a calibration."""
     ends = face.interval()
     said = "" if ends is None else "<small>{:.0f} to {:.0f} in 9 of 10 cases</small>".format(*ends)
-    return said + f"<small><b>{UNLIKE_A_FACE}</b></small>" * (face.reliable is False)
+    return said + (f"<small><b>{say_doubts(face.doubts)}</b></small>" if face.doubts else "")
+
+
+def say_doubts(doubts: Optional[Sequence[str]]) -> str:
+    """Why an age is not to be trusted; nothing where it is, or where nobody knows."""
+    return f"do not trust this age: {', '.join(doubts)}" if doubts else ""
 
 
 def say_turned(turned: int) -> str:

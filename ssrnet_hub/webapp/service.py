@@ -57,6 +57,7 @@ def tell(face: Face) -> dict[str, Any]:
         "age": said["age"],
         "interval": said["interval"],
         "reliable": said["reliable"],
+        "doubts": said["doubts"],
         "box": said["box"],
         "score": said["score"],
         "turned": said["turned"],
@@ -122,10 +123,11 @@ class Service:
 
         Returns:
             {"faces": [...]}, the largest first, each with "age" in years; "interval", where the true age is in 9 of 10
-            cases, and "reliable", false where this is too little of a face or too unlike one, both null without a
-            calibration; "box", x1, y1, x2, y2 in pixels of the upright photo; "score" of the detector from 0 to 1;
-            "turned", the degrees by which the face is turned counterclockwise, 0, 90, 180 or 270; and "stages", each
-            with "p", "eta", "delta", bin "width" and "contribution" in years, which add up to the age.
+            cases, "reliable", false where the age is not to be trusted, and "doubts", a list of reasons in a word or
+            two each, all null without a calibration; "box", x1, y1, x2, y2 in pixels of the upright photo; "score"
+            of the detector from 0 to 1; "turned", the degrees by which the face is turned counterclockwise, 0, 90, 180
+            or 270; and "stages", each with "p", "eta", "delta", bin "width" and "contribution" in years, which add up
+            to the age.
         """
         return {"faces": [tell(face) for face in self.faces(image, weights)]}
 
@@ -286,6 +288,21 @@ def _without_crop(sighting: Sighting) -> Sighting:
 def to_csv(rows: list[dict[str, Any]]) -> str:
     """What `Service.predict_batch` answers as CSV, a row a face; photos without one have a row as well."""
     file = io.StringIO()
-    columns = ["file", "face", "age", "low", "high", "reliable", "x1", "y1", "x2", "y2", "score", "turned", "error"]
+    columns = [
+        "file",
+        "face",
+        "age",
+        "low",
+        "high",
+        "reliable",
+        "doubts",
+        "x1",
+        "y1",
+        "x2",
+        "y2",
+        "score",
+        "turned",
+        "error",
+    ]
     write_csv(file, rows, columns)
     return file.getvalue()

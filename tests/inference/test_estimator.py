@@ -301,8 +301,8 @@ def plain(value) -> bool:
 
 def test_to_dict_and_to_json(face):
     told = face.to_dict()
-    assert set(told) == {field.name for field in dataclasses.fields(Face)} - {"crop", "intervals", "reliability"} | {
-        *("interval", "oddness", "reliable")
+    assert set(told) == {field.name for field in dataclasses.fields(Face)} - {"crop", "calibration"} | {
+        *("interval", "oddness", "reliable", "doubts")
     }
     assert plain(told)
     assert told["age"] == face.age and told["raw_age"] == face.raw_age and told["in_range"] is True
@@ -901,7 +901,8 @@ def test_a_face_of_which_too_little_is_left_is_not_reliable(estimator, astronaut
     (face,) = estimator(astronaut.crop(cut))
     assert whole.visible == 1 and whole.reliable is True
     assert 0.4 < face.visible < 5 / 6
-    assert face.oddness < face.reliability.threshold and face.reliable is False
+    assert face.oddness < face.calibration.threshold and face.reliable is False
+    assert "cut off" in face.doubts
     assert json.loads(face.to_json())["visible"] == face.visible
 
 

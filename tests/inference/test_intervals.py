@@ -26,7 +26,7 @@ def test_new_faces_lie_in_their_intervals(intervals, level):
 
 
 def test_coverage_over_resplits():
-    figures = measure_resplits(*faces(2500), 1500, 0.9, 101, times=20)
+    figures = measure_resplits(*faces(2500), 1500, [0.9], 101, times=20)[0.9]
     assert figures["coverage"] == pytest.approx(0.9, abs=0.01)
     assert 0 < figures["spread"] < 0.03 and figures["width"] > 0
 
@@ -54,6 +54,61 @@ def test_levels_that_so_few_faces_cannot_tell():
     assert few.half_width(30, 0.99) > 0
     with pytest.raises(ValueError, match=r"up to 0\.9901"):
         few.half_width(30, 0.995)
+
+
+def test_intervals_hold_within_bands():
+    # of faces of 30 to 39 errors are as large as usual, but for a few that are ten times that
+    rng = np.random.default_rng(3)
+
+    def draw(count):
+        true = rng.uniform(0, 90, count)
+        outliers = (true >= 30) & (true < 40) & (rng.uniform(size=count) < 0.15)
+        return true + rng.normal(size=count) * np.where(outliers, 20, 2), true
+
+    intervals = fit_intervals(*draw(3000))
+    predicted, true = draw(20_000)
+    inside, _ = measure_coverage(predicted, true, intervals, 0.9, 200)
+    for low in range(0, 90, 10):
+        assert inside[(predicted >= low) & (predicted < low + 10)].mean() == pytest.approx(0.9, abs=0.06)
+    assert len(intervals.bands) == 9 and all(scores.n >= 100 for _, scores in intervals.bands)
+
+
+def pictures(count, seed=0):
+    """Faces of which the first number of the description says how poor the picture is, and copies that are poorer."""
+    rng = np.random.default_rng(seed)
+    true, poor = rng.uniform(0, 90, count), rng.uniform(0, 1, (2, count))
+    poor[1] += 1
+    x = np.stack([poor, rng.normal(size=poor.shape)], -1)
+    return true + rng.normal(size=poor.shape) * 2 * np.exp(poor), true, x
+
+
+def test_intervals_know_the_picture():
+    ages, true, x = pictures(1500)
+    intervals = fit_intervals(ages, true, x)
+    assert intervals.half_width(40, 0.9, np.array([2.0, 0])) > 4 * intervals.half_width(40, 0.9, np.array([0.0, 0]))
+    again, true, x = pictures(8000, seed=1)
+    for k in range(2):
+        inside, _ = measure_coverage(again[k], true, intervals, 0.9, 200, x[k])
+        assert inside.mean() == pytest.approx(0.9, abs=0.03)
+    assert Intervals.from_dict(intervals.to_dict()) == intervals
+    with pytest.raises(ConfigError, match="2 numbers, not 3"):
+        intervals.half_width(40, 0.9, np.zeros(3))
+
+
+def test_a_picture_changes_an_error_only_so_much():
+    intervals = fit_intervals(*pictures(400))
+    usual = intervals.expect(40)
+    assert intervals.expect(40, np.array([1e6, 0])) == pytest.approx(6 * usual)
+    assert intervals.expect(40, np.array([-1e6, 0])) == pytest.approx(usual / 6)
+
+
+def test_calibrations_of_earlier_versions_are_read(intervals):
+    config = {key: intervals.to_dict()[key] for key in ("knots", "scale", "scores", "n")}
+    old = Intervals.from_dict(config)
+    assert old.bands == old.weights == ()
+    places = np.arange(1, 201) / 200
+    quantile = np.interp(np.ceil(1501 * 0.9) / 1500, places, config["scores"])
+    assert old.half_width(30, 0.9) == pytest.approx(quantile * np.interp(30, config["knots"], config["scale"]))
 
 
 def test_few_faces_are_refused():
@@ -98,6 +153,11 @@ def test_there_and_back(intervals):
         {"scale": [1e-300] * 8},
         {"knots": [float("-inf"), *range(7)]},
         {"knots": {"0": 1}},
+        {"weights": [float("nan")]},
+        {"offset": "0"},
+        {"bands": [{"low": 10.0, "scores": [1.0, 2.0], "n": 100}, {"low": 0.0, "scores": [1.0, 2.0], "n": 100}]},
+        {"bands": [{"low": 0.0, "scores": [2.0, 1.0], "n": 100}]},
+        {"bands": [{"low": 0.0, "n": 100}]},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -112,7 +172,7 @@ def test_what_is_no_config(config):
         Intervals.from_dict(config)
 
 
-@pytest.mark.parametrize("more", [{"weights": "0" * 64}, {"sha256": "0" * 64}])
+@pytest.mark.parametrize("more", [{"digest": "0" * 64}, {"sha256": "0" * 64}])
 def test_what_a_later_version_adds_is_passed_over(intervals, more):
     assert Intervals.from_dict({**intervals.to_dict(), **more}) == intervals
 

@@ -147,9 +147,10 @@ def test_the_page_says_so(estimator, astronaut):
     (face,) = estimator(astronaut)
     said = say_interval(face)
     assert "{:.0f} to {:.0f}".format(*face.interval()) in said and "trusted" not in said
-    strict = dataclasses.replace(face.reliability, threshold=0.0)
-    assert "trusted" in say_interval(dataclasses.replace(face, reliability=strict))
-    assert say_interval(dataclasses.replace(face, reliability=None, intervals=None)) == ""
+    strict = dataclasses.replace(face.calibration.reliability, threshold=0.0)
+    doubted = dataclasses.replace(face, calibration=dataclasses.replace(face.calibration, reliability=strict))
+    assert "do not trust this age: not a face" in say_interval(doubted)
+    assert say_interval(dataclasses.replace(face, calibration=None)) == ""
 
 
 def test_the_command_calibrates_and_measures(tmp_path, astronaut):

@@ -1,0 +1,91 @@
+"""What weights know of their errors: intervals, and which answers are not to be trusted."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import numpy as np
+from PIL import Image
+
+from ..errors import ConfigError
+from ..hub.files import DIGEST_KEY
+from .doubts import Doubts, describe_face
+from .intervals import Intervals
+from .reliability import Reliability, describe_answer
+from .stages import Stage
+
+__all__ = ["NOT_A_FACE", "UNCERTAIN", "Calibration"]
+
+NOT_A_FACE, UNCERTAIN = "not a face", "uncertain"
+
+_WIDEST = 30.0
+"""Half of the widest interval of the level 0.9 that an answer is trusted with, years."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What is learned of weights from faces that they were not trained on.
+
+    Attributes:
+        intervals: How far off ages may be.
+        reliability: What faces are like.
+        doubts: What poor pictures are like; None in calibrations of earlier versions.
+    """
+
+    intervals: Intervals
+    reliability: Reliability
+    doubts: Optional[Doubts] = None
+
+    def describe(self, stages: tuple[Stage, ...], crop: Image.Image) -> np.ndarray:
+        """What the other methods want to know of a face, ``(D,)``."""
+        return describe_face(stages, crop) if self.doubts else describe_answer(stages, crop)
+
+    def half_width(self, age: float, level: float, description: np.ndarray) -> float:
+        """As of `Intervals`."""
+        return self.intervals.half_width(age, level, description if self.doubts else None)
+
+    def oddness(self, description: np.ndarray) -> float:
+        """How unlike a good picture of a face, 0 or more: about 1 for an ordinary one, and above `threshold` for what
+        is doubted, but for ages that are uncertain.
+        """
+        unlike = self.reliability.score(description[: len(self.reliability.mean)])
+        if not self.doubts:
+            return unlike
+        excess = max(self.doubts.excess(description).values())
+        return max(unlike, self.threshold * math.exp(min(excess, 50.0)))
+
+    @property
+    def threshold(self) -> float:
+        return self.reliability.threshold
+
+    def doubt(self, age: float, description: np.ndarray) -> tuple[str, ...]:
+        """Why an age is not to be trusted, in a word or two each; nothing where it is."""
+        told = self.doubts.excess(description) if self.doubts else {}
+        doubts = [name for name, excess in told.items() if excess > 0]
+        if not doubts and self.oddness(description) > self.threshold:
+            doubts.append(NOT_A_FACE)
+        if self.doubts and not math.isnan(age) and self.half_width(age, 0.9, description) > _WIDEST:
+            doubts.append(UNCERTAIN)
+        return tuple(doubts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes as JSON has them."""
+        parts = {"intervals": self.intervals.to_dict(), "reliability": self.reliability.to_dict()}
+        return {**parts, **({"doubts": self.doubts.to_dict()} if self.doubts else {})}
+
+    @classmethod
+    def from_dict(cls, config: Any) -> "Calibration":
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ConfigError: Something is missing, unknown or out of bounds.
+        """
+        known = {"intervals", "reliability"}
+        if not isinstance(config, dict) or not known <= config.keys() <= known | {"doubts", DIGEST_KEY}:
+            raise ConfigError(f"The calibration in config.json is not understood: {config!r:.200}")
+        doubts = Doubts.from_dict(config["doubts"]) if "doubts" in config else None
+        intervals, reliability = Intervals.from_dict(config["intervals"]), Reliability.from_dict(config["reliability"])
+        sizes = {len(intervals.weights)} | ({len(doubts.weights[0])} if doubts else {0})
+        if len(sizes) > 1:
+            raise ConfigError("The intervals and the doubts in config.json are not of the same numbers.")
+        return cls(intervals, reliability, doubts)
