@@ -58,6 +58,18 @@ _DATA = {
     "utkface": _Data(
         "utkface", "UTKFace", "for non-commercial research purposes only", "https://susanqq.github.io/UTKFace/"
     ),
+    "fairface": _Data(
+        "fairface",
+        "FairFace",
+        "under CC BY 4.0, its pictures being from YFCC-100M",
+        "https://github.com/joojs/fairface",
+    ),
+    "aaf": _Data(
+        "all-age-faces",
+        "All-Age-Faces",
+        "without a license, for research",
+        "https://github.com/JingchunCheng/All-Age-Faces-Dataset",
+    ),
     "imdb": _Data("imdb-wiki", "the IMDB part of IMDB-WIKI", "for academic research only", _IMDB_WIKI),
     "wiki": _Data("imdb-wiki", "the WIKI part of IMDB-WIKI", "for academic research only", _IMDB_WIKI),
     "morph2": _Data("morph2", "MORPH Album 2", "under a license that must be requested from its owner"),
@@ -68,7 +80,15 @@ _DATA = {
         "http://mmlab.ie.cuhk.edu.hk/projects/MegaAge/",
     ),
 }
-"""By the tag of the weights."""
+"""By the tag of the weights, or by its parts where they were trained on several."""
+
+_OTHERS = {
+    "dex_resnet10.dlib": "the age predictor of dlib-models (CC0-1.0). Its training data is not documented and probably "
+    "includes FG-NET, so results on FG-NET are optimistic",
+    "vladmandic-face-api-1.7.15.tgz": "the ageGenderNet of @vladmandic/face-api 1.7.15 (MIT). It was trained on UTKFace "
+    "and FG-NET, among others, so results on these are optimistic",
+}
+"""What is known of networks of others that weights started from or were taught by, by the names in their config."""
 
 _AUTHORS_FIGURES = {
     "ssrnet.morph2": "MAE 3.16 years on MORPH Album 2",
@@ -162,7 +182,7 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
     args, extras = checkpoint.args, checkpoint.extras
     name = entry.name if entry else (repo_id or str(Path(weights).resolve())).rpartition("/")[2]
     training = _tell_training(read_training(extras))
-    data = _DATA.get(name.partition(".")[2]) if entry else None
+    data = _find_data(name.partition(".")[2]) if entry else []
     measured = entry.figures if entry else []
     of_gender = read_task(extras, args["V"]) == "gender"
     license = _line(checkpoint.license or "") or "unknown"
@@ -198,13 +218,17 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
         library_name="ssrnet_hub",
         pipeline_tag="image-classification",
         tags=["gender-estimation" if of_gender else "age-estimation", "face", "ssr-net", "timm"],
-        datasets=[data.id] if data else None,
+        datasets=[part.id for part in data] or None,
         metrics=["accuracy" if of_gender else "mae"],
         eval_results=[_eval_result(m) for m in measured] or None,
         model_name=name if measured else None,
         **_front_license(license),
     )
     return f"{ModelCard.from_template(front, template_path=str(_TEMPLATE), **context)}\n"
+
+
+def _find_data(tag: str) -> list[_Data]:
+    return [_DATA[tag]] if tag in _DATA else [_DATA[part] for part in tag.split("_") if part in _DATA]
 
 
 def _look_up(weights: Union[str, os.PathLike]) -> tuple[Optional[Weights], Checkpoint]:
@@ -241,6 +265,8 @@ def _tell_training(training: dict[str, Any]) -> dict[str, Any]:
         told["command"] = _code(training["command"])
     if training.get("start"):
         told["start"] = _tell_training(training["start"])
+    names = [str((training.get("recipe") or {}).get("start")), *(training.get("teachers") or ())]
+    told["others"] = [f"`{name}` is {_OTHERS[name]}." for name in names if name in _OTHERS]
     if training.get("average_of"):
         told["average_of"] = [_tell_training(part) for part in training["average_of"]]
     return told

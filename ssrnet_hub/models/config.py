@@ -176,6 +176,7 @@ def _check_training(value: Any) -> dict[str, Any]:
             "command": optional(text(5000)),
             "device": optional(text()),
             "minutes": optional(number(0, 1e9)),
+            "recipe": optional(mapping),
             "start": before,
             "average_of": optional(listing(_check_training, 0, 100)),
         },

@@ -26,7 +26,7 @@ from ssrnet_hub.models.fused import ANSWER, fuse
 from ssrnet_hub.models.pretrained import new_model
 from ssrnet_hub.training.labels import read_labels
 
-from ..models.test_ssrnet import EMBEDDED, TWO_STREAM, make
+from ..models.test_ssrnet import EMBEDDED_TWO_STREAM, TWO_STREAM, make
 
 # of the ages on the astronaut's face, years
 LARGEST = {"float32": 1e-4, "float16": 0.5, "int8": 5.0}
@@ -182,7 +182,7 @@ def test_metadata_of_weights_without_a_name(tmp_path, faces):
     assert json.loads(metadata["framing"]) is None
 
 
-@pytest.mark.parametrize("name", EMBEDDED)
+@pytest.mark.parametrize("name", EMBEDDED_TWO_STREAM)
 def test_embedded_weights(tmp_path, crops, name):
     model = from_pretrained(name)
     faces = Pixels(model)(crops[::2])

@@ -22,7 +22,7 @@ from ssrnet_hub.models.zoo import ZOO, list_models
 
 from ..models.test_fused import ODD, noise, trained
 
-AGES = [name for name in list_models() if ZOO[name].task == "age"]
+AGES = [name for name in list_models("ssrnet*") if ZOO[name].task == "age"]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from ssrnet_hub.errors import ExportError, SSRNetHubError
 from ssrnet_hub.inference.backends import Pixels
 from ssrnet_hub.models.fused import ANSWER, FusedSSRNet, fuse, has_fused_form, split_answer
 
-from .test_ssrnet import EMBEDDED, RANGE, STAGE_BINS, TWO_STREAM, lively, make, two_stream
+from .test_ssrnet import EMBEDDED_TWO_STREAM, RANGE, STAGE_BINS, TWO_STREAM, lively, make, two_stream
 
 # arguments that change what there is to fuse
 ODD = [
@@ -127,7 +127,7 @@ def test_fused_in_single_precision(name):
     assert_answers(answer, expect(model, pixels), rtol=0, atol=1e-4 * RANGE[name] / 101)
 
 
-@pytest.mark.parametrize("name", EMBEDDED)
+@pytest.mark.parametrize("name", EMBEDDED_TWO_STREAM)
 def test_fused_embedded_weights_on_a_real_face(name, pictures):
     model = from_pretrained(name)
     faces = Pixels(model)(pictures)
@@ -253,7 +253,7 @@ def test_other_networks_have_no_fused_form():
 # half precision
 
 
-@pytest.mark.parametrize("name", EMBEDDED)
+@pytest.mark.parametrize("name", EMBEDDED_TWO_STREAM)
 def test_half_streams_on_a_real_face(name, pictures):
     model = from_pretrained(name)
     faces = Pixels(model)(pictures)

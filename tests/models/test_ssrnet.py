@@ -87,6 +87,7 @@ SMALL = {"dex_vgg16": {"mlp_ratio": 0.005}}
 
 TWO_STREAM = [name for name in STAGE_BINS if name not in ("dex_vgg16", "dex_resnet10")]
 EMBEDDED = zoo.list_models()
+EMBEDDED_TWO_STREAM = [name for name in EMBEDDED if zoo.ZOO[name].architecture in TWO_STREAM]
 
 two_stream = pytest.mark.parametrize("name", TWO_STREAM)
 any_size = pytest.mark.parametrize("name", [name for name in STAGE_BINS if name not in TWO_STREAM])
