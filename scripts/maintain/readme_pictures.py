@@ -10,8 +10,9 @@ import skimage.data
 from matplotlib.figure import Figure
 from playwright.sync_api import sync_playwright
 
-from ssrnet_hub import AgeEstimator
+from ssrnet_hub import AgeEstimator, Face
 from ssrnet_hub.inference.visualization import plot_breakdown, plot_ratios
+from ssrnet_hub.training.worn import worn_copies
 from ssrnet_hub.utils.io import replace_file
 from ssrnet_hub.webapp import launch
 
@@ -19,13 +20,45 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> None:
-    (face,) = AgeEstimator()(skimage.data.astronaut())
+    estimator = AgeEstimator()
+    (face,) = estimator(skimage.data.astronaut())
     with replace_file(ROOT / "docs" / "breakdown.png") as path:
         plot_breakdown(face).savefig(path, dpi=110)
+    with replace_file(ROOT / "docs" / "intervals.png") as path:
+        plot_intervals(estimator, face).savefig(path, dpi=110)
     with replace_file(ROOT / "docs" / "speed.png") as path:
         plot_speed().savefig(path, dpi=110)
     with replace_file(ROOT / "docs" / "demo.png") as path:
         path.write_bytes(photograph_demo())
+
+
+def plot_intervals(estimator: AgeEstimator, face: Face) -> Figure:
+    """One face in four pictures of it, with the interval and the doubts of each."""
+    worn = dict(worn_copies([face.crop]))
+    names = {
+        "reduced to 24 pixels": "24 pixels",
+        "blurred, 1/24": "blurred",
+        "lower half covered": "lower half covered",
+    }
+    pictures = {"as it is": face.crop, **{title: worn[name][0] for name, title in names.items()}}
+    figure = Figure(figsize=(8, 3.1), layout="constrained")
+    axes = figure.subplots(2, 4, height_ratios=(3, 1))
+    seen = estimator.crops(pictures.values())
+    for column, (title, picture, own) in enumerate(zip(pictures, pictures.values(), seen, strict=True)):
+        top, bottom = axes[:, column]
+        top.imshow(picture)
+        top.set_title(title, fontsize=9)
+        top.axis("off")
+        low, high = own.interval(0.9)
+        color = "tab:orange" if own.doubts else "tab:blue"
+        bottom.plot((low, high), (0, 0), color=color, linewidth=5, solid_capstyle="butt")
+        bottom.plot(own.age, 0, "o", color="black", markersize=4)
+        bottom.set(xlim=(0, 100), yticks=[], xticks=(0, 50, 100))
+        bottom.set_xlabel(f"{own.age:.0f} years, {low:.0f} to {high:.0f}\n{', '.join(own.doubts) or 'no doubts'}", fontsize=8)
+        bottom.tick_params(labelsize=7)
+        for side in ("left", "right", "top"):
+            bottom.spines[side].set_visible(False)
+    return figure
 
 
 def plot_speed() -> Figure:
