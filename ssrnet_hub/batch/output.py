@@ -96,8 +96,7 @@ class JobOutput:
         try:
             if not (new or resume or overwrite):
                 raise OutputError(
-                    f"{self._folder} is what a job left that was cut off. Resume (--resume) to go on with it, or start "
-                    "anew (--overwrite)."
+                    f"{self._folder} contains an interrupted job. Continue it (--resume) or start over (--overwrite)."
                 )
             # again, now that no other job changes it
             before = self._read_state()

@@ -1,4 +1,4 @@
-"""How far off an age may be: intervals by conformal prediction, wider where the network errs more."""
+"""Prediction intervals by conformal prediction, wider where errors are larger."""
 
 import math
 from dataclasses import dataclass
@@ -40,15 +40,15 @@ _FIELDS = record(
 class Intervals:
     """Locally weighted conformal intervals.
 
-    A face's score is its error as a multiple of the error that is expected at its predicted age,
-    ``|y - age| / scale(age)``. Of faces that were set aside, the quantiles of the score are known; of as many new faces
-    like them a share ``level`` has an error of at most ``quantile(level) * scale(age)``.
+    The score of a face is its error as a multiple of the expected error at the predicted age,
+    ``|y - age| / scale(age)``. Its quantiles are known from held-out faces; for new faces like them, a share ``level``
+    has an error of at most ``quantile(level) * scale(age)``.
 
     Attributes:
-        knots: Predicted ages, years, rising.
+        knots: Predicted ages, years, increasing.
         scale: Expected error at each, years; interpolated between them.
-        scores: Quantiles of the scores of n faces, at ``1/m, 2/m, ... 1`` of them, rising.
-        n: How many faces that were.
+        scores: Quantiles of the scores of n faces, at levels ``1/m, 2/m, ... 1``, increasing.
+        n: Number of held-out faces.
     """
 
     knots: tuple[float, ...]
@@ -57,10 +57,10 @@ class Intervals:
     n: int
 
     def half_width(self, age: float, level: float) -> float:
-        """How far from a predicted age the true one is, at most, in a share ``level`` of the cases; years.
+        """Half of the width of the interval around a predicted age, years.
 
         Raises:
-            ValueError: ``level`` is not between 0 and 1, or nearer to 1 than so few faces tell.
+            ValueError: ``level`` is not between 0 and 1, or closer to 1 than ``n`` faces support.
         """
         if not 0 < level < 1:
             raise ValueError(f"The level of an interval is between 0 and 1, not {level}")

@@ -54,25 +54,25 @@ CSS = """
 """
 
 
-UNLIKE_A_FACE = "too little of a face, or too unlike one, to be trusted"
+UNLIKE_A_FACE = "not reliable: out of distribution or cut off"
 """What is said of a face that is not reliable."""
 
 
 def say_age(face: Face) -> str:
-    """The age in years to a tenth, or that there is none."""
-    return "no number" if math.isnan(face.age) else f"{face.age:.1f}"
+    """The age in years to a tenth, or NaN."""
+    return "NaN" if math.isnan(face.age) else f"{face.age:.1f}"
 
 
 def say_interval(face: Face) -> str:
     """What is known of how far off the age may be, as HTML; nothing with weights without a calibration."""
     ends = face.interval()
-    said = "" if ends is None else "<small>{:.0f} to {:.0f} in 9 of 10 cases</small>".format(*ends)
+    said = "" if ends is None else "<small>90% interval: {:.0f} to {:.0f}</small>".format(*ends)
     return said + f"<small><b>{UNLIKE_A_FACE}</b></small>" * (face.reliable is False)
 
 
 def say_turned(turned: int) -> str:
-    """How many degrees a face is turned by in the photo, to follow something else; nothing for an upright one."""
-    return f", turned by {turned}°" if turned else ""
+    """The rotation of a face, to be appended to other text; empty for an upright face."""
+    return f", rotated by {turned}°" if turned else ""
 
 
 def show_faces(faces: Sequence[Face], picked: int) -> str:
@@ -118,8 +118,8 @@ def show_ages(seen: Sequence[Moment]) -> str:
     """The ages of the people of a film over time, as wide as the page or for a phone, as the page is."""
     people = {sighting.person for moment in seen for sighting in moment.people}
     if not people:
-        return "<p>No face was found in this film.</p>"
-    said = f"{len(people)} {'people' if len(people) > 1 else 'person'}; a line is a mean of the last seconds"
+        return "<p>No faces were found in this video.</p>"
+    said = f"{len(people)} {'people' if len(people) > 1 else 'person'}; lines are averages over the last seconds"
     points = [(moment.seconds, moment.people) for moment in seen]
     drawings = _draw(partial(plot_ages, points), "ages")
     return f'<figure class="ssr-breakdown"><figcaption>Age over time: {said}</figcaption>{drawings}</figure>'

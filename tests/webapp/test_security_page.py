@@ -802,7 +802,7 @@ def test_nothing_is_fetched_from_elsewhere(demo, browser, foreign, elsewhere, tm
         expect(page.locator(".toast-body").filter(has_text="<img src=http").first).to_be_visible()
     page.get_by_role("tab", name="Many photos").click()
     page.set_input_files("#photos input[type=file]", archive)
-    page.get_by_role("button", name="Tell the ages").click()
+    page.get_by_role("button", name="Estimate ages").click()
     expect(page.locator("#files")).to_contain_text("2 photos")
     expect(page.locator("#table")).to_contain_text("<img src=http")
     page.wait_for_timeout(1000)

@@ -309,7 +309,7 @@ def test_as_tools_of_a_language_model(demo, photos):
 
     tools, answer = asyncio.run(use())
     assert {"predict", "explain", "predict_batch"} == tools.keys()
-    assert "tell their ages" in tools["predict"].description
+    assert "estimate their ages" in tools["predict"].description
     # photos come by their address, but not from the server's own network
     assert answer.isError
     assert demo.client().predict(handle_file(photos / "small.jpg"), api_name="/predict")["faces"]
