@@ -77,7 +77,7 @@ class JobOutput:
         self._count, self._replaces = 0, overwrite
         if _is_there(self.output) and not (resume or overwrite):
             raise OutputError(
-                f"{self.output} is there already. Resume (--resume) to add what it lacks, or replace it (--overwrite)."
+                f"{self.output} already exists. Resume (--resume) to add what it lacks, or replace it (--overwrite)."
             )
         new = not os.path.lexists(self._folder)
         if new:
@@ -296,7 +296,7 @@ def _is_there(output: Path) -> bool:
 
 def _format_of(output: Path) -> Format:
     if output.suffix not in FORMATS:
-        raise OutputError(f"{output} has to end with one of {', '.join(FORMATS)}.")
+        raise OutputError(f"{output} must end in one of {', '.join(FORMATS)}.")
     if output.suffix == ".parquet":
         try:
             import pyarrow.parquet  # noqa: F401

@@ -108,7 +108,7 @@ def _assert_no_folder(address: str) -> None:
         # whether it can be written is for Ray to say
         return
     if there:
-        raise OutputError(f"{address} is there already, and is not added to: name another folder, or remove it.")
+        raise OutputError(f"{address} already exists: choose another folder, or remove it.")
 
 
 def _count(output: str) -> Counts:

@@ -112,7 +112,7 @@ def move_model(model: _ModuleT, device: Union[str, torch.device]) -> _ModuleT:
     try:
         return model.to(device)
     except (RuntimeError, AssertionError) as e:
-        raise DeviceError(f"There is no device {str(device)!r} here: {str(e).splitlines()[0]}") from e
+        raise DeviceError(f"Device {str(device)!r} is not available: {str(e).splitlines()[0]}") from e
 
 
 def unwrap(model: _ModuleT) -> _ModuleT:
@@ -148,7 +148,7 @@ def save_pretrained(
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise ConfigError(f"{directory} cannot be made a folder: {e.strerror or e}.") from e
+        raise ConfigError(f"{directory} cannot be created: {e.strerror or e}.") from e
     kept = _drop_strange_calibration({**get_extras(model), **(extras or {})}, model)
     model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
     with tempfile.TemporaryDirectory(prefix=".save-", dir=directory) as temporary:

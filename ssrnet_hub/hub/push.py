@@ -199,9 +199,9 @@ def _check_repo_id(repo_id: str) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as e:
-        raise UnknownModelError(f"{repo_id!r} cannot be a name on the Hub: {e}") from e
+        raise UnknownModelError(f"{repo_id!r} is not a valid name on the Hub: {e}") from e
     if "/" not in repo_id:
-        raise UnknownModelError(f"{repo_id!r} does not say whose it is: name the repository as owner/name.")
+        raise UnknownModelError(f"{repo_id!r} has no owner: name the repository as owner/name.")
 
 
 @contextmanager
@@ -212,7 +212,7 @@ def _push_errors(repo_id: str) -> Iterator[None]:
     except SSRNetHubError:
         raise
     except LocalTokenNotFoundError as e:
-        raise HubError(f"Pushing to {repo_id} needs a token that may write: {_TOKENS}.") from e
+        raise HubError(f"Pushing to {repo_id} needs a token with write access: {_TOKENS}.") from e
     except RevisionNotFoundError as e:
         raise HubError(f"{repo_id} has no such branch: a pull request begins at one that is there.") from e
     except HfHubHTTPError as e:

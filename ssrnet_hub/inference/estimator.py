@@ -192,10 +192,10 @@ class AgeEstimator:
         self.framing = self._age.framing
         if self._age.task == "gender":
             raise ArchitectureError(
-                "These weights tell gender, not age: pass them as gender= (--gender of the command)."
+                "These weights predict gender, not age: pass them as gender= (--gender of the command)."
             )
         if self._gender and self._gender.task != "gender":
-            raise ArchitectureError("gender= takes weights of gender, and these tell age.")
+            raise ArchitectureError("gender= takes gender weights, but these predict age.")
         self.batch_size = min(network.batch_size for network in (self._age, self._gender) if network)
         self._intervals, self._reliability = _read_calibration(self._age.extras)
         self._gender_ends = self._gender and _read_ends(self._gender.extras)
@@ -412,7 +412,7 @@ def _make_network(
 ) -> Network:
     """What runs a model: ONNX Runtime alone where that will do, so that nothing has to wait for PyTorch's import."""
     if runtime not in RUNTIMES:
-        raise RuntimeUnavailableError(f"A runtime is one of {', '.join(RUNTIMES)}, not {runtime!r}.")
+        raise RuntimeUnavailableError(f"The runtime must be one of {', '.join(RUNTIMES)}, not {runtime!r}.")
     if not _is_module(model):
         checkpoint = model if isinstance(model, Checkpoint) else find_checkpoint(model)  # type: ignore[arg-type]  # no module
         if runtime in ("auto", "onnx") and is_cpu(device) and OnnxNetwork.takes(checkpoint):
@@ -455,26 +455,30 @@ def _read_ends(extras: dict[str, Any]) -> tuple[str, str]:
 def _to_boxes(boxes: Iterable[Sequence[float]], size: tuple[int, int]) -> list[Box]:
     """Check boxes that a person gave."""
     if isinstance(boxes, str) or not isinstance(boxes, Iterable):
-        raise BoxError(f"Boxes are a list of x1, y1, x2, y2, not {boxes!r:.200}.")
+        raise BoxError(f"Boxes must be a list of x1, y1, x2, y2, not {boxes!r:.200}.")
     checked = []
     for box in boxes:
         try:
             x1, y1, x2, y2 = map(float, box)
         except (TypeError, ValueError, OverflowError) as e:
-            raise BoxError(f"A box is four numbers x1, y1, x2, y2, not {box!r:.200}.") from e
+            raise BoxError(f"Invalid bounding box: expected four numbers x1, y1, x2, y2, got {box!r:.200}.") from e
         if not all(map(math.isfinite, (x1, y1, x2, y2))):
-            raise BoxError(f"A box is four numbers x1, y1, x2, y2, not {box!r:.200}.")
+            raise BoxError(f"Invalid bounding box: expected four numbers x1, y1, x2, y2, got {box!r:.200}.")
         if not (x1 < x2 and y1 < y2):
-            raise BoxError(f"The box {x1:g}, {y1:g}, {x2:g}, {y2:g} has no area: x1, y1, x2, y2 are two corners.")
+            raise BoxError(
+                f"Invalid bounding box {x1:g}, {y1:g}, {x2:g}, {y2:g}: it has no area; x1, y1, x2, y2 are two corners."
+            )
         if x2 <= 0 or y2 <= 0 or x1 >= size[0] or y1 >= size[1]:
-            raise BoxError(f"The box {x1:g}, {y1:g}, {x2:g}, {y2:g} lies outside of the photo of {size[0]}x{size[1]}.")
+            raise BoxError(
+                f"Invalid bounding box {x1:g}, {y1:g}, {x2:g}, {y2:g}: outside the photo of {size[0]}x{size[1]}."
+            )
         checked.append((x1, y1, x2, y2))
     return checked
 
 
 def _assert_several(photos: Any) -> None:
     if isinstance(photos, (str, bytes, os.PathLike, Image.Image)) or hasattr(photos, "read"):
-        raise PhotoError(f"Several pictures are taken here, as a list, not one {type(photos).__name__}: put it in [ ].")
+        raise PhotoError(f"Expected a list of photos, got a single {type(photos).__name__}: put it in a list.")
 
 
 def _plain(value: Any) -> Any:

@@ -174,9 +174,9 @@ class Service:
     def film(self, video: Optional[Sent], target: str, weights: Optional[str] = None) -> Iterator[Optional[Moment]]:
         """Write an annotated copy of a film, moment by moment; as `annotate_frames`, but the faces have no crops."""
         if not video:
-            raise VideoError("There is no film yet: upload one first.")
+            raise VideoError("There is no video yet: upload one first.")
         if not isinstance(video, Upload):
-            raise VideoError("A film has to be uploaded.")
+            raise VideoError("A video must be uploaded.")
         limits = self._limits
         moments = annotate_frames(
             video,
@@ -259,7 +259,7 @@ class Service:
     def _read(self, photo: Sent, name: str = "The picture", max_pixels: Optional[int] = None) -> Image.Image:
         """The one place where the page reads a picture."""
         if not isinstance(photo, (Upload, bytes)):
-            raise PhotoError("A photo has to be uploaded.")
+            raise PhotoError("A photo must be uploaded.")
         try:
             return self._decoder.load_photo(photo, max_pixels or self._limits.max_pixels)
         except PhotoError as e:

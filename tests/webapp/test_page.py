@@ -210,7 +210,7 @@ def test_weights_that_are_not_there(visit, photos):
     upload(page, photos / "astronaut.png")
     expect(faces(page)).to_have_count(1)
     choose(page, ".weights", "../secret")
-    expect(page.locator(".toast-body")).to_contain_text("none of the weights here")
+    expect(page.locator(".toast-body")).to_contain_text("is not available here")
 
 
 def says_interval(photos, estimator):
@@ -405,7 +405,7 @@ def test_no_film(visit, photos, tmp_path):
     fake.write_bytes(b"no film")
     page.set_input_files("#film input[type=file]", fake)
     page.get_by_role("button", name="Follow the faces").click()
-    expect(page.locator(".toast-body")).to_contain_text("fake.mp4 is not a film")
+    expect(page.locator(".toast-body")).to_contain_text("fake.mp4 is not a video")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
