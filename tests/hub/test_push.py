@@ -393,7 +393,7 @@ def test_check_tensors_of_another_type(folder, dtype):
     check = write_check(from_pretrained(folder), folder / "check.safetensors")
     tensors = load_file(check)
     save_file({**tensors, "age": tensors["age"].to(dtype)}, check)
-    with pytest.raises(CheckError, match="differs from .* in .*age"):
+    with pytest.raises(CheckError, match=r"differs from .* in .*age"):
         from_pretrained(folder, verify=True)
 
 
