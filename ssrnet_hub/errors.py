@@ -1,4 +1,4 @@
-"""What can go wrong, said to the person who meets it: what happened and what to do."""
+"""All exceptions of the package. Messages say what happened and what to do."""
 
 __all__ = [
     "ArchiveError",
@@ -31,15 +31,15 @@ __all__ = [
 
 
 class SSRNetHubError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class of all errors that this package raises on purpose."""
 
 
 class UnknownModelError(SSRNetHubError, ValueError):
-    """The name is neither of the zoo nor a folder nor of the form ``owner/repo``."""
+    """The name is not in the zoo, not a folder, and not of the form ``owner/repo``."""
 
 
 class HubError(SSRNetHubError):
-    """The Hugging Face Hub did not hand out the files: unreachable, refused, or no such repository or revision."""
+    """Files could not be downloaded from or pushed to the Hugging Face Hub."""
 
 
 class WeightsNotFoundError(SSRNetHubError, FileNotFoundError):
@@ -47,7 +47,7 @@ class WeightsNotFoundError(SSRNetHubError, FileNotFoundError):
 
 
 class PickleOnlyError(WeightsNotFoundError):
-    """The weights are there only as a pickle, which is never loaded."""
+    """The weights exist only as a pickle, which is never loaded."""
 
 
 class CorruptWeightsError(SSRNetHubError):
@@ -55,80 +55,80 @@ class CorruptWeightsError(SSRNetHubError):
 
 
 class CheckError(SSRNetHubError):
-    """A model does not answer as the check tensors beside its weights say."""
+    """The output of a model differs from the check tensors next to its weights."""
 
 
 class DigestError(SSRNetHubError):
-    """The weights file that the Hub handed out is not the one that its name in the zoo stands for."""
+    """The SHA-256 of a weights file differs from the one in the zoo."""
 
 
 class WrongShapeError(SSRNetHubError):
-    """Tensors of the weights file do not fit the architecture that its config names."""
+    """Tensors of the weights file do not fit the architecture in its config."""
 
 
 class ConfigError(SSRNetHubError, ValueError):
-    """``config.json`` is not what this package or timm understands."""
+    """``config.json`` is invalid."""
 
 
 class ArchitectureError(ConfigError):
-    """``config.json`` is of a model that is not an age model of this package."""
+    """``config.json`` describes a model that is not an age model of this package."""
 
 
 class DeviceError(SSRNetHubError):
-    """There is no such device on this machine."""
+    """The device is not available on this machine."""
 
 
 class ConversionError(SSRNetHubError):
-    """The file to convert is not what the converter was told it is."""
+    """The file to convert does not have the expected format."""
 
 
 class ExportError(SSRNetHubError, ValueError):
-    """The model cannot be written in this form, or does not answer there as it should."""
+    """The model cannot be exported, or the exported file gives different results."""
 
 
 class RuntimeUnavailableError(SSRNetHubError):
-    """What was asked to compute the answers is not installed, or cannot do that for this model."""
+    """The runtime is not installed, or does not support this model."""
 
 
 class CalibrationError(SSRNetHubError, ValueError):
-    """There are too few faces to calibrate weights on."""
+    """There are too few faces for a calibration."""
 
 
 class LabelsError(SSRNetHubError, ValueError):
-    """A file of labels or boxes lacks what it must have."""
+    """A file of labels or boxes is invalid."""
 
 
 class DivergenceError(SSRNetHubError):
-    """Training left the numbers: its error is infinite or none."""
+    """Loss is NaN or infinite."""
 
 
 class WorkerError(SSRNetHubError):
-    """The processes of a job do not start."""
+    """The worker processes of a job cannot start."""
 
 
 class OutputError(SSRNetHubError):
-    """A job's output cannot be written, or is not to be."""
+    """The output of a job cannot be written, or must not be replaced."""
 
 
 class PhotoError(SSRNetHubError):
-    """The input cannot be read as a picture."""
+    """The input cannot be read as an image."""
 
 
 class ArchiveError(SSRNetHubError):
-    """A zip is damaged, too large, or has names that climb out of it."""
+    """A zip is damaged, too large, or has paths outside of itself."""
 
 
 class VideoError(SSRNetHubError):
-    """A film cannot be read, or is too long or too large."""
+    """A video cannot be read, or is too long or too large."""
 
 
 class BoxError(SSRNetHubError, ValueError):
-    """A box around a face is none: not four numbers, without area, or outside of the picture."""
+    """Invalid bounding box: not four numbers, no area, or outside the image."""
 
 
 class PhotoTooLargeError(PhotoError):
-    """The picture has more pixels than allowed."""
+    """The image has more pixels than allowed."""
 
 
 class MissingPackageError(SSRNetHubError, ImportError):
-    """Something was asked for that needs a package which is not installed here."""
+    """A required package is not installed."""

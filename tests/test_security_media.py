@@ -376,7 +376,7 @@ def test_films_that_reach_for_others(name, red, estimator, tmp_path):
     with pytest.raises(VideoError, match=name.replace(".", r"\.")) as e:
         seen = annotate_video(tmp_path / name, tmp_path / "copy.mp4", estimator)
     assert not seen and not (tmp_path / "copy.mp4").exists()
-    assert any(said in str(e.value) for said in ("Films are read from MP4", "no frame that can be read"))
+    assert any(said in str(e.value) for said in ("Supported videos are MP4", "no frame that can be read"))
     # not even for a reader whose caller does not look at its errors
     seen = []
     with pytest.raises(VideoError):
@@ -403,13 +403,13 @@ def test_nothing_is_opened_even_where_ffmpeg_would(red, tmp_path, monkeypatch):
 def test_films_that_are_not_taken(red, tmp_path):
     for name in ("film", "film.ts", "film.mp4.txt", "film.jpg", ".mp4"):
         (tmp_path / name).write_bytes(red.read_bytes())
-        with pytest.raises(VideoError, match="is not called like a film"):
+        with pytest.raises(VideoError, match="has no extension of a supported video"):
             frames_of(tmp_path / name)
     hostile.write_color(tmp_path / "film.mkv", "red", "matroska", "ffv1")
     with pytest.raises(VideoError, match="is encoded as ffv1"):
         frames_of(tmp_path / "film.mkv")
     (tmp_path / "film.mov").write_bytes((red.parent / "secret.ts").read_bytes())
-    with pytest.raises(VideoError, match="is not a film"):
+    with pytest.raises(VideoError, match="is not a video"):
         frames_of(tmp_path / "film.mov")
     (tmp_path / "film.avi").mkdir()
     with pytest.raises(VideoError, match="cannot be read"):

@@ -1,4 +1,4 @@
-"""The ages of all faces in many photos, on all cores of one machine, to a file that a kill cannot damage."""
+"""Estimate ages in many photos on all cores of one machine, with resumable output."""
 
 import contextlib
 import ctypes
@@ -33,13 +33,13 @@ _WORKERS_PER_GPU = 4
 
 
 class Task(NamedTuple):
-    """A photo to look at.
+    """A photo to process.
 
     Attributes:
-        file: What it is called in the output.
-        photo: Path, content, or where else it is, for `open_source`.
-        boxes: Where its faces are, as `AgeEstimator` takes them; None to look for them.
-        error: Why there is nothing to look at.
+        file: Name in the output.
+        photo: Path, content, or another source that `open_source` takes.
+        boxes: Bounding boxes as `AgeEstimator` takes them; None to detect faces.
+        error: Why the photo cannot be processed, if so.
     """
 
     file: str
@@ -49,7 +49,7 @@ class Task(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What an output has: photos, and those of them that could not be read."""
+    """Photos in an output, and how many of them could not be read."""
 
     photos: int
     failed: int
@@ -109,26 +109,24 @@ def predict_files(
     begin: Callable[[int], None] = lambda done: None,
     **options: Any,
 ) -> Counts:
-    """Tell the ages of all faces in photos, and write them in the photos' order as they come.
+    """Estimate the ages of all faces in photos, and write them in the order of the photos as they come.
 
-    Several workers are processes of their own, which start by importing the program's main module: there, call this
-    under ``if __name__ == "__main__":``.
+    Worker processes import the main module of the program: call this there under ``if __name__ == "__main__":``.
 
     Args:
-        tasks: The photos, whose ``file`` differs.
-        output: A ``.csv``, with a row a face; a ``.jsonl``, with an object a photo; or a ``.parquet``, with the rows of
-            the CSV. It is there when all is done; see `JobOutput` for what is there until then.
-        workers: Processes; by default one a core, or 4 for a GPU. 1 is this one.
-        resume: Leave out the photos that the output of a job that was cut off has, and add the others to it; or to an
-            output that is whole.
-        overwrite: Start anew where there is an output, or what a job left that was cut off.
-        explain: Say as well how the network got to each age.
-        report: Is told of photos, as `describe_photo` has them, as soon as they were looked at.
-        begin: Is told, once, how many photos are left out.
+        tasks: The photos, each with another ``file``.
+        output: A ``.csv`` with a row per face, a ``.jsonl`` with an object per photo, or a ``.parquet`` with the rows
+            of the CSV. It is written at the end; see `JobOutput` for what exists until then.
+        workers: Number of processes; 1 runs in this one. Default: one per core, or 4 for a GPU.
+        resume: Skip the photos that are in the output of an interrupted or a completed job, and add the others.
+        overwrite: Start over if there is an output or an interrupted job.
+        explain: Also write the contributions of the stages.
+        report: Called with the results of photos, as of `describe_photo`, as they come.
+        begin: Called once with the number of photos that are skipped.
         **options: As for `AgeEstimator`; ``model`` and ``gender`` by name.
 
     Returns:
-        What the output has.
+        Counts of the output.
 
     Raises:
         OutputError: See `JobOutput`; a job that had boxes is not gone on with without any, nor the other way round.

@@ -77,7 +77,7 @@ class JobOutput:
         self._count, self._replaces = 0, overwrite
         if _is_there(self.output) and not (resume or overwrite):
             raise OutputError(
-                f"{self.output} is there already. Resume (--resume) to add what it lacks, or replace it (--overwrite)."
+                f"{self.output} already exists. Resume (--resume) to add what it lacks, or replace it (--overwrite)."
             )
         new = not os.path.lexists(self._folder)
         if new:
@@ -96,8 +96,7 @@ class JobOutput:
         try:
             if not (new or resume or overwrite):
                 raise OutputError(
-                    f"{self._folder} is what a job left that was cut off. Resume (--resume) to go on with it, or start "
-                    "anew (--overwrite)."
+                    f"{self._folder} contains an interrupted job. Continue it (--resume) or start over (--overwrite)."
                 )
             # again, now that no other job changes it
             before = self._read_state()
@@ -297,7 +296,7 @@ def _is_there(output: Path) -> bool:
 
 def _format_of(output: Path) -> Format:
     if output.suffix not in FORMATS:
-        raise OutputError(f"{output} has to end with one of {', '.join(FORMATS)}.")
+        raise OutputError(f"{output} must end in one of {', '.join(FORMATS)}.")
     if output.suffix == ".parquet":
         try:
             import pyarrow.parquet  # noqa: F401

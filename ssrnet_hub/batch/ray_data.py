@@ -1,4 +1,4 @@
-"""The ages of all faces in photos on the machines of a Ray cluster, by Ray Data; needs the extra ``ray``."""
+"""Estimate ages in many photos on a Ray cluster with Ray Data; requires the extra ``ray``."""
 
 import os
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ class _Actor:
     """An `Predictor` for the batches of Ray Data."""
 
     def __init__(self, explain: bool, options: dict[str, Any]):
-        # an actor has the core that Ray gave it, and not those of its neighbours
+        # an actor has the core that Ray gave it, and not those of its neighbors
         set_threads(1)
         self._columns = columns_of(explain)
         self._predictor = Predictor(explain, **options)
@@ -56,25 +56,25 @@ def predict_ray(
     explain: bool = False,
     **options: Any,
 ) -> Counts:
-    """Tell the ages of all faces in photos, on all machines of the cluster that `ray.init` joined.
+    """Estimate the ages of all faces in photos on the cluster that `ray.init` joined.
 
-    A photo that cannot be read is a row with an error. What a worker had under way when it died is given to another.
+    A photo that cannot be read is a row with an error. Work from failed workers is retried.
 
     Args:
-        photos: Paths that all machines can read; or a dataset with the column ``path``, and perhaps ``bytes``, as
-            ``ray.data.read_binary_files(..., include_paths=True)`` makes it of files in cloud storage.
-        output: Folder for Parquet files, with a row a face, as the command's; on a machine of its own each machine has
-            to see the same folder. Or the address of one in cloud storage.
-        concurrency: Actors; by default one for each core, or with ``gpus`` for each such share of one.
-        gpus: What each actor has of a GPU, such as 0.25; then it computes there.
-        explain: Say as well how the network got to each age.
+        photos: Paths that all machines can read; or a dataset with the column ``path`` and optionally ``bytes``, such
+            as that of ``ray.data.read_binary_files(..., include_paths=True)`` for files in cloud storage.
+        output: Folder for Parquet files with a row per face, which all machines must see, or its address in cloud
+            storage.
+        concurrency: Number of actors. Default: one per core, or per share ``gpus`` of a GPU.
+        gpus: Share of a GPU per actor, such as 0.25, to run on GPUs.
+        explain: Also write the contributions of the stages.
         **options: As for `AgeEstimator`; ``model`` and ``gender`` by name.
 
     Returns:
-        What the output has.
+        Counts of the output.
 
     Raises:
-        OutputError: The output is there already.
+        OutputError: The output already exists.
     """
     if "://" in str(output):
         _assert_no_folder(str(output))
@@ -108,7 +108,7 @@ def _assert_no_folder(address: str) -> None:
         # whether it can be written is for Ray to say
         return
     if there:
-        raise OutputError(f"{address} is there already, and is not added to: name another folder, or remove it.")
+        raise OutputError(f"{address} already exists: choose another folder, or remove it.")
 
 
 def _count(output: str) -> Counts:

@@ -65,8 +65,8 @@ def verify_model(model: nn.Module, path: Union[str, os.PathLike]) -> None:
     wrong = [key for key in sorted(actual.keys() | expected.keys()) if not _agree(key, actual, expected, model.V)]
     if wrong:
         raise CheckError(
-            f"The model does not answer as {path} says: {', '.join(wrong)} differ. The weights or their config were "
-            "changed after the check was written, or this machine computes wrongly."
+            f"The output of the model differs from {path} in {', '.join(wrong)}. The weights or their config were "
+            "changed after the check was written, or this machine computes wrong results."
         )
 
 

@@ -89,9 +89,9 @@ def download(
             f"{repo} is not on the Hub, or it is private: check the name, or pass token= or set HF_TOKEN."
         ) from e
     except HFValidationError as e:
-        raise UnknownModelError(f"{where} cannot be a name on the Hub: {e}") from e
+        raise UnknownModelError(f"{where} is not a valid name on the Hub: {e}") from e
     except LocalEntryNotFoundError as e:
-        why = "the Hub is out of reach or was not to be asked" + (f" ({e.__cause__!s:.200})" if e.__cause__ else "")
+        why = "the Hub is unreachable or requests are disabled" + (f" ({e.__cause__!s:.200})" if e.__cause__ else "")
         if CHECK_FILE in files and _is_cached(repo, revision, cache_dir, [CONFIG_FILE, WEIGHTS_FILE]):
             raise CheckError(
                 f"{where} is in the cache {cache} without its check tensors, and {why}. Load it with verify=True once "

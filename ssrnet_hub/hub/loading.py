@@ -45,33 +45,33 @@ def from_pretrained(
 ) -> pretrained.AgeModel:
     """Load a model with its weights, in eval mode.
 
-    Its preprocessing is ``model.pretrained_cfg``, for `timm.data.resolve_model_data_config`; what the weights' config
-    says beyond timm's schema, like the framing of the faces, is `get_extras` of the model.
+    Its preprocessing is in ``model.pretrained_cfg``, for `timm.data.resolve_model_data_config`. `get_extras` returns
+    what the config has beyond timm's schema, such as the framing of faces.
 
     Args:
-        name: Nothing for the embedded default; a name of the zoo (``"ssrnet.utkface"``), which is on the Hub unless it
-            is embedded; a folder that `save_pretrained` wrote; or ``"owner/repo"`` on the Hub. They are tried in this
-            order. ``"@revision"`` may follow a name on the Hub.
-        revision: Branch, tag or commit on the Hub.
-        token: Token for the Hub, or False for none; by default that of the environment or of the login.
-        cache_dir: Where downloads are kept.
-        local_files_only: Only what has been downloaded before.
-        verify: Run the model on the check tensors beside its weights and compare.
-        device: Where to put the model.
+        name: A name from the zoo such as ``"ssrnet.utkface"``, a folder written by `save_pretrained`, or
+            ``"owner/repo"`` or ``"owner/repo@revision"`` on the Hub, tried in this order. Default: the embedded
+            weights.
+        revision: Branch, tag, or commit on the Hub.
+        token: Token for the Hub, or False for none. Default: that of the environment or the login.
+        cache_dir: Folder for downloads.
+        local_files_only: Use only files that were downloaded before.
+        verify: Compare the output of the model with the check tensors next to its weights.
+        device: Device of the model.
         **model_args: Constructor arguments of the model, as for `timm.create_model`.
 
     Raises:
-        UnknownModelError: No such name, folder or form of a name.
-        HubError: The Hub did not hand out the files.
-        WeightsNotFoundError: There is no config or no weights; `PickleOnlyError` where there is only a pickle.
-        ConfigError: The config is damaged, or asks for a model that costs more than `cost.LIMITS`; `ArchitectureError`
-            where it is of another kind of model.
+        UnknownModelError: There is no such name or folder.
+        HubError: The files could not be downloaded from the Hub.
+        WeightsNotFoundError: The config or the weights are missing; `PickleOnlyError` if there is only a pickle.
+        ConfigError: The config is invalid, or its model exceeds `cost.LIMITS`; `ArchitectureError` if it describes
+            another kind of model.
         CorruptWeightsError: The weights are damaged.
-        DigestError: Under the name of the zoo the Hub has other weights than the zoo says; with a revision that is a
+        DigestError: The weights differ from those that the zoo has under this name; with a revision, this is a
             warning.
         WrongShapeError: The weights do not fit the architecture.
-        CheckError: The model does not answer as its check tensors say, or there are none.
-        DeviceError: There is no such device here.
+        CheckError: The output differs from the check tensors, or there are none.
+        DeviceError: The device is not available.
     """
     checkpoint = find_checkpoint(
         name, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only, verify=verify
@@ -112,7 +112,7 @@ def move_model(model: _ModuleT, device: Union[str, torch.device]) -> _ModuleT:
     try:
         return model.to(device)
     except (RuntimeError, AssertionError) as e:
-        raise DeviceError(f"There is no device {str(device)!r} here: {str(e).splitlines()[0]}") from e
+        raise DeviceError(f"Device {str(device)!r} is not available: {str(e).splitlines()[0]}") from e
 
 
 def unwrap(model: _ModuleT) -> _ModuleT:
@@ -126,29 +126,29 @@ def save_pretrained(
     """Write ``model.safetensors`` and ``config.json``, for `from_pretrained` and for timm's ``local-dir:``.
 
     Args:
-        model: A model of this package; its device, precision and memory layout do not matter.
-        directory: Where to; made where missing. Either file is replaced as a whole.
-        extras: Keys to set or replace, JSON values, in what `get_extras` answers for the model. A ``calibration`` is
-            kept with the digest of the tensors, and left out where it has that of others.
+        model: A model of this package; its device, precision, and memory layout do not matter.
+        directory: Target folder; created if it does not exist. Files are replaced atomically.
+        extras: Keys to add to or replace in `get_extras` of the model, with JSON values. A ``calibration`` is saved
+            with the digest of the tensors, and dropped if it has another digest.
 
     Returns:
         The directory.
 
     Raises:
-        ConfigError: The model is none of this package's, or was made by neither `from_pretrained` nor timm; the
-            directory cannot be made; or `from_pretrained` would refuse what the config would say.
+        ConfigError: The model was not created by `from_pretrained` or timm, the directory cannot be created, or
+            `from_pretrained` would reject the config.
     """
     model = unwrap(model)
     if getattr(model, "pretrained_cfg", {}).get("architecture") not in zoo.list_architectures():
         raise ConfigError(
-            f"This {type(model).__name__} is no age model that from_pretrained or timm made, so nothing says "
-            'how to make it again. Make it by timm.create_model("ssrnet", ...), which takes the same arguments.'
+            f"Cannot save this {type(model).__name__}: create the model with from_pretrained or "
+            'timm.create_model("ssrnet", ...), which takes the same arguments.'
         )
     directory = Path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise ConfigError(f"{directory} cannot be made a folder: {e.strerror or e}.") from e
+        raise ConfigError(f"{directory} cannot be created: {e.strerror or e}.") from e
     kept = _drop_strange_calibration({**get_extras(model), **(extras or {})}, model)
     model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
     with tempfile.TemporaryDirectory(prefix=".save-", dir=directory) as temporary:

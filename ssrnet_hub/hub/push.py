@@ -64,22 +64,22 @@ def push_to_hub(
     tag: Optional[str] = None,
     extras: Optional[Mapping[str, Any]] = None,
 ) -> Push:
-    """Push a model with its card to the Hub, in one commit; the repository is made where it is missing.
+    """Push a model with a model card to the Hub in one commit; the repository is created if it does not exist.
 
     Args:
-        model: A model of this package that timm or `from_pretrained` made.
+        model: A model created by `from_pretrained` or timm.
         repo_id: ``owner/name``.
-        commit_message: First line of the commit.
-        private: Whether a new repository is private; by default as the owner has set.
-        revision: Branch to push to, made where it is missing; the main one without.
+        commit_message: Summary of the commit.
+        private: Whether a new repository is private. Default: as set by its owner.
+        revision: Branch to push to, created if it does not exist. Default: main.
         create_pr: Open a pull request instead.
-        token: Token that may write; by default that of the environment or of the login.
-        tag: Name to give the commit.
-        extras: As for `save_pretrained`.
+        token: Token with write access. Default: that of the environment or the login.
+        tag: Tag for the commit.
+        extras: As in `save_pretrained`.
 
     Raises:
-        HubError: The Hub did not take the files; the repository is then as it was.
-        ConfigError: The model is none of this package's.
+        HubError: The push failed; the repository is unchanged.
+        ConfigError: The model is not from this package.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = save_pretrained(model, Path(temporary, "model"), extras)
@@ -199,9 +199,9 @@ def _check_repo_id(repo_id: str) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as e:
-        raise UnknownModelError(f"{repo_id!r} cannot be a name on the Hub: {e}") from e
+        raise UnknownModelError(f"{repo_id!r} is not a valid name on the Hub: {e}") from e
     if "/" not in repo_id:
-        raise UnknownModelError(f"{repo_id!r} does not say whose it is: name the repository as owner/name.")
+        raise UnknownModelError(f"{repo_id!r} has no owner: name the repository as owner/name.")
 
 
 @contextmanager
@@ -212,7 +212,7 @@ def _push_errors(repo_id: str) -> Iterator[None]:
     except SSRNetHubError:
         raise
     except LocalTokenNotFoundError as e:
-        raise HubError(f"Pushing to {repo_id} needs a token that may write: {_TOKENS}.") from e
+        raise HubError(f"Pushing to {repo_id} needs a token with write access: {_TOKENS}.") from e
     except RevisionNotFoundError as e:
         raise HubError(f"{repo_id} has no such branch: a pull request begins at one that is there.") from e
     except HfHubHTTPError as e:

@@ -39,16 +39,16 @@ _FIELDS = record(
 
 @dataclass(frozen=True)
 class Framing:
-    """The frame that weights expect a face in.
+    """How weights expect faces to be cropped.
 
-    With a ``template`` the face is aligned: a similarity transform (turn, scale, shift) brings its five landmarks to
-    the template; where there are no landmarks, they are taken to lie in its box as they usually do. Without a template
-    the box is widened by ``margin``, cut at the picture's edge and stretched to a square.
+    With a ``template`` the face is aligned: a similarity transform (rotation, scale, shift) maps its five landmarks to
+    the template; missing landmarks are assumed to be at their usual positions in the box. Without a template the box is
+    widened by ``margin``, clipped to the picture, and stretched to a square.
 
     Attributes:
         size: Side of the crop, pixels.
         template: Five landmarks (x, y) in fractions of the side, or None.
-        margin: Share of the box's size to add on each side, used without a template.
+        margin: Share of the size of the box to add on each side; used without a template.
     """
 
     size: int = 128

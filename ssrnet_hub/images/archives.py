@@ -125,7 +125,7 @@ def _find_pictures(archive: zipfile.ZipFile, most: int, sieve: Sieve) -> list[zi
     for entry in archive.infolist():
         name = PurePosixPath(entry.filename.replace("\\", "/"))
         if name.is_absolute() or ".." in name.parts or ":" in str(name)[:2]:
-            raise ArchiveError(f"The zip has a name that climbs out of it: {entry.filename!r:.200}.")
+            raise ArchiveError(f"The zip has a path outside of itself: {entry.filename!r:.200}.")
         # is_dir() fails for a file without a name
         if not name.suffix or entry.is_dir() or any(map(is_of_system, name.parts)):
             continue

@@ -174,7 +174,7 @@ class _Process:
             self._reader.submit(self._read, 0).result(_START_SECONDS)
         except (EOFError, TimeoutError) as e:
             self.end()
-            raise SSRNetHubError("The process that decodes photos and films does not start.") from e
+            raise SSRNetHubError("The process that decodes photos and videos cannot start.") from e
 
     @property
     def alive(self) -> bool:

@@ -108,7 +108,7 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
     except PhotoError:
         raise
     except MemoryError as e:
-        raise PhotoError(f"{name} takes more memory to decode than there is.") from e
+        raise PhotoError(f"{name} needs more memory to decode than is available.") from e
     except Exception as e:  # decoders raise anything on damaged or hostile files
         raise PhotoError(f"{name} is damaged: {_on_one_line(e)}.") from e
     finally:
@@ -195,7 +195,7 @@ def _open(file: Union[Path, bytes], size: int, name: str, max_pixels: int) -> Im
             raise PhotoError(f"{name} is damaged, or HEIC of a kind that is not supported.") from e
         raise PhotoError(f"{name} is not a picture of a known format ({', '.join(FORMATS)}).") from e
     except MemoryError as e:
-        raise PhotoError(f"{name} takes more memory to decode than there is.") from e
+        raise PhotoError(f"{name} needs more memory to decode than is available.") from e
     except Exception as e:  # decoders raise anything on damaged or hostile files
         raise PhotoError(f"{name} cannot be read as a picture: {_on_one_line(e)}.") from e
 
@@ -281,7 +281,7 @@ def _from_array(array: Union[np.ndarray, "torch.Tensor"]) -> Image.Image:
     else:
         expected = "an array (H, W) or (H, W, C) with C = 1, 3 or 4"
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise PhotoError(f"As a photo {expected} is taken, not one of shape {shape}.")
+        raise PhotoError(f"Expected {expected}, got shape {shape}.")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if not array.size:

@@ -30,7 +30,7 @@ _CODECS = {
     *("h264", "hevc", "vp8", "vp9", "libdav1d", "mpeg4", "mjpeg", "prores", "dnxhd", "dvvideo", "rawvideo"),
     *("msmpeg4", "msmpeg4v2", "h263", "mpeg1video", "mpeg2video"),
 }
-_TAKEN = "Films are read from MP4, MOV, WebM, MKV, AVI and MJPEG files"
+_TAKEN = "Supported videos are MP4, MOV, WebM, MKV, AVI, and MJPEG files"
 
 _BEAT = 0.5
 """Seconds after which whoever waits for a frame is told that there is none yet, about."""
@@ -61,7 +61,7 @@ def import_av() -> ModuleType:
     try:
         import av
     except ImportError as e:
-        raise SSRNetHubError("Films are read by the extra video: pip install 'ssrnet_hub[video]'.") from e
+        raise SSRNetHubError("Videos need the extra video: pip install 'ssrnet_hub[video]'.") from e
     return av
 
 
@@ -94,7 +94,7 @@ def read_film(
     av = import_av()
     name = Path(path).name
     if Path(path).suffix.lower() not in SUFFIXES:
-        raise VideoError(f"{name} is not called like a film. {_TAKEN}: {', '.join(SUFFIXES)}.")
+        raise VideoError(f"{name} has no extension of a supported video. {_TAKEN}: {', '.join(SUFFIXES)}.")
 
     def refuse(url: str, flags: int, options: dict[str, str]) -> None:
         raise VideoError(f"{name} refers to other files, which are not opened.")
@@ -111,7 +111,7 @@ def read_film(
             file.seek(0)
             demuxer = next((kind for kind, magic in _CONTAINERS.items() if re.match(magic, start, re.DOTALL)), None)
             if demuxer is None:
-                raise VideoError(f"{name} is not a film. {_TAKEN}.")
+                raise VideoError(f"{name} is not a video. {_TAKEN}.")
             with av.open(_Source(file), "r", format=demuxer, options=options, io_open=refuse) as film:
                 if not film.streams.video:
                     raise VideoError(f"{name} has no pictures in it.")
@@ -119,7 +119,7 @@ def read_film(
                 context = stream.codec_context
                 codec = context.codec.name if context else "something unknown"
                 if codec not in _CODECS:
-                    raise VideoError(f"{name} is encoded as {codec}. Films are read in {', '.join(sorted(_CODECS))}.")
+                    raise VideoError(f"{name} is encoded as {codec}. Supported codecs: {', '.join(sorted(_CODECS))}.")
                 context.options = {"max_pixels": str(max_pixels)}
                 length = _seconds(stream.duration, stream.time_base) or _seconds(film.duration, Fraction(1, 10**6))
                 _check(name, length, stream.width * stream.height, max_seconds, max_pixels)
@@ -156,7 +156,7 @@ def read_film(
     except SSRNetHubError:
         raise
     except MemoryError as e:
-        raise VideoError(f"{name} takes more memory to decode than there is.") from e
+        raise VideoError(f"{name} needs more memory to decode than is available.") from e
     except (av.error.FFmpegError, OSError, ValueError, OverflowError) as e:
         raise VideoError(f"{name} cannot be read as a film: {getattr(e, 'strerror', None) or e}.") from e
 

@@ -56,7 +56,7 @@ def make_runtime(model: nn.Module, kind: str = "auto") -> Runtime:
         RuntimeUnavailableError: There is no such runtime for this model here.
     """
     if kind not in RUNTIMES:
-        raise RuntimeUnavailableError(f"A runtime is one of {', '.join(RUNTIMES)}, not {kind!r}.")
+        raise RuntimeUnavailableError(f"The runtime must be one of {', '.join(RUNTIMES)}, not {kind!r}.")
     given, model = model, unwrap(model)
     like = next(model.parameters())
     portable = like.device.type == "cpu" and like.dtype == torch.float32

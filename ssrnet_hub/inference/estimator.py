@@ -52,24 +52,24 @@ class Face:
 
     Attributes:
         age: Years, clamped to the range [0, V] of the weights; NaN where ``raw_age`` is.
-        raw_age: Years, as the network answered.
-        in_range: Whether the network's answer was within [0, V].
-        V: Range of the weights, years.
-        box: x1, y1, x2, y2 in pixels of the upright photo; None for a crop that was not searched.
-        landmarks: Left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them on the upright
-            face; x, y in pixels; None where they were not found or not looked for.
-        score: How sure the detector is that this is a face, in [0, 1]; None for a crop that was not searched.
-        aligned: Whether the face was brought by its landmarks to the frame that the weights want. False where there
-            are none, for crops taken as they are, and with weights that want the box alone.
-        gender_score: From 0, female, to 1, male, clamped to that, as the gender weights see the face; None without.
-            Weights whose own score runs the other way, as the authors' of MORPH2, are turned round.
-        stages: How the network got to ``raw_age``: the contributions of its stages add up to it.
-        crop: What the network looked at, before it was scaled to its input: the face the right way round.
-        turned: Degrees by which the face is turned in the photo, counterclockwise, as by `PIL.Image.Image.rotate`: 0,
-            90, 180 or 270.
+        raw_age: Raw output of the network, years.
+        in_range: Whether ``raw_age`` is within [0, V].
+        V: Upper end of the range of the weights, years.
+        box: x1, y1, x2, y2 in pixels of the upright photo; None for a crop without detection.
+        landmarks: Left eye, right eye, nose, left and right corner of the mouth, from the viewer's point of view on the
+            upright face; x, y in pixels; None if they were not found or not detected.
+        score: Confidence of the detector, in [0, 1]; None for a crop without detection.
+        aligned: Whether the face was aligned by its landmarks to the frame that the weights expect. False without
+            landmarks, for crops taken as they are, and with weights that expect the box only.
+        gender_score: From 0 (female) to 1 (male), clamped to that range; None without gender weights. The score of
+            weights with the opposite sign, such as the authors' for MORPH2, is inverted.
+        stages: Stages of the network; their contributions add up to ``raw_age``.
+        crop: Face crop that the network saw, upright, before it was scaled to the input size.
+        turned: Rotation of the face in the photo, degrees counterclockwise as in `PIL.Image.Image.rotate`: 0, 90,
+            180, or 270.
         visible: Share of the crop that lies within the photo, in [0, 1]; the rest is black.
-        side: Of what the crop shows, pixels of the photo, or of the crop that was given.
-        calibration: What is known of the weights' errors, for `interval`, `doubts` and `oddness`; None without.
+        side: Side of what the crop shows, pixels of the photo, or of the crop that was passed.
+        calibration: Calibration of the weights for `interval`, `doubts`, and `oddness`; None without one.
     """
 
     age: float
@@ -95,16 +95,16 @@ class Face:
 
     @cached_property
     def oddness(self) -> Optional[float]:
-        """How unlike a good picture of a face this is: about 1 for an ordinary one; see `Calibration`. None with
-        weights that carry no calibration.
+        """Out-of-distribution score of the crop and the stages, about 1 for an ordinary face; see `Calibration`. None
+        if the weights have no calibration.
         """
         return None if self.calibration is None else self.calibration.oddness(self._description)
 
     @cached_property
     def doubts(self) -> Optional[tuple[str, ...]]:
-        """Why the age is not to be trusted: ``"blurred"``, ``"small"``, ``"covered"``, ``"turned"``, ``"profile"``,
-        ``"cut off"`` by the photo's edge, ``"not a face"`` or ``"uncertain"``; empty where it is. None with weights
-        that carry no calibration.
+        """Reasons not to trust the age: ``"blurred"``, ``"small"``, ``"covered"``, ``"turned"``, ``"profile"``,
+        ``"cut off"`` by the edge of the photo, ``"not a face"``, or ``"uncertain"``; empty if there are none. None if
+        the weights have no calibration.
         """
         if self.calibration is None:
             return None
@@ -119,18 +119,17 @@ class Face:
 
     @property
     def reliable(self) -> Optional[bool]:
-        """Whether there are no `doubts`; do not trust the age else. None with weights that carry no calibration."""
+        """False if there are `doubts`: do not trust the age then. None if the weights have no calibration."""
         return None if self.doubts is None else not self.doubts
 
     def interval(self, level: float = 0.9) -> Optional[tuple[float, float]]:
-        """Between which ages the true one lies in a share ``level`` of the cases, for faces like those of training.
+        """Prediction interval: contains the true age with probability ``level``, for faces like the training data.
 
         Returns:
-            Lower and upper end, years, within [0, V]; None with weights that carry no calibration, or where the age is
-            no number.
+            Lower and upper end, years, within [0, V]; None if the weights have no calibration or the age is NaN.
 
         Raises:
-            ValueError: ``level`` is not between 0 and 1, or nearer to 1 than the calibration tells.
+            ValueError: ``level`` is not between 0 and 1, or closer to 1 than the calibration supports.
         """
         if self.calibration is None or math.isnan(self.age):
             return None
@@ -145,9 +144,9 @@ class Face:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the crop, as plain numbers, lists and None; None also for what is not a finite number.
+        """Everything except the crop, as plain numbers, lists, and None; non-finite numbers are None as well.
 
-        ``interval`` is that of the level 0.9.
+        ``interval`` is the 90% interval.
         """
         left_out = ("crop", "stages", "calibration")
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
@@ -173,32 +172,31 @@ class AgeEstimator:
         for face in est("photo.jpg"):
             print(face.age, face.explain())
 
-    It can be copied, pickled and sent to other processes. In a forked one it computes on a single
-    thread.
+    It can be copied, pickled, and sent to other processes. In a forked process it runs on a single thread.
 
     Args:
-        model: A name, folder or repository for `from_pretrained`, what `find_checkpoint` found, or a model, such as
-            `torch.compile` made of one, of which the estimator takes a copy; by default the embedded weights.
-        detector: What finds the faces; `MTCNNDetector` by default.
-        device: Where the models and the default detector run; by default where the model is, or the CPU.
-        gender: Weights of gender, as ``model``; without them `Face.gender_score` is None.
-        framing: How faces are cut out for the model; by default as its weights' config says, or, with a warning where
-            nothing does, as for the embedded weights.
-        max_pixels: Largest photo that is decoded, width x height.
-        min_face: Of the default detector, the smallest face that has to be found, see `MTCNNDetector`.
-        min_score: Of the default detector, the lowest score of a face, in [0, 1]; see `MTCNNDetector`.
-        runtime: What computes the ages, which are the same: ``"auto"``, the fastest there is; ``"onnx"``, ONNX Runtime;
-            ``"torch"``; or ``"eager"``, the model as it is. With the first two PyTorch is not imported for weights by
-            name on the CPU, unless their architecture asks for it. Whatever it says, faces are found by ONNX Runtime on
-            the CPU: that of a detector of your own is `MTCNNDetector(runtime=)`.
+        model: Name, folder, or repository for `from_pretrained`, a `Checkpoint`, or a model, compiled by
+            `torch.compile` or not, which is copied. Default: the embedded weights.
+        detector: Face detector. Default: `MTCNNDetector`.
+        device: Device of the models and the default detector. Default: that of the model, or the CPU.
+        gender: Gender weights, as ``model``; without them `Face.gender_score` is None.
+        framing: How faces are cropped for the model. Default: the framing in the config of the weights; if there is
+            none, that of the embedded weights, with a warning.
+        max_pixels: Largest photo to decode, width x height.
+        min_face: Smallest face to detect with the default detector; see `MTCNNDetector`.
+        min_score: Lowest score to keep with the default detector, in [0, 1]; see `MTCNNDetector`.
+        runtime: Runtime of the age networks; results are the same. ``"auto"``, the fastest available; ``"onnx"``, ONNX
+            Runtime; ``"torch"``; or ``"eager"``, the unmodified model. With the first two, PyTorch is not imported for
+            named weights on the CPU, unless their architecture requires it. On the CPU the default detector always
+            uses ONNX Runtime; for another one, pass ``detector=MTCNNDetector(runtime=...)``.
 
     Raises:
-        SSRNetHubError: A model could not be loaded, see `from_pretrained`, or there is no such device or runtime.
-        ArchitectureError: A model of gender was given for one of age, or the other way round.
-        ValueError: ``min_face`` or ``min_score`` is out of range, or given beside a detector.
+        SSRNetHubError: A model could not be loaded (see `from_pretrained`), or the device or runtime is not available.
+        ArchitectureError: A gender model was passed as ``model``, or an age model as ``gender``.
+        ValueError: ``min_face`` or ``min_score`` is out of range, or passed together with a detector.
 
     Attributes:
-        batch_size: Faces in one forward pass, at most; the fewer the more memory the model takes for one.
+        batch_size: Maximum number of faces per forward pass; smaller for models that need more memory per face.
     """
 
     def __init__(
@@ -222,10 +220,10 @@ class AgeEstimator:
         self.framing = self._age.framing
         if self._age.task == "gender":
             raise ArchitectureError(
-                "These weights tell gender, not age: pass them as gender= (--gender of the command)."
+                "These weights predict gender, not age: pass them as gender= (--gender of the command)."
             )
         if self._gender and self._gender.task != "gender":
-            raise ArchitectureError("gender= takes weights of gender, and these tell age.")
+            raise ArchitectureError("gender= takes gender weights, but these predict age.")
         self.batch_size = min(network.batch_size for network in (self._age, self._gender) if network)
         calibration = self._age.extras.get("calibration")
         self._calibration = None if calibration is None else Calibration.from_dict(calibration)
@@ -277,17 +275,17 @@ class AgeEstimator:
     ) -> list[list[Face]]: ...
 
     def __call__(self, photo: Any, boxes: Any = None) -> Any:
-        """The faces in a photo, the largest first, or those in your own boxes, in their order.
+        """Faces in a photo, largest first; or those in the given boxes, in the order of the boxes.
 
         Args:
-            photo: What `load_photo` takes: a path, bytes, a PIL image, an RGB array ``(H, W, 3)`` or a tensor
-                ``(3, H, W)``. A list or tuple of photos is answered as by `batch`.
-            boxes: x1, y1, x2, y2 of each face in pixels of the upright photo, ``(N, 4)``; nothing is searched then but
-                the landmarks in each.
+            photo: A path, bytes, a file object, a PIL image, an RGB array ``(H, W, 3)``, or a tensor ``(3, H, W)``. A
+                list or tuple of photos is passed to `batch`.
+            boxes: x1, y1, x2, y2 of each face in pixels of the upright photo, ``(N, 4)``. Only the landmarks are
+                detected then.
 
         Raises:
-            PhotoError: The photo cannot be read; `PhotoTooLargeError` where it has more than ``max_pixels``.
-            BoxError: A box is not four numbers, has no area or lies outside of the photo.
+            PhotoError: The photo cannot be read; `PhotoTooLargeError` if it has more than ``max_pixels``.
+            BoxError: A box is not four numbers, has no area, or lies outside the photo.
         """
         if isinstance(photo, (list, tuple)):
             return self.batch(photo, boxes)
@@ -296,16 +294,16 @@ class AgeEstimator:
     def batch(
         self, photos: Iterable[Photo], boxes: Optional[Iterable[Optional[Iterable[Sequence[float]]]]] = None
     ) -> list[list[Face]]:
-        """The faces in each of several photos; as calling the estimator on each, in fewer forward passes.
+        """Faces in each of several photos: the same as calling the estimator on each, in fewer forward passes.
 
         Args:
-            photos: As for a call.
-            boxes: For each photo its boxes, as for a call, or None to search it.
+            photos: As in a call.
+            boxes: The boxes of each photo, as in a call, or None to detect faces in it.
 
         Raises:
             PhotoError: One of the photos cannot be read.
-            BoxError: One of the boxes is none.
-            ValueError: There are not as many lists of boxes as photos.
+            BoxError: One of the boxes is invalid.
+            ValueError: The number of lists of boxes differs from the number of photos.
         """
         _assert_several(photos)
         reset_threads_after_fork()
@@ -323,12 +321,12 @@ class AgeEstimator:
         return [[next(faces) for _ in range(count)] for count in counts]
 
     def crops(self, crops: Iterable[Photo], align: bool = False) -> list[Face]:
-        """The ages of faces that are already cut out, one each.
+        """Estimate the ages of face crops, one face per crop.
 
         Args:
-            crops: What `load_photo` takes, one face each.
-            align: Look for the face in each crop and bring it to the frame that the weights want; where none is found,
-                the crop is taken as it is. Without, all are: they have to be in that frame (`framing`).
+            crops: Photos as in a call, one face each.
+            align: Detect the face in each crop and align it to the frame that the weights expect; a crop without a
+                detected face is used as it is. If False, crops must already have that frame (`framing`).
 
         Raises:
             PhotoError: One of the crops cannot be read.
@@ -339,11 +337,11 @@ class AgeEstimator:
         return self._estimate([self._find(image) if align else _as_cut(image) for image in images])
 
     def to(self, device: Union[str, "torch.device"]) -> "AgeEstimator":
-        """Move the estimator to a device, in place; a detector that you passed stays where it is.
+        """Move the estimator to a device, in place. A detector that you passed stays where it is.
 
         Raises:
-            DeviceError: There is no such device here; the estimator is as it was.
-            RuntimeUnavailableError: The runtime that was asked for is not for this device; likewise.
+            DeviceError: The device is not available; the estimator is unchanged.
+            RuntimeUnavailableError: The runtime does not support this device; the estimator is unchanged.
         """
         age, gender = self._age.to(device), self._gender and self._gender.to(device)
         if isinstance(self.detector, MTCNNDetector) and not self._has_own_detector:
@@ -354,9 +352,9 @@ class AgeEstimator:
         return self
 
     def upright_only(self) -> "AgeEstimator":
-        """The same estimator, on the same networks, that takes all faces as upright: faster, for films and cameras.
+        """The same estimator and networks, assuming that all faces are upright: faster, for video and cameras.
 
-        A detector of your own is left as it is.
+        A detector that you passed is not changed.
         """
         other = copy.copy(self)
         if isinstance(self.detector, MTCNNDetector):
@@ -450,7 +448,7 @@ def _make_network(
 ) -> Network:
     """What runs a model: ONNX Runtime alone where that will do, so that nothing has to wait for PyTorch's import."""
     if runtime not in RUNTIMES:
-        raise RuntimeUnavailableError(f"A runtime is one of {', '.join(RUNTIMES)}, not {runtime!r}.")
+        raise RuntimeUnavailableError(f"The runtime must be one of {', '.join(RUNTIMES)}, not {runtime!r}.")
     if not _is_module(model):
         checkpoint = model if isinstance(model, Checkpoint) else find_checkpoint(model)  # type: ignore[arg-type]  # no module
         if runtime in ("auto", "onnx") and is_cpu(device) and OnnxNetwork.takes(checkpoint):
@@ -483,26 +481,30 @@ def _read_ends(extras: dict[str, Any]) -> tuple[str, str]:
 def _to_boxes(boxes: Iterable[Sequence[float]], size: tuple[int, int]) -> list[Box]:
     """Check boxes that a person gave."""
     if isinstance(boxes, str) or not isinstance(boxes, Iterable):
-        raise BoxError(f"Boxes are a list of x1, y1, x2, y2, not {boxes!r:.200}.")
+        raise BoxError(f"Boxes must be a list of x1, y1, x2, y2, not {boxes!r:.200}.")
     checked = []
     for box in boxes:
         try:
             x1, y1, x2, y2 = map(float, box)
         except (TypeError, ValueError, OverflowError) as e:
-            raise BoxError(f"A box is four numbers x1, y1, x2, y2, not {box!r:.200}.") from e
+            raise BoxError(f"Invalid bounding box: expected four numbers x1, y1, x2, y2, got {box!r:.200}.") from e
         if not all(map(math.isfinite, (x1, y1, x2, y2))):
-            raise BoxError(f"A box is four numbers x1, y1, x2, y2, not {box!r:.200}.")
+            raise BoxError(f"Invalid bounding box: expected four numbers x1, y1, x2, y2, got {box!r:.200}.")
         if not (x1 < x2 and y1 < y2):
-            raise BoxError(f"The box {x1:g}, {y1:g}, {x2:g}, {y2:g} has no area: x1, y1, x2, y2 are two corners.")
+            raise BoxError(
+                f"Invalid bounding box {x1:g}, {y1:g}, {x2:g}, {y2:g}: it has no area; x1, y1, x2, y2 are two corners."
+            )
         if x2 <= 0 or y2 <= 0 or x1 >= size[0] or y1 >= size[1]:
-            raise BoxError(f"The box {x1:g}, {y1:g}, {x2:g}, {y2:g} lies outside of the photo of {size[0]}x{size[1]}.")
+            raise BoxError(
+                f"Invalid bounding box {x1:g}, {y1:g}, {x2:g}, {y2:g}: outside the photo of {size[0]}x{size[1]}."
+            )
         checked.append((x1, y1, x2, y2))
     return checked
 
 
 def _assert_several(photos: Any) -> None:
     if isinstance(photos, (str, bytes, os.PathLike, Image.Image)) or hasattr(photos, "read"):
-        raise PhotoError(f"Several pictures are taken here, as a list, not one {type(photos).__name__}: put it in [ ].")
+        raise PhotoError(f"Expected a list of photos, got a single {type(photos).__name__}: put it in a list.")
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""How far off an age may be: intervals by conformal prediction, wider where the network errs more."""
+"""Prediction intervals by conformal prediction, wider where errors are larger."""
 
 import math
 from collections.abc import Sequence
@@ -79,19 +79,17 @@ class Scores(NamedTuple):
 class Intervals:
     """Locally weighted conformal intervals that hold within bands of predicted ages (Mondrian).
 
-    A face's score is its error as a multiple of the error that is expected at its predicted age and of its picture,
-    ``|y - age| / (scale(age) * exp(weights @ description + offset))``. Of faces that were set aside, the quantiles of
-    the score are known; of as many new faces like them a share ``level`` has an error of at most ``quantile(level)``
-    times the expected one.
+    The score of a face is its error as a multiple of the expected error at the predicted age and for its picture,
+    ``|y - age| / (scale(age) * exp(weights @ description + offset))``. Its quantiles are known from held-out faces; for
+    new faces like them, a share ``level`` has an error of at most ``quantile(level)`` times the expected one.
 
     Attributes:
-        knots: Predicted ages, years, rising.
+        knots: Predicted ages, years, increasing.
         scale: Expected error at each, years; interpolated between them.
-        scores: Of all faces.
-        weights: By how much each number of `describe_answer` changes the logarithm of the expected error; none where
-            pictures do not count.
-        offset: What is added to it.
-        bands: By the least predicted age of a band, years, rising: the scores of its faces.
+        scores: Of all held-out faces.
+        weights: Coefficients of `describe_face` in the logarithm of the expected error; empty if pictures do not count.
+        offset: Its intercept.
+        bands: Lower end of each band of predicted ages, years, increasing, and the scores of its faces.
     """
 
     knots: tuple[float, ...]
@@ -102,16 +100,16 @@ class Intervals:
     bands: tuple[tuple[float, Scores], ...] = ()
 
     def half_width(self, age: float, level: float, description: Optional[np.ndarray] = None) -> float:
-        """How far from a predicted age the true one is, at most, in a share ``level`` of the cases; years.
+        """Half of the width of the interval around a predicted age, years.
 
         Args:
             age: Years.
             level: Between 0 and 1.
-            description: What `describe_answer` says of the face; without, that of an ordinary picture.
+            description: `describe_face` of the face, ``(D,)``; without one, an ordinary picture is assumed.
 
         Raises:
-            ValueError: ``level`` is not between 0 and 1, or nearer to 1 than so few faces tell.
-            ConfigError: This was learned of a model with other stages.
+            ValueError: ``level`` is not between 0 and 1, or closer to 1 than the number of faces supports.
+            ConfigError: The calibration is of a model with other stages.
         """
         if not 0 < level < 1:
             raise ValueError(f"The level of an interval is between 0 and 1, not {level}")

@@ -53,8 +53,8 @@ class Network:
             config = extras.get("framing")
             if config is None:
                 warnings.warn(
-                    "Nothing says how faces are cut out for this model: they are aligned as for the embedded weights. "
-                    "Load it by from_pretrained, which reads it from the config, or pass framing=.",
+                    "This model has no framing: faces are aligned as for the embedded weights. "
+                    "Load it with from_pretrained, which reads the framing from the config, or pass framing=.",
                     stacklevel=5,
                 )
             framing = Framing() if config is None else Framing.from_dict(config)

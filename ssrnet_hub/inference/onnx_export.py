@@ -1,4 +1,4 @@
-"""Weights for programs without PyTorch: ONNX in three precisions, and PyTorch's own exported program."""
+"""Export models to ONNX in three precisions, and to PyTorch's exported program."""
 
 import copy
 import io
@@ -39,25 +39,24 @@ def export_onnx(
     faces: Tensor,
     calibration: Optional[Tensor] = None,
 ) -> float:
-    """Write a model as an ONNX file and compare its answers with PyTorch's.
+    """Export a model to ONNX and compare its output with PyTorch's.
 
-    The file takes pixels as pictures have them and answers the stages as well as the age; its metadata say how faces
-    are cut out for it.
+    The file takes pixels from 0 to 255 and returns the stages as well as the age; its metadata describes the framing.
 
     Args:
         model: A two-stream model of this package with one output, in eval mode; of any precision, on any device.
-        path: The file; nothing is left there if it does not answer as it should.
+        path: File to write; removed if its output differs from the model's.
         precision: ``"float32"``; ``"float16"``, of the weights of the convolutions; or ``"int8"``, of the convolutions'
             weights and inputs.
-        faces: Pixels of real faces to compare on, ``(B, H, W, in_chans)`` uint8.
-        calibration: As many others, from which int8 learns the ranges of its inputs.
+        faces: Pixels of real faces for the comparison, ``(B, H, W, in_chans)`` uint8.
+        calibration: Other faces, for the input ranges of int8.
 
     Returns:
         The largest difference between the ages of the two, years.
 
     Raises:
-        ExportError: The model has no fused form, there is no calibration for int8, or the float32 file does not answer
-            as the model does.
+        ExportError: The model has no fused form, there is no calibration for int8, or the output of the float32 file
+            differs from the model's.
     """
     model = _portable(model)
     network = fuse(model)
@@ -81,7 +80,7 @@ def export_onnx(
 
 
 def export_program(model: nn.Module, path: Union[str, os.PathLike]) -> None:
-    """Write a model as a program for `torch.export.load`, which takes and answers what the ONNX file does.
+    """Export a model as a program for `torch.export.load`, with the inputs and outputs of the ONNX file.
 
     Raises:
         ExportError: The model has no fused form.

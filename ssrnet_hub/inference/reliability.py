@@ -1,4 +1,4 @@
-"""Whether an answer can be trusted: how much a crop, and what the network said of it, are like faces."""
+"""Out-of-distribution detection for face crops and network outputs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,13 +52,13 @@ def describe_answer(stages: Sequence[Stage], crop: Image.Image) -> np.ndarray:
 class Reliability:
     """A normal distribution of `describe_answer` over faces.
 
-    The score of a face is its Mahalanobis distance from the mean, as the root of the mean over the D directions: about
-    1 for an ordinary face, and larger for what is unlike one.
+    The score of a face is its Mahalanobis distance from the mean, divided by the square root of D: about 1 for an
+    ordinary face, and larger out of distribution.
 
     Attributes:
         mean: ``(D,)``.
         precision: Inverse of the covariance, ``(D, D)``.
-        threshold: Score above which an answer is called unreliable.
+        threshold: Score above which a face is flagged as unreliable.
     """
 
     mean: tuple[float, ...]
@@ -66,10 +66,10 @@ class Reliability:
     threshold: float
 
     def score(self, description: np.ndarray) -> float:
-        """How unlike a face, 0 or more; infinite where the network gave no number.
+        """Out-of-distribution score, >= 0; infinite if the output of the network is not finite.
 
         Raises:
-            ConfigError: This was learned of a model with other stages.
+            ConfigError: This was fitted for a model with other stages.
         """
         if len(description) != len(self.mean):
             raise ConfigError(f"The reliability in config.json is of {len(self.mean)} numbers, not {len(description)}.")

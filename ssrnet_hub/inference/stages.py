@@ -11,14 +11,14 @@ __all__ = ["Stage", "explain", "rounded_contributions", "split_stages"]
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of the soft stagewise regression for one face; the names are the paper's.
+    """One stage of the soft stagewise regression for one face; names as in the paper.
 
     Attributes:
         p: Weight of each bin, >= 0; need not sum to 1.
         eta: Shift of each bin, in bins, in (-1, 1).
-        delta: Change of the number of bins, as a share of it, in (-1, 1).
+        delta: Relative change of the number of bins, in (-1, 1).
         width: Width of a bin, years.
-        contribution: What the stage adds to the age, years.
+        contribution: Contribution of the stage to the age, years.
     """
 
     p: tuple[float, ...]

@@ -1,4 +1,4 @@
-"""Faces through a film: who is who from frame to frame, and how old they look, smoothed over time."""
+"""Track people across the frames of a video, and smooth their ages over time."""
 
 import math
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class Sighting:
     """A person in a frame.
 
     Attributes:
-        person: Number of the person, from 1, the same in all frames.
-        face: As `AgeEstimator` answered it for this frame alone.
-        age: The person's age, smoothed over the frames so far, years.
+        person: Number of the person, from 1, constant across frames.
+        face: Result of `AgeEstimator` for this frame only.
+        age: Age of the person, smoothed over the frames so far, years.
     """
 
     person: int
@@ -43,12 +43,12 @@ class _Memory:
 
 
 class AgeTracker:
-    """Follows the faces of one film, by ByteTrack.
+    """Tracks the faces of one video with ByteTrack.
 
     Args:
-        estimator: What finds the faces in each frame and tells their ages.
-        memory: After so many seconds an age counts a third in the mean.
-        patience: A person who is not seen for so many seconds is another one when seen again.
+        estimator: Estimator of the ages in each frame.
+        memory: Time constant of the exponential average of ages, seconds.
+        patience: A person who is not seen for this many seconds gets a new number.
 
     Raises:
         SSRNetHubError: The library trackers (extra ``video``) is not installed.
@@ -58,7 +58,7 @@ class AgeTracker:
         try:
             from trackers import ByteTrackTracker
         except ImportError as e:
-            raise SSRNetHubError("Faces are followed by the extra video: pip install 'ssrnet_hub[video]'.") from e
+            raise SSRNetHubError("Tracking needs the extra video: pip install 'ssrnet_hub[video]'.") from e
         # people before a camera do not stand on their heads, and the next frame is soon there
         self._estimator, self._memory = estimator.upright_only(), memory
         # it counts its patience in frames of the rate that it is told
@@ -68,11 +68,11 @@ class AgeTracker:
         self._people: dict[int, _Memory] = {}
 
     def __call__(self, frame: Image.Image, seconds: float) -> list[Sighting]:
-        """The people in the next frame, the largest face first; a face is one of a person once it was seen twice.
+        """People in the next frame, largest face first; a face counts as a person once it was seen twice.
 
         Args:
-            frame: An upright RGB picture.
-            seconds: When it is shown, seconds; later than the frame before.
+            frame: An upright RGB image.
+            seconds: Timestamp, seconds; later than the previous frame.
 
         Raises:
             PhotoError: The frame is too large for the estimator.

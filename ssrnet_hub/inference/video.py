@@ -1,4 +1,4 @@
-"""Films in, films with boxes and ages out."""
+"""Annotate videos with boxes and ages."""
 
 import os
 from collections.abc import Callable, Generator, Iterator
@@ -20,12 +20,12 @@ __all__ = ["Moment", "annotate_frames", "annotate_video"]
 
 
 class Moment(NamedTuple):
-    """A frame that was looked at.
+    """An analyzed frame.
 
     Attributes:
-        seconds: When it is shown.
-        people: Who is in it, the largest face first.
-        progress: How much of the film is done by now, in [0, 1]; 0 where the film does not say its length.
+        seconds: Timestamp of the frame.
+        people: People in the frame, largest face first.
+        progress: Share of the video that is done, in [0, 1]; 0 if its length is unknown.
     """
 
     seconds: float
@@ -46,25 +46,24 @@ def annotate_video(
     rate: float = 10.0,
     decoder: Optional[Decoder] = None,
 ) -> list[Moment]:
-    """Write a copy of a film with boxes, numbers of people and their smoothed ages, without its sound.
+    """Write a copy of a video with boxes, the numbers of people, and their smoothed ages, without sound.
 
-    The film is decoded in another process, which nothing in the film keeps from ending.
+    The video is decoded in another process, so that its timeouts hold whatever the file contains.
 
     Args:
-        source: An MP4, MOV, WebM, MKV, AVI or MJPEG file.
-        target: The copy, MP4 with H.264; nothing is left there if it cannot be finished. None for no copy.
-        estimator: What finds faces and tells their ages.
-        max_seconds: Longest film.
+        source: An MP4, MOV, WebM, MKV, AVI, or MJPEG file.
+        target: The copy, MP4 with H.264; no partial file is left behind. None for no copy.
+        estimator: Estimator of the ages.
+        max_seconds: Longest video.
         max_pixels: Largest frame, width x height.
-        max_frames: Most frames that are decoded, those included that are left out.
-        max_total_pixels: Most pixels that are decoded in all.
-        timeout: Seconds after which the work is given up; never without.
-        rate: Frames a second that are looked at and written, at most; the others are left out.
-        decoder: What decodes the film, with limits of its own on time and memory.
+        max_frames: Maximum number of decoded frames, including skipped ones.
+        max_total_pixels: Maximum number of decoded pixels in total.
+        timeout: Seconds after which to give up. Default: never.
+        rate: Maximum number of frames per second to analyze and write; others are skipped.
+        decoder: Decoder with its own limits on time and memory.
 
     Raises:
-        VideoError: No film, one of another kind, a damaged one, one that is over a limit, or ``target`` is the film
-            itself.
+        VideoError: The file is missing, unsupported, damaged, or over a limit, or ``target`` is the source itself.
         SSRNetHubError: PyAV or trackers (extra ``video``) is not installed, or the target cannot be written.
     """
     moments = annotate_frames(
@@ -95,9 +94,9 @@ def annotate_frames(
     rate: float = 10.0,
     decoder: Optional[Decoder] = None,
 ) -> Generator[Optional[Moment], None, None]:
-    """`annotate_video`, frame by frame: the copy is there once the last was taken, and not if one stops before.
+    """`annotate_video`, frame by frame. The copy is written when the last frame was consumed, and discarded before.
 
-    While there is no frame to look at, None comes about every half second, so that one can stop.
+    While there is no frame, yields None about every half second, so that the caller can stop.
     """
     name, start = Path(source).name, monotonic()
     if target is not None and Path(source).resolve() == Path(target).resolve():

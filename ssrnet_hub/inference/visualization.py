@@ -104,18 +104,18 @@ def _new_figure(width: float, height: float) -> "Figure":
 
 
 def plot_breakdown(face: Face, *, width: float = 9.0) -> "Figure":
-    """How the network got to an age: the bins of each stage where it moved them, and what each stage adds.
+    """Plot how the network arrived at an age: the adjusted bins of each stage, and the contributions of the stages.
 
-    A bin stands on the axis of years at the sum of the stages before plus its shifted index times the bin width,
-    ``(i + eta_i) * width``, and is as high as its p. The faint bins are where it would stand without the dynamic range:
-    with eta and delta 0. Below, the contributions of the stages add up to the age.
+    A bin is drawn at the sum of the previous stages plus its shifted index times the bin width,
+    ``(i + eta_i) * width``, with height p. Dashed bins are without the dynamic range, with eta and delta 0. The last
+    row adds up the contributions of the stages.
 
     Args:
-        face: What `AgeEstimator` answered.
-        width: Of the figure, inches; below 6, as for a phone, everything is in one column.
+        face: A result of `AgeEstimator`.
+        width: Width of the figure, inches; below 6, everything is in one column.
 
     Returns:
-        A figure of matplotlib.
+        A matplotlib figure.
 
     Raises:
         SSRNetHubError: matplotlib (extra ``plot``) is not installed.

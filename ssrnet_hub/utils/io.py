@@ -82,7 +82,7 @@ def assert_free(path: Union[str, os.PathLike]) -> None:
         OutputError: Something is.
     """
     if os.path.lexists(path):
-        raise OutputError(f"{path} is there already, and is not replaced: name another, or remove it.")
+        raise OutputError(f"{path} already exists and is not replaced: choose another name, or remove it.")
 
 
 def make_empty_folder(path: Union[str, os.PathLike]) -> Path:
@@ -97,7 +97,7 @@ def make_empty_folder(path: Union[str, os.PathLike]) -> Path:
         if any(path.iterdir()):
             raise OutputError(f"{path} is not empty, and nothing in it is replaced: name another folder.")
     except OSError as e:
-        raise OutputError(f"{path} cannot be made a folder: {e.strerror or e}.") from e
+        raise OutputError(f"{path} cannot be created: {e.strerror or e}.") from e
     return path
 
 

@@ -109,7 +109,7 @@ def answered_hosts(host: str, names: Sequence[str]) -> list[str]:
     for name in names:
         if not _NAME.fullmatch(name):
             raise ConfigError(
-                f"{name!r:.100} is no name of a host: leave out scheme, port and path, as in age.example.org."
+                f"{name!r:.100} is not a host name: leave out scheme, port and path, as in age.example.org."
             )
     if not names and not is_loopback(host):
         return ["*"]

@@ -1,4 +1,4 @@
-"""What visitors may ask of the demo."""
+"""Limits on what visitors of the web page may request."""
 
 import os
 from dataclasses import dataclass, fields
@@ -12,30 +12,30 @@ _PREFIX = "SSRNET_HUB_DEMO_"
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a visitor may ask for.
+    """Limits on what a visitor may request.
 
     Attributes:
         max_pixels: Largest photo, width x height.
         max_file_size: Largest upload, bytes.
-        max_upload_size: Largest request with uploads, all its files together, bytes.
-        max_request_size: Largest request of any other kind, bytes; pictures inside of it included.
-        max_photos: Photos in one go.
-        max_faces: Faces in a photo; of more than that, the largest are answered.
+        max_upload_size: Largest request with uploads, all files together, bytes.
+        max_request_size: Largest request of any other kind, bytes, including the pictures in it.
+        max_photos: Photos per request.
+        max_faces: Faces per photo; if there are more, the largest are returned.
         max_compared: Weights to compare with at a time.
-        max_film_seconds: Longest film.
-        max_film_pixels: Largest frame of a film, width x height.
-        max_film_frames: Most frames of a film, those included that are left out.
-        max_film_total_pixels: Most pixels of all its frames together.
-        max_film_work_seconds: Longest that a film is worked at.
-        max_decode_seconds: Longest that decoding a photo, or going on with a film, may take.
-        max_live_seconds: How long a camera is watched before its visitor has to start it again.
+        max_film_seconds: Longest video.
+        max_film_pixels: Largest frame of a video, width x height.
+        max_film_frames: Most frames of a video, including skipped ones.
+        max_film_total_pixels: Most pixels of all its frames.
+        max_film_work_seconds: Longest time to process a video.
+        max_decode_seconds: Longest time to decode a photo, or the next frame of a video.
+        max_live_seconds: How long a camera runs before its visitor has to restart it.
         max_weights_size: Largest weights that are downloaded, bytes.
-        kept_weights: Weights kept in memory besides the embedded ones; those asked for longest ago go first.
-        max_sessions: Sessions that are remembered; those seen longest ago go first.
-        max_kept_size: Faces of all sessions kept in memory, bytes; those looked at longest ago go first.
-        workers: Photos and frames of films that are worked on at a time, and as many pictures of cameras.
-        sweep: Seconds between two sweeps of the uploads and answers on disk; each removes what is older than that.
-        queue: Requests that wait at most; others are turned away.
+        kept_weights: Weights kept in memory besides the embedded ones (LRU eviction).
+        max_sessions: Sessions kept (LRU eviction).
+        max_kept_size: Faces of all sessions kept in memory, bytes (LRU eviction).
+        workers: Photos and video frames processed at a time, and as many camera frames.
+        sweep: Seconds between two sweeps of the uploads and results on disk; each removes what is older than that.
+        queue: Most requests waiting; others are rejected.
     """
 
     max_pixels: int = 40_000_000

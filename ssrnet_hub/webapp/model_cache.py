@@ -105,7 +105,7 @@ class ModelCache:
         match = _REPO.fullmatch(weights.repo or "" if weights else name)
         if not match:
             raise UnknownModelError(
-                f"{name!r:.100} is none of the weights here. Choose {', '.join(self.names)}, or a public repository on "
+                f"{name!r:.100} is not available here. Choose {', '.join(self.names)}, or a public repository on "
                 "the Hugging Face Hub as owner/repo or owner/repo@revision."
             )
         repo, revision = match["repo"], match["revision"]
@@ -143,7 +143,7 @@ class ModelCache:
         except HFValidationError as e:
             raise UnknownModelError(f"{repo} cannot be a name on the Hugging Face Hub.") from e
         except Exception as e:  # whatever the network, or a server that is not the Hub, makes the client raise
-            raise HubError("The Hugging Face Hub is out of reach. The embedded weights are always there.") from e
+            raise HubError("The Hugging Face Hub is unreachable. The embedded weights are always there.") from e
         if not info.sha:
             raise HubError(f"The Hugging Face Hub does not say which commit of {repo} is meant.")
         return info.sha

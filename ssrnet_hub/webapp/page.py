@@ -74,9 +74,9 @@ _TAKE = """
 }
 """
 _INTRO = """# How old does a face look?
-A network of only **40,531 numbers** looks at a face three times, from coarse to fine, and adds up what it sees. Here
-is its answer, and how it got there. *An estimate, off by years: no proof of age, and nothing to decide
-about a person by.*"""
+A network with only **40,531 parameters** estimates the age of a face in three stages, from coarse to fine, and adds
+them up. See the estimate, and how the network arrived at it. *It is off by years, is not proof of age, and must not be
+used to make decisions about people.*"""
 
 
 @dataclass
@@ -126,9 +126,9 @@ class _Answers:
             if visit.photo:
                 self._looks.put(visit.photo, visit.weights, faces)
             if not faces:
-                gr.Info("No face was found in this photo. Faces smaller than 20 pixels are not looked for.")
+                gr.Info("No face was found in this photo. Faces smaller than 20 pixels are not detected.")
             elif len(faces) == self._limits.max_faces:
-                gr.Info(f"These are the {len(faces)} largest faces: no more are looked at in one photo.")
+                gr.Info(f"Only the {len(faces)} largest faces are shown.")
             return visit, drawn, show_faces(faces, visit.picked), self._breakdown(visit, faces)
 
     def compare(self, visit: Optional[Visit], others: Optional[list[str]]) -> tuple[Visit, str]:
@@ -240,7 +240,7 @@ class _Answers:
             for moment in self._service.film(video, copy, weights):
                 if moment is not None:
                     seen.append(moment)
-                    progress(moment.progress, desc=f"{moment.seconds:.1f} seconds seen")
+                    progress(moment.progress, desc=f"{moment.seconds:.1f} seconds processed")
                 yield None, ""
             yield copy, show_ages(seen)
 
@@ -251,7 +251,7 @@ def _table(rows: list[dict[str, Any]]) -> list[list[Any]]:
         # visitors copy it into spreadsheets
         file = to_cell(row["file"])
         for number, face in enumerate(row["faces"], start=1):
-            age = "no number" if face["age"] is None else f"{face['age']:.1f}"
+            age = "NaN" if face["age"] is None else f"{face['age']:.1f}"
             ends = "{:.0f} to {:.0f}".format(*face["interval"]) if face["interval"] else ""
             remark = say_doubts(face["doubts"])
             lines.append([file, number, age, ends, f"{face['score']:.0%}{say_turned(face['turned'])}", remark])
@@ -290,13 +290,13 @@ def build(limits: Limits, work: Optional[Path] = None) -> Built:
             _add_photo(answers, models, limits)
         with gr.Tab("Live"):
             _add_live(answers, models, limits)
-        with gr.Tab("Film"):
+        with gr.Tab("Video"):
             _add_film(answers, models, limits)
         with gr.Tab("Many photos"):
             _add_many(answers, models, limits)
         with gr.Tab("About"):
             gr.Markdown(_about(models, limits))
-            with gr.Accordion(f"The card of {DEFAULT}: results, training, license", open=False):
+            with gr.Accordion(f"Model card of {DEFAULT}", open=False):
                 gr.Markdown(_card(DEFAULT))
         _add_endpoints(service)
         page.load(None, js=_TAKE.replace("SUFFIXES", json.dumps(sorted(picture_suffixes()))), api_visibility="private")
@@ -310,7 +310,7 @@ def _add_photo(answers: _Answers, models: ModelCache, limits: Limits) -> None:
     with gr.Row(equal_height=False):
         with gr.Column():
             photo = gr.Image(
-                label="your photo",
+                label="Photo",
                 type="filepath",
                 image_mode=None,
                 sources=["upload", "clipboard", "webcam"],
@@ -321,17 +321,17 @@ def _add_photo(answers: _Answers, models: ModelCache, limits: Limits) -> None:
                 weights = _choose_weights(models)
                 others = gr.Dropdown(
                     models.names,
-                    label="compare with",
+                    label="Compare with",
                     multiselect=True,
                     max_choices=limits.max_compared,
                     allow_custom_value=True,
                     elem_id="others",
                 )
             if _EXAMPLES.is_dir():
-                gr.Examples(sorted(map(str, _EXAMPLES.iterdir())), photo, label="or one of these")
+                gr.Examples(sorted(map(str, _EXAMPLES.iterdir())), photo, label="Examples")
         with gr.Column():
             drawn = gr.Image(
-                label="the faces: click one",
+                label="Faces (click one)",
                 interactive=False,
                 format="jpeg",
                 height=420,
@@ -353,7 +353,7 @@ def _add_live(answers: _Answers, models: ModelCache, limits: Limits) -> None:
     with gr.Row(equal_height=False):
         with gr.Column():
             camera = gr.Image(
-                label="your camera",
+                label="Camera",
                 sources=["webcam"],
                 streaming=True,
                 webcam_options=gr.WebcamOptions(constraints={"video": {"width": 640, "height": 480}}),
@@ -361,8 +361,10 @@ def _add_live(answers: _Answers, models: ModelCache, limits: Limits) -> None:
             )
             weights = _choose_weights(models)
         with gr.Column():
-            seen = gr.HTML("Start your camera: your face appears here, with its age.", elem_id="seen")
-            gr.Markdown("An age is a mean of the last seconds: it settles while you hold still. No picture is kept.")
+            seen = gr.HTML("Start your camera to see your face and its estimated age here.", elem_id="seen")
+            gr.Markdown(
+                "Ages are averaged over the last seconds and settle while you hold still. No frames are stored."
+            )
     camera.stream(
         answers.live,
         [camera, weights, watch],
@@ -379,7 +381,7 @@ def _add_film(answers: _Answers, models: ModelCache, limits: Limits) -> None:
     with gr.Row(equal_height=False):
         with gr.Column():
             film = gr.Video(
-                label=f"a film of at most {limits.max_film_seconds} seconds",
+                label=f"Video of at most {limits.max_film_seconds} seconds",
                 sources=["upload"],
                 height=360,
                 elem_id="film",
@@ -389,7 +391,7 @@ def _add_film(answers: _Answers, models: ModelCache, limits: Limits) -> None:
                 start = gr.Button("Follow the faces", variant="primary")
                 stop = gr.Button("Stop", elem_id="film-stop")
         with gr.Column():
-            copy = gr.Video(label="with ages", interactive=False, autoplay=True, height=360, elem_id="copy")
+            copy = gr.Video(label="Video with ages", interactive=False, autoplay=True, height=360, elem_id="copy")
     ages = gr.HTML(elem_id="ages")
     running = start.click(
         answers.film,
@@ -405,17 +407,17 @@ def _add_film(answers: _Answers, models: ModelCache, limits: Limits) -> None:
 def _add_many(answers: _Answers, models: ModelCache, limits: Limits) -> None:
     with gr.Row():
         photos = gr.File(
-            label=f"up to {limits.max_photos} photos, or zips of photos",
+            label=f"Up to {limits.max_photos} photos, or zips of photos",
             file_count="multiple",
             file_types=[*sorted(picture_suffixes()), ".zip"],
             elem_id="photos",
         )
         with gr.Column():
             weights = _choose_weights(models)
-            start = gr.Button("Tell the ages", variant="primary")
+            start = gr.Button("Estimate ages", variant="primary")
             stop = gr.Button("Stop")
     table = gr.Dataframe(
-        headers=["file", "face", "age", "9 of 10 times", "confidence", "remark"],
+        headers=["file", "face", "age", "90% interval", "confidence", "note"],
         interactive=False,
         wrap=True,
         elem_id="table",
@@ -429,8 +431,8 @@ def _choose_weights(models: ModelCache) -> gr.Dropdown:
     return gr.Dropdown(
         models.names,
         value=models.names[0],
-        label="weights",
-        info="a name, or owner/repo on the Hugging Face Hub",
+        label="Weights",
+        info="A name, or owner/repo on the Hugging Face Hub",
         allow_custom_value=True,
         elem_classes="weights",
     )
@@ -476,23 +478,24 @@ def _add_endpoints(service: Service) -> None:
 
 def _about(models: ModelCache, limits: Limits) -> str:
     return f"""
-**What it is.** [SSR-Net](https://www.ijcai.org/proceedings/2018/0150.pdf) (IJCAI 2018), *soft stagewise regression*:
-stage 1 sorts the face into three bins of about 34 years each, stage 2 into three within those, stage 3 into three
-more; each stage weighs its bins (the height **p**), shifts them (**eta**) and stretches them (**delta**). The age is
-the sum of the three.
+**About.** [SSR-Net](https://www.ijcai.org/proceedings/2018/0150.pdf) (IJCAI 2018) uses *soft stagewise regression*:
+stage 1 has three bins of about 34 years each, and stages 2 and 3 divide these into three finer bins each. Every stage
+weights its bins (height **p**), shifts them (**eta**), and scales them (**delta**). The age is the sum of the three
+stages.
 
-**Weights.** {", ".join(models.names)}. The default is part of the package; its card, below, says for whom the error is
-largest and under which license it may be used (research, not commerce). Others come from public repositories on the
-Hugging Face Hub, as safetensors of at most {limits.max_weights_size / 1e6:.0f} MB.
+**Weights.** {", ".join(models.names)}. The default ships with the package. Its model card below shows for whom
+errors are largest; its license allows non-commercial research. Other weights are loaded from public repositories on the
+Hugging Face Hub, as safetensors files of at most {limits.max_weights_size / 1e6:.0f} MB.
 
-**Limits.** Photos of at most {limits.max_pixels / 1e6:.0f} megapixels and {limits.max_file_size / 1e6:.0f} MB. It
-tells how old a face *looks*, off by years, more so on old scans and on faces unlike those it was trained on. It must
-not decide about a person: who may enter, buy, work or get help. Ask people before you estimate their age.
+**Limits.** Photos of at most {limits.max_pixels / 1e6:.0f} megapixels and {limits.max_file_size / 1e6:.0f} MB. The
+output is an estimate of apparent age, off by years, and more so on old scans and on faces unlike the training data. Do
+not use it to make decisions about people, such as whether they may enter, buy, work, or get help. Ask people before you
+estimate their age.
 
-**Privacy.** Uploads and answers are deleted from this server at most {2 * limits.sweep / 60:.0f} minutes after they
-came. Nothing is kept, counted or sent elsewhere.
+**Privacy.** Uploads and results are deleted from this server within {2 * limits.sweep / 60:.0f} minutes. Nothing is
+kept, counted, or sent elsewhere.
 
-**For programs.** `gradio_client` finds `/predict`, `/explain` and `/predict_batch` here; see *Use via API* below.
+**API.** The endpoints for `gradio_client` are `/predict`, `/explain`, and `/predict_batch`; see *Use via API* below.
 """
 
 

@@ -55,25 +55,25 @@ CSS = """
 
 
 def say_age(face: Face) -> str:
-    """The age in years to a tenth, or that there is none."""
-    return "no number" if math.isnan(face.age) else f"{face.age:.1f}"
+    """The age in years to a tenth, or NaN."""
+    return "NaN" if math.isnan(face.age) else f"{face.age:.1f}"
 
 
 def say_interval(face: Face) -> str:
     """What is known of how far off the age may be, as HTML; nothing with weights without a calibration."""
     ends = face.interval()
-    said = "" if ends is None else "<small>{:.0f} to {:.0f} in 9 of 10 cases</small>".format(*ends)
+    said = "" if ends is None else "<small>90% interval: {:.0f} to {:.0f}</small>".format(*ends)
     return said + (f"<small><b>{say_doubts(face.doubts)}</b></small>" if face.doubts else "")
 
 
 def say_doubts(doubts: Optional[Sequence[str]]) -> str:
-    """Why an age is not to be trusted; nothing where it is, or where nobody knows."""
-    return f"do not trust this age: {', '.join(doubts)}" if doubts else ""
+    """Reasons not to trust an age; empty if there are none, or without a calibration."""
+    return f"not reliable: {', '.join(doubts)}" if doubts else ""
 
 
 def say_turned(turned: int) -> str:
-    """How many degrees a face is turned by in the photo, to follow something else; nothing for an upright one."""
-    return f", turned by {turned}°" if turned else ""
+    """The rotation of a face, to be appended to other text; empty for an upright face."""
+    return f", rotated by {turned}°" if turned else ""
 
 
 def show_faces(faces: Sequence[Face], picked: int) -> str:
@@ -119,8 +119,8 @@ def show_ages(seen: Sequence[Moment]) -> str:
     """The ages of the people of a film over time, as wide as the page or for a phone, as the page is."""
     people = {sighting.person for moment in seen for sighting in moment.people}
     if not people:
-        return "<p>No face was found in this film.</p>"
-    said = f"{len(people)} {'people' if len(people) > 1 else 'person'}; a line is a mean of the last seconds"
+        return "<p>No faces were found in this video.</p>"
+    said = f"{len(people)} {'people' if len(people) > 1 else 'person'}; lines are averages over the last seconds"
     points = [(moment.seconds, moment.people) for moment in seen]
     drawings = _draw(partial(plot_ages, points), "ages")
     return f'<figure class="ssr-breakdown"><figcaption>Age over time: {said}</figcaption>{drawings}</figure>'

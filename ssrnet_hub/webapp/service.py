@@ -100,7 +100,7 @@ class Service:
         self._turns = Turns(limits.workers, "photos", visitor, is_heard)
         # pictures of cameras do not wait for photos
         self._quick_turns = Turns(limits.workers, "cameras", visitor, is_heard)
-        # at most 25 bytes a pixel are needed, for grey of 16 bits; the rest is the process itself
+        # at most 25 bytes a pixel are needed, for gray of 16 bits; the rest is the process itself
         self._decoder = Decoder(limits.max_decode_seconds, (1 << 30) + 32 * limits.max_pixels)
 
     def look(self, photo: Sent, weights: Optional[str] = None) -> Look:
@@ -114,46 +114,45 @@ class Service:
         return self._turns.take(self._search, self._models[weights], photo)
 
     def predict(self, image: Sent, weights: Optional[str] = None) -> dict[str, Any]:
-        """Find the faces in a photo and tell their ages.
+        """Detect the faces in a photo and estimate their ages.
 
         Args:
             image: The photo.
-            weights: A name of the zoo, or owner/repo or owner/repo@revision on the Hugging Face Hub; the embedded
-                default without.
+            weights: A name from the zoo, or owner/repo or owner/repo@revision on the Hugging Face Hub. Default: the
+                embedded weights.
 
         Returns:
-            {"faces": [...]}, the largest first, each with "age" in years; "interval", where the true age is in 9 of 10
-            cases, "reliable", false where the age is not to be trusted, and "doubts", a list of reasons in a word or
-            two each, all null without a calibration; "box", x1, y1, x2, y2 in pixels of the upright photo; "score"
-            of the detector from 0 to 1; "turned", the degrees by which the face is turned counterclockwise, 0, 90, 180
-            or 270; and "stages", each with "p", "eta", "delta", bin "width" and "contribution" in years, which add up
-            to the age.
+            {"faces": [...]}, largest first, each with "age" in years; the 90% "interval", the flag "reliable" and the
+            list of reasons "doubts", all null without a calibration; "box", x1, y1, x2, y2 in pixels of the upright
+            photo; "score" of the detector from 0 to 1; "turned", the rotation of the face in degrees counterclockwise,
+            0, 90, 180, or 270; and "stages", each with "p", "eta", "delta", bin "width", and "contribution" in years,
+            which add up to the age.
         """
         return {"faces": [tell(face) for face in self.faces(image, weights)]}
 
     def explain(self, image: Sent, weights: Optional[str] = None) -> dict[str, Any]:
-        """Tell how the network got to the age of every face in a photo.
+        """Explain how the network arrived at the age of every face in a photo.
 
         Args:
             image: The photo.
-            weights: As for predict.
+            weights: As in predict.
 
         Returns:
-            {"faces": [...]}, as predict answers, each with an "explanation" in words.
+            {"faces": [...]}, as in predict, each with an "explanation" in words.
         """
         faces = self.faces(image, weights)
         return {"faces": [{**tell(face), "explanation": face.explain()} for face in faces]}
 
     def predict_batch(self, images: list[Sent], weights: Optional[str] = None) -> dict[str, Any]:
-        """Find the faces in many photos and tell their ages.
+        """Detect the faces in many photos and estimate their ages.
 
         Args:
             images: Photos, and zips of photos.
-            weights: As for predict.
+            weights: As in predict.
 
         Returns:
-            {"photos": [...]}, each with its "file", its "faces" as predict answers, and an "error" where it could not
-            be read, else null.
+            {"photos": [...]}, each with its "file", its "faces" as in predict, and an "error" if it could not be read,
+            else null.
         """
         return {"photos": list(self.each(images, weights))}
 
@@ -177,9 +176,9 @@ class Service:
     def film(self, video: Optional[Sent], target: str, weights: Optional[str] = None) -> Iterator[Optional[Moment]]:
         """Write an annotated copy of a film, moment by moment; as `annotate_frames`, but the faces have no crops."""
         if not video:
-            raise VideoError("There is no film yet: upload one first.")
+            raise VideoError("There is no video yet: upload one first.")
         if not isinstance(video, Upload):
-            raise VideoError("A film has to be uploaded.")
+            raise VideoError("A video must be uploaded.")
         limits = self._limits
         moments = annotate_frames(
             video,
@@ -262,7 +261,7 @@ class Service:
     def _read(self, photo: Sent, name: str = "The picture", max_pixels: Optional[int] = None) -> Image.Image:
         """The one place where the page reads a picture."""
         if not isinstance(photo, (Upload, bytes)):
-            raise PhotoError("A photo has to be uploaded.")
+            raise PhotoError("A photo must be uploaded.")
         try:
             return self._decoder.load_photo(photo, max_pixels or self._limits.max_pixels)
         except PhotoError as e:
@@ -286,7 +285,7 @@ def _without_crop(sighting: Sighting) -> Sighting:
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:
-    """What `Service.predict_batch` answers as CSV, a row a face; photos without one have a row as well."""
+    """What `Service.predict_batch` answers as CSV, a row per face; photos without a face have a row as well."""
     file = io.StringIO()
     columns = [
         "file",

@@ -120,7 +120,7 @@ class Turns:
 
     def _check(self) -> None:
         if self._closed or not self._is_heard():
-            raise SSRNetHubError("Nobody waits for this any more.")
+            raise SSRNetHubError("The request was canceled.")
 
 
 class FairQueue(Queue):

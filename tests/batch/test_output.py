@@ -78,7 +78,7 @@ def test_a_job_goes_on(tmp_path, suffix):
     second.write(PHOTOS[1:2])
     second.finish()
     assert read(output) == ["none.jpg", "broken.jpg", "a.jpg", 'quoted, "b".jpg']
-    with pytest.raises(OutputError, match=r"out.* is there already.*--resume"):
+    with pytest.raises(OutputError, match=r"out.* already exists.*--resume"):
         JobOutput(output, SETTINGS)
 
     third = JobOutput(output, SETTINGS, resume=True)

@@ -70,7 +70,7 @@ def test_each_photo_is_there_once_although_a_worker_is_killed(cluster, tmp_path,
     assert killed
     assert read(tmp_path / "out.parquet") == expected
     assert counts == (len(paths), 1)
-    with pytest.raises(OutputError, match="there already"):
+    with pytest.raises(OutputError, match="already exists"):
         distributed.predict_ray(paths, tmp_path / "out.parquet")
 
 
@@ -108,7 +108,7 @@ def test_an_output_that_is_there(tmp_path, output):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     name = output.removeprefix("file://")
-    with pytest.raises(OutputError, match="there already"):
+    with pytest.raises(OutputError, match="already exists"):
         distributed.predict_ray([tmp_path / "a.png"], output.replace(name, str(tmp_path / name)))
     assert (tmp_path / "folder" / "mine.txt").read_text() == (tmp_path / "file").read_text() == "mine"
     assert (tmp_path / "link").is_symlink()

@@ -118,7 +118,7 @@ def test_annotated_copies_replace_nothing(run, folder, link):
     else:
         (folder / "out" / "none.png").write_bytes(b"mine")
     code, out, err = run("predict", folder / "a.png", folder / "none.png", "--annotate", folder / "out")
-    assert (code, out) == (1, "") and f"{folder / 'out' / 'none.png'} is there already" in err
+    assert (code, out) == (1, "") and f"{folder / 'out' / 'none.png'} already exists" in err
     assert (folder / "out" / "none.png").is_symlink() is link
     assert [path.name for path in (folder / "out").iterdir()] == ["none.png"]
     assert link or (folder / "out" / "none.png").read_bytes() == b"mine"
@@ -128,7 +128,7 @@ def test_pictures_of_breakdowns_replace_nothing(run, folder):
     (folder / "out").mkdir()
     (folder / "out" / "a.png.face1.png").write_bytes(b"mine")
     code, out, err = run("predict", folder / "a.png", "--annotate", folder / "out", "--explain")
-    assert code == 1 and "a.png" in out and "a.png.face1.png is there already" in err
+    assert code == 1 and "a.png" in out and "a.png.face1.png already exists" in err
     assert (folder / "out" / "a.png.face1.png").read_bytes() == b"mine" and (folder / "out" / "a.png").exists()
 
 

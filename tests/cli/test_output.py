@@ -51,7 +51,7 @@ def test_output_is_what_csv_prints(run, folder, tmp_path_factory):
         assert float(row["age"] or 0) == pytest.approx(float(other["age"] or 0), abs=0.02)
 
     code, out, err = run("predict", folder, "--output", output)
-    assert code == 1 and "is there already" in err and "--resume" in err
+    assert code == 1 and "already exists" in err and "--resume" in err
     before = output.read_text()
     code, out, err = run("predict", folder, "--output", output, "--resume")
     assert code == 0 and "4 photos" in err and output.read_text() == before

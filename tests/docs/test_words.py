@@ -14,6 +14,12 @@ TEXTS = sorted(
         *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "NOTICE", "demo/README.md")),
         *(ROOT / "cards").glob("*.md"),
         *(ROOT / "ssrnet_hub" / "cli").glob("*.py"),
+        *(ROOT / "ssrnet_hub" / "webapp" / f"{name}.py" for name in ("limits", "page", "rendering", "service")),
+        *(ROOT / "ssrnet_hub" / "inference" / f"{name}.py" for name in ("estimator", "tracking", "video")),
+        *(
+            ROOT / "ssrnet_hub" / name
+            for name in ("errors.py", "batch/local.py", "batch/ray_data.py", "hub/loading.py")
+        ),
         *(ROOT / "ssrnet_hub" / "hub").glob("*.jinja"),
         *(ROOT / "scripts" / "maintain" / "templates").iterdir(),
     }

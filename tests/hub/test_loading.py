@@ -714,7 +714,7 @@ def test_hub_unknown_revision(hub, cache):
 
 
 def test_hub_impossible_name(hub, cache):
-    hub.refuses("UnknownModelError", "cannot be a name on the Hub", "age/two--dashes", **cache)
+    hub.refuses("UnknownModelError", "is not a valid name on the Hub", "age/two--dashes", **cache)
 
 
 def test_hub_private_repo(hub, cache):

@@ -201,7 +201,7 @@ def test_cache_that_was_damaged_while_the_hub_is_out_of_reach(hub, cache, tmp_pa
     (path,) = tmp_path.glob(f"cache/models--*/snapshots/*/{name}")
     path.resolve().write_bytes(b"damaged")
     with hub.server.stopped():
-        hub.refuses("HubError", "out of reach", hub.repo, **cache)
+        hub.refuses("HubError", "unreachable", hub.repo, **cache)
     hub.loads("a", hub.repo, **cache)
 
 
@@ -408,7 +408,7 @@ def test_verify_without_check_tensors(hub, cache):
 def test_verify_refuses_other_answers(hub, cache, checked, damage):
     damage(checked)
     hub.server.add(hub.repo, {"main": checked})
-    hub.refuses("CheckError", "does not answer as .* says: .*differ", hub.repo, verify=True, **cache)
+    hub.refuses("CheckError", "output of the model differs from .* in ", hub.repo, verify=True, **cache)
     hub.folders["damaged"] = checked
     hub.loads("damaged", hub.repo, **cache)
 

@@ -263,7 +263,7 @@ def test_what_is_no_weights(client, repo, name):
 
 @pytest.mark.parametrize("name", ["a//b", "a/b/c", "lonely"])
 def test_impossible_name(client, folder, name):
-    client.refuses("cannot be a name|owner/name", "push_weights", folder, "--repo", name, "--dry-run")
+    client.refuses("not a valid name|owner/name", "push_weights", folder, "--repo", name, "--dry-run")
 
 
 def test_a_checkpoint_is_converted(hub, client, folder, repo, tmp_path):
@@ -393,7 +393,7 @@ def test_check_tensors_of_another_type(folder, dtype):
     check = write_check(from_pretrained(folder), folder / "check.safetensors")
     tensors = load_file(check)
     save_file({**tensors, "age": tensors["age"].to(dtype)}, check)
-    with pytest.raises(CheckError, match="age differ"):
+    with pytest.raises(CheckError, match=r"differs from .* in .*age"):
         from_pretrained(folder, verify=True)
 
 
@@ -423,7 +423,7 @@ def test_a_folder_that_does_not_answer_as_it_says_is_not_pushed(hub, client, fol
     tensors = load_file(check)
     tensors["age"] = tensors["age"] + 1
     save_file(tensors, check)
-    client.refuses("age differ", "push_weights", folder, "--repo", repo)
+    client.refuses("differs from .* in .*age", "push_weights", folder, "--repo", repo)
     assert repo not in hub.repos
 
 

@@ -29,7 +29,7 @@ def test_the_pictures_in_the_order_of_their_names(tmp_path):
 @pytest.mark.parametrize("name", ["../a.png", "a/../../b.png", "/etc/a.png", "..\\a.png", "C:\\a.png", "c:/a.png"])
 def test_names_that_climb_out(tmp_path, name):
     path = write_zip(tmp_path / "a.zip", {"fine.png": b"-", name: b"-"})
-    with pytest.raises(ArchiveError, match="climbs out"):
+    with pytest.raises(ArchiveError, match="outside of itself"):
         list(read_zip(path))
 
 

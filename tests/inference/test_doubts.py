@@ -194,4 +194,4 @@ def test_the_command_says_why(capsys, face, tmp_path, astronaut):
     boxes.write_text(f"file,x1,y1,x2,y2\nmask.png,{x1},{y1},{x2},{y2}\n")
     assert main(["predict", "--boxes", str(boxes)]) == 0
     out, err = capsys.readouterr()
-    assert "covered" in out and " ?" in out and "do not trust" in err
+    assert "covered" in out and " ?" in out and "not reliable" in err

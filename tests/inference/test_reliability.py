@@ -149,7 +149,7 @@ def test_the_page_says_so(estimator, astronaut):
     assert "{:.0f} to {:.0f}".format(*face.interval()) in said and "trusted" not in said
     strict = dataclasses.replace(face.calibration.reliability, threshold=0.0)
     doubted = dataclasses.replace(face, calibration=dataclasses.replace(face.calibration, reliability=strict))
-    assert "do not trust this age: not a face" in say_interval(doubted)
+    assert "not reliable: not a face" in say_interval(doubted)
     assert say_interval(dataclasses.replace(face, calibration=None)) == ""
 
 

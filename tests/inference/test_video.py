@@ -217,14 +217,14 @@ def test_a_film_without_faces(folder, frames):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["film.mp4", "--output", "film.mp4", "--csv", "a.csv"], "film.mp4 is there already"),
-        (["film.mp4", "--output", "copy.mp4", "--csv", "film.mp4"], "film.mp4 is there already"),
+        (["film.mp4", "--output", "film.mp4", "--csv", "a.csv"], "film.mp4 already exists"),
+        (["film.mp4", "--output", "copy.mp4", "--csv", "film.mp4"], "film.mp4 already exists"),
         (["film.mp4", "--output", "x.mp4", "--csv", "./x.mp4"], "cannot be both"),
         (["film.mp4", "--output", "copy.avi"], "must end in .mp4"),
         (["film.mp4", "--csv", "film.mp4/a.csv"], "a.csv cannot be written"),
         (["film.mp4", "--csv", "a.csv", "--output", "film.mp4/copy.mp4"], "copy.mp4 cannot be written"),
         (["none.mp4", "--csv", "a.csv"], "none.mp4"),
-        (["words.mp4", "--csv", "a.csv", "--output", "copy.mp4"], "words.mp4 is not a film"),
+        (["words.mp4", "--csv", "a.csv", "--output", "copy.mp4"], "words.mp4 is not a video"),
         (["broken.mp4", "--csv", "a.csv", "--output", "copy.mp4"], "broken.mp4 cannot be read"),
         (["film.mp4", "--csv", "a.csv", "--max-seconds", "0.5"], "longer than 0.5 seconds"),
         (["film.mp4", "--csv", "a.csv", "--max-pixels", "1000"], "more than the limit"),

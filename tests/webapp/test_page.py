@@ -210,7 +210,7 @@ def test_weights_that_are_not_there(visit, photos):
     upload(page, photos / "astronaut.png")
     expect(faces(page)).to_have_count(1)
     choose(page, ".weights", "../secret")
-    expect(page.locator(".toast-body")).to_contain_text("none of the weights here")
+    expect(page.locator(".toast-body")).to_contain_text("is not available here")
 
 
 def says_interval(photos, estimator):
@@ -222,7 +222,7 @@ def test_three_photos_one_of_them_broken(visit, photos, estimator):
     page = visit()
     page.get_by_role("tab", name="Many photos").click()
     page.set_input_files("#photos input[type=file]", [photos / n for n in ("two.png", "broken.jpg", "cat.png")])
-    page.get_by_role("button", name="Tell the ages").click()
+    page.get_by_role("button", name="Estimate ages").click()
     expect(page.locator("#files")).to_contain_text("3 photos, 1 of them could not be read")
     table = page.locator("#table")
     for text in (
@@ -230,7 +230,7 @@ def test_three_photos_one_of_them_broken(visit, photos, estimator):
         "broken.jpg",
         "cat.png",
         "no face found",
-        "9 of 10 times",
+        "90% interval",
         says_interval(photos, estimator),
     ):
         expect(table).to_contain_text(text)
@@ -294,7 +294,7 @@ def test_heic_among_many_photos(visit, phone, photos):
     page.get_by_role("tab", name="Many photos").click()
     archive = write_zip(photos / "phone.zip", {"a.heic": phone[0].read_bytes(), "b.CR2": b"raw", "c.CR2": b"raw"})
     page.set_input_files("#photos input[type=file]", [*phone, archive])
-    page.get_by_role("button", name="Tell the ages").click()
+    page.get_by_role("button", name="Estimate ages").click()
     expect(page.locator("#files")).to_contain_text("4 photos, 1 of them could not be read")
     expect(page.locator("#table")).to_contain_text("2 pictures left out, of formats that cannot be read: 2 .cr2")
 
@@ -356,7 +356,7 @@ def test_live(visit, demo):
 
 def test_film(visit, film):
     page = visit()
-    page.get_by_role("tab", name="Film").click()
+    page.get_by_role("tab", name="Video").click()
     page.set_input_files("#film input[type=file]", film)
     expect(page.locator("#film video")).to_be_visible()
     page.get_by_role("button", name="Follow the faces").click()
@@ -371,12 +371,12 @@ def test_film(visit, film):
 
 def test_film_stopped(visit, long_film):
     page = visit()
-    page.get_by_role("tab", name="Film").click()
+    page.get_by_role("tab", name="Video").click()
     page.set_input_files("#film input[type=file]", long_film)
     page.get_by_role("button", name="Follow the faces").click()
-    expect(page.locator("#copy")).to_contain_text("seconds seen")
+    expect(page.locator("#copy")).to_contain_text("seconds processed")
     page.locator("#film-stop").click()
-    expect(page.locator("#copy")).not_to_contain_text("seconds seen")
+    expect(page.locator("#copy")).not_to_contain_text("seconds processed")
     expect(page.locator("#ages figcaption")).to_have_count(0)
 
 
@@ -386,7 +386,7 @@ def test_nothing_is_left_after_the_sweep(browser, photos, film, tmp_path):
         page.goto(demo.url)
         upload(page, photos / "astronaut.png")
         expect(faces(page)).to_have_count(1, timeout=60_000)
-        page.get_by_role("tab", name="Film").click()
+        page.get_by_role("tab", name="Video").click()
         page.set_input_files("#film input[type=file]", film)
         page.get_by_role("button", name="Follow the faces").click()
         expect(page.locator("#copy video")).to_be_visible(timeout=60_000)
@@ -400,12 +400,12 @@ def test_nothing_is_left_after_the_sweep(browser, photos, film, tmp_path):
 
 def test_no_film(visit, photos, tmp_path):
     page = visit()
-    page.get_by_role("tab", name="Film").click()
+    page.get_by_role("tab", name="Video").click()
     fake = tmp_path / "fake.mp4"
     fake.write_bytes(b"no film")
     page.set_input_files("#film input[type=file]", fake)
     page.get_by_role("button", name="Follow the faces").click()
-    expect(page.locator(".toast-body")).to_contain_text("fake.mp4 is not a film")
+    expect(page.locator(".toast-body")).to_contain_text("fake.mp4 is not a video")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -170,11 +170,11 @@ def test_weights_of_a_repository(client, photos):
 @pytest.mark.parametrize(
     ("weights", "said"),
     [
-        ("/etc/passwd", "none of the weights here"),
-        ("../weights", "none of the weights here"),
-        ("./weights", "none of the weights here"),
-        ("age/weights/../weights", "none of the weights here"),
-        ("nothing", "none of the weights here"),
+        ("/etc/passwd", "is not available here"),
+        ("../weights", "is not available here"),
+        ("./weights", "is not available here"),
+        ("age/weights/../weights", "is not available here"),
+        ("nothing", "is not available here"),
         ("age/private", "not for everybody"),
         ("age/missing", "not for everybody"),
         ("age/weights@v9", "no revision"),
@@ -190,7 +190,7 @@ def test_weights_that_are_refused(client, photos, weights, said):
 def test_a_folder_here_is_not_a_repository(demo, client, photos):
     """Not even one that has the name of a repository, where the server was started."""
     assert (demo.log.parent / "weights").is_dir()
-    assert "none of the weights here" in refusal(
+    assert "is not available here" in refusal(
         client, handle_file(photos / "small.jpg"), str(demo.log.parent / "weights")
     )
 
@@ -309,7 +309,7 @@ def test_as_tools_of_a_language_model(demo, photos):
 
     tools, answer = asyncio.run(use())
     assert {"predict", "explain", "predict_batch"} == tools.keys()
-    assert "tell their ages" in tools["predict"].description
+    assert "estimate their ages" in tools["predict"].description
     # photos come by their address, but not from the server's own network
     assert answer.isError
     assert demo.client().predict(handle_file(photos / "small.jpg"), api_name="/predict")["faces"]
