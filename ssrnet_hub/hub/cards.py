@@ -85,8 +85,8 @@ _DATA = {
 _OTHERS = {
     "dex_resnet10.dlib": "the age predictor of dlib-models (CC0-1.0). Its training data is not documented and probably "
     "includes FG-NET, so results on FG-NET are optimistic",
-    "vladmandic-face-api-1.7.15.tgz": "the ageGenderNet of @vladmandic/face-api 1.7.15 (MIT). It was trained on UTKFace "
-    "and FG-NET, among others, so results on these are optimistic",
+    "vladmandic-face-api-1.7.15.tgz": "the ageGenderNet of @vladmandic/face-api 1.7.15 (MIT). It was trained on "
+    "UTKFace and FG-NET, among others, so results on these are optimistic",
 }
 """What is known of networks of others that weights started from or were taught by, by the names in their config."""
 
@@ -342,18 +342,21 @@ def _describe(framing: Framing) -> str:
 def render_table() -> str:
     """The zoo as a Markdown table."""
     lines = [
-        "| name | size | UTKFace val | FG-NET, photo to age | weights | license |",
-        "|---|---|---|---|---|---|",
+        "| name | size | UTKFace val | FG-NET photos | FairFace photos | weights | license |",
+        "|---|---|---|---|---|---|---|",
     ]
     for weights in ZOO.values():
         measured = {(m["dataset"], m["split"], m["detect"]): m for m in weights.figures}
         name = f"[`{weights.name}`](cards/{weights.name}.md)"
         size = _count_bytes(weights.architecture, complete_arguments(weights.architecture)) / 1e6
+        if weights.embedded:
+            size = (weights.folder / WEIGHTS_FILE).stat().st_size / 1e6
         cells = [
             name,
             f"{count_parameters(weights.name):,} parameters, {size:.2f} MB",
             _headline(measured.get(("utkface", "val", False))),
             _headline(measured.get(("fgnet", None, True))),
+            _headline(measured.get(("fairface_photos", "val", True)) or measured.get(("fairface_photos", None, True))),
             "in the package" if weights.embedded else f"from the authors' `{weights.source}`",
             _LICENSES.get(weights.license, weights.license),
         ]
@@ -369,4 +372,6 @@ def _headline(figures: Optional[dict[str, Any]]) -> str:
         return ""
     if "mae" in figures:
         return f"MAE {figures['mae']:.2f}, CS@5 {figures['cs5']:.1%}"
+    if "distance" in figures:
+        return f"distance {figures['distance']:.2f}"
     return f"accuracy {figures['accuracy']:.1%}"

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
@@ -167,8 +168,8 @@ def look(estimator: AgeEstimator, labels: Sequence[Label]) -> _Seen:
     """What the weights say of chips and of their worn copies."""
     chips = [load_photo(label.path) for label in labels]
     names, ages, descriptions, answers = [], [], [], 0
-    copies = [("", chips), *((f"worn as in training, {k}", faded_copies(chips, k)) for k in range(_FADED))]
-    for name, worn in tqdm([*copies, *worn_copies(chips)], "wear", leave=False, disable=None):
+    faded = ((f"worn as in training, {k}", faded_copies(chips, k)) for k in range(_FADED))
+    for name, worn in tqdm(chain([("", chips)], faded, worn_copies(chips)), "wear", leave=False, disable=None):
         faces = estimator.crops(worn)
         names.append(name)
         ages.append([face.age for face in faces])
