@@ -163,7 +163,8 @@ def print_figures(result: dict[str, Any]) -> None:
         told = result["intervals"]
         print_table("intervals", {f"level {level}": row for level, row in told["levels"].items()})
         print_table("level 0.9", told["bands"])
-        print(f"flagged {told['flagged']:.1%}, MAE of the others {told['mae_reliable']:.3f}\n")
+        rest = "" if told["mae_reliable"] is None else f", error of the others {told['mae_reliable']:.3f}"
+        print(f"flagged {told['flagged']:.1%}{rest}\n")
     if "boxes" in result:
         error = "mae" if "mae" in result else "distance"
         boxes = result["boxes"].items()

@@ -102,7 +102,7 @@ class Framing:
         """The side of what `crop` shows, pixels of the picture."""
         if self.template is None:
             return (1 + 2 * self.margin) * min(box[2] - box[0], box[3] - box[1])
-        return abs(self._place(box, landmarks, turned)[0])
+        return float(abs(self._place(box, landmarks, turned)[0]))
 
     def _place(self, box: Box, landmarks: Optional[Landmarks], turned: int) -> tuple[complex, complex]:
         """From shares of the crop to the picture, as `_fit` answers it."""

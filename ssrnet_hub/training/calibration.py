@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..errors import CalibrationError
 from ..hub.loading import get_extras, save_pretrained
-from ..images.alignment import Box
+from ..images.alignment import Box, Framing
 from ..images.loading import load_photo
 from ..inference.calibration import NOT_A_FACE, Calibration
 from ..inference.detector import MTCNNDetector
@@ -166,7 +166,7 @@ def calibrate(
 
 def look(estimator: AgeEstimator, labels: Sequence[Label]) -> _Seen:
     """What the weights say of chips and of their worn copies."""
-    chips = [load_photo(label.path) for label in labels]
+    chips = [load_photo(label.path).resize((Framing().size,) * 2) for label in labels]
     names, ages, descriptions, answers = [], [], [], 0
     faded = ((f"worn as in training, {k}", faded_copies(chips, k)) for k in range(_FADED))
     for name, worn in tqdm(chain([("", chips)], faded, worn_copies(chips)), "wear", leave=False, disable=None):

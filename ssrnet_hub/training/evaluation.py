@@ -138,39 +138,49 @@ def _ranges(labels: Sequence[Label]) -> list[tuple[float, float]]:
 
 
 def measure_intervals(faces: Sequence[Optional[Face]], labels: Sequence[Label]) -> Optional[dict[str, Any]]:
-    """How many true ages lie in the intervals of the faces found, in all and by age, and how many answers are flagged.
+    """Coverage of the intervals of the faces that were found, overall and by age, and the share of flagged faces.
+
+    An interval covers a face of which a range of ages is known if the two meet.
 
     Args:
         faces: As predicted; None for one that was not found.
         labels: As many.
 
     Returns:
-        By `LEVELS` ``coverage`` and mean ``width``, years; ``bands``, the coverage of the level 0.9 by true age;
-        ``flagged``, the share of faces called unreliable, and ``mae_reliable``, the MAE of the others, years. None
-        where the weights carry no calibration, or the labels know ranges alone.
+        By `LEVELS` ``coverage`` and mean ``width``, years; ``bands``, the coverage of the level 0.9 by true age or
+        range; ``flagged``, the share of faces that are not reliable, and ``mae_reliable``, the MAE, or mean distance to
+        the range, of the others, years. None if the weights have no calibration.
     """
-    pairs = zip(faces, labels, strict=True)
-    found = [(face, label.age) for face, label in pairs if face and face.interval() and not label.age_range]
+    pairs = [(face, label) for face, label in zip(faces, labels, strict=True) if face and face.interval()]
+    found = [(face, label.age_range or (label.age, label.age), _name_age(label)) for face, label in pairs]
     if not found:
         return None
-
-    def cover(members: list[tuple[Face, float]], level: float) -> dict[str, float]:
-        ends = [(*interval, age) for face, age in members if (interval := face.interval(level))]
-        inside = [low <= age <= high for low, high, age in ends]
-        return {"coverage": float(np.mean(inside)), "width": float(np.mean([high - low for low, high, _ in ends]))}
-
-    bands: dict[str, list[tuple[Face, float]]] = {}
-    for face, age in sorted(found, key=lambda pair: pair[1]):
-        bands.setdefault(age_band(age), []).append((face, age))
-    reliable = [abs(face.age - age) for face, age in found if face.reliable is not False]
+    members_of: dict[str, list[_Known]] = {}
+    for known in sorted(found, key=lambda known: known[1]):
+        members_of.setdefault(known[2], []).append(known)
+    reliable = [max(first - face.age, face.age - last, 0) for face, (first, last), _ in found if face.reliable]
     return rounded(
         {
-            "levels": {f"{level:g}": cover(found, level) for level in LEVELS},
-            "bands": {band: {**cover(members, 0.9), "n": len(members)} for band, members in bands.items()},
+            "levels": {f"{level:g}": _cover(found, level) for level in LEVELS},
+            "bands": {band: {**_cover(own, 0.9), "n": len(own)} for band, own in members_of.items()},
             "flagged": 1 - len(reliable) / len(found),
             "mae_reliable": float(np.mean(reliable)) if reliable else None,
         }
     )
+
+
+_Known = tuple[Face, tuple[float, float], str]
+"""A face, between which ages it is, and its band."""
+
+
+def _cover(known: Sequence[_Known], level: float) -> dict[str, float]:
+    ends = [(*interval, *ages) for face, ages, _ in known if (interval := face.interval(level))]
+    inside = [low <= last and first <= high for low, high, first, last in ends]
+    return {"coverage": float(np.mean(inside)), "width": float(np.mean([high - low for low, high, *_ in ends]))}
+
+
+def _name_age(label: Label) -> str:
+    return name_range(*label.age_range) if label.age_range else age_band(label.age)
 
 
 def measure_stages(faces: Sequence[Optional[Face]]) -> Optional[list[float]]:
@@ -217,7 +227,7 @@ def measure_genders(labels: Sequence[Label], faces: Sequence[Optional[Face]]) ->
 
 def _by_group(labels: Sequence[Label], measure: Callable[[list], dict[str, dict[str, Any]]]) -> dict[str, Any]:
     members: dict[str, list[Any]] = {
-        "age": [name_range(*label.age_range) if label.age_range else age_band(label.age) for label in labels],
+        "age": [_name_age(label) for label in labels],
         "gender": [label.gender for label in labels],
         "ethnicity": [label.ethnicity for label in labels],
     }

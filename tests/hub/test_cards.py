@@ -50,7 +50,17 @@ def test_front_matter(name):
     assert (card.data.license == "other") == bool(card.data.license_name and card.data.license_link)
     assert all(result.dataset_split for result in card.data.eval_results)
     stated = [(r.dataset_type, r.metric_value) for r in card.data.eval_results]
-    assert stated == [(m["dataset"], round(m["mae"], 2) if "mae" in m else m["accuracy"]) for m in weights.figures]
+    of_ages = [(m["dataset"], m.get("mae", m.get("distance"))) for m in weights.figures if "accuracy" not in m]
+    of_gender = [(m["dataset"], m["accuracy"]) for m in weights.figures if "accuracy" in m]
+    assert stated == [(name, round(value, 2)) for name, value in of_ages] + of_gender
+
+
+def test_a_card_names_all_that_weights_learned_from():
+    card = (ROOT / "cards" / "dex_resnet10.utkface_fairface_aaf.md").read_text(encoding="utf-8")
+    assert yaml.safe_load(card.split("---")[1])["datasets"] == ["utkface", "fairface", "all-age-faces"]
+    for text in ("UTKFace is distributed", "FairFace is distributed", "All-Age-Faces is distributed", "YFCC-100M"):
+        assert text in card
+    assert "Trained from other weights" in card and "dlib-models (CC0-1.0)" in card and "softmax" in card
 
 
 @pytest.mark.parametrize("name", ZOO)

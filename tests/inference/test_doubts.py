@@ -123,10 +123,9 @@ def test_intervals_of_poor_pictures_are_wider(estimator, face):
 
 
 def test_small_faces_are_called_small(estimator, face, astronaut):
-    photo = astronaut.resize((128, 128), Image.Resampling.LANCZOS)
-    x1, y1, x2, y2 = (value / 4 for value in face.box)
-    (small,) = estimator(photo, boxes=[(x1, y1, x2, y2)])
-    assert small.side == pytest.approx(face.side / 4, rel=0.15) and small.side < 40
+    photo = astronaut.resize((80, 80), Image.Resampling.LANCZOS)
+    (small,) = estimator(photo, boxes=[[value * 80 / 512 for value in face.box]])
+    assert small.side == pytest.approx(face.side * 80 / 512, rel=0.2) and small.side < 40
     assert "blurred" not in small.doubts and "small" in small.doubts
 
 

@@ -26,6 +26,7 @@ from ssrnet_hub.training.evaluation import (
     find_faces,
     measure_ages,
     measure_genders,
+    measure_intervals,
     measure_robustness,
     measure_stages,
     measure_turned,
@@ -217,7 +218,7 @@ def test_evaluate_ranges_of_ages(call, weights, photos, tmp_path, estimator, ast
     assert (result["within"], result["n"], result["missed"]) == (0, 2, 1)
     assert result["groups"]["age"].keys() == {"40-49", "70+"}
     assert result["turned"]["180"]["found"] == 1
-    assert "intervals" not in result
+    assert result["intervals"]["levels"]["0.9"]["coverage"] in (0, 1)
     out = call("evaluate", *args)[1]
     assert "distance" in out and "70+" in out
 
@@ -240,6 +241,17 @@ def test_faces_that_are_missed_in_a_worse_photo_are_counted(weights, tmp_path):
     assert changes["half resolution"] is None and changes["shift 5 %"] > 0
 
 
+def test_intervals_of_faces_of_which_a_range_is_known(estimator, astronaut):
+    (face,) = estimator(astronaut)
+    low, high = face.interval(0.9)
+    ranges = [(low - 9, low - 1), (low - 9, low + 1), (low + 1, high - 1), (high - 1, math.inf), (high + 1, math.inf)]
+    labels = [Label(Path("face.png"), math.nan, age_range=ends) for ends in ranges]
+    told = measure_intervals([face] * 5 + [None], [*labels, labels[0]])
+    assert told["levels"]["0.9"]["coverage"] == 0.6
+    assert [band["n"] for band in told["bands"].values()] == [1] * 5
+    assert told["flagged"] == 0 and told["mae_reliable"] > 0
+
+
 def test_shares_of_the_stages():
     def face(*contributions):
         return SimpleNamespace(stages=[SimpleNamespace(contribution=c) for c in contributions])
@@ -259,7 +271,7 @@ def test_shares_of_the_stages():
 
 def test_evaluate(call, weights, labels):
     code, out, errors = call("evaluate", "--weights", weights, "--labels", labels, "--json")
-    assert code == 0 and "warning: the split train is among these rows" in errors
+    assert code == 0 and "warning: the labels include the split train" in errors
     result = json.loads(out)
     faces = AgeEstimator(weights, detector=lambda image: []).crops(labels.parent / f"{i}.png" for i in range(40))
     expected = age_metrics([face.age for face in faces], range(1, 41))
@@ -314,7 +326,7 @@ def test_evaluate_the_whole_way(call, monkeypatch, photos, tmp_path, estimator, 
     card = render_card(zoo.DEFAULT)
     for part in ("| one forward pass |", "| mean with the mirror image |", "| age | 50-59 |", "| ethnicity | white |"):
         assert part in card
-    assert all(f"| {how} |" in card for how in ROBUSTNESS)
+    assert all(f"| {how.replace(' %', '%')} |" in card for how in ROBUSTNESS)
     assert "None" not in card and "not measured" not in card
 
 
