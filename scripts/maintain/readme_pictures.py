@@ -49,13 +49,13 @@ def plot_intervals(estimator: AgeEstimator, face: Face) -> Figure:
         top.imshow(picture)
         top.set_title(title, fontsize=9)
         top.axis("off")
-        low, high = own.interval(0.9)
+        low, high = own.interval(0.9) or (0, 100)
         color = "tab:orange" if own.doubts else "tab:blue"
         bottom.plot((low, high), (0, 0), color=color, linewidth=5, solid_capstyle="butt")
         bottom.plot(own.age, 0, "o", color="black", markersize=4)
         bottom.set(xlim=(0, 100), yticks=[], xticks=(0, 50, 100))
         bottom.set_xlabel(
-            f"{own.age:.0f} years, {low:.0f} to {high:.0f}\n{', '.join(own.doubts) or 'no doubts'}", fontsize=8
+            f"{own.age:.0f} years, {low:.0f} to {high:.0f}\n{', '.join(own.doubts or ()) or 'no doubts'}", fontsize=8
         )
         bottom.tick_params(labelsize=7)
         for side in ("left", "right", "top"):

@@ -18,7 +18,7 @@ __all__ = ["NOT_A_FACE", "UNCERTAIN", "Calibration"]
 
 NOT_A_FACE, UNCERTAIN = "not a face", "uncertain"
 
-_WIDEST = 35.0
+_WIDEST = 30.0
 """Half of the widest interval of the level 0.9 that an answer is trusted with, years."""
 
 

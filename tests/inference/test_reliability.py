@@ -206,4 +206,4 @@ def test_chips_are_told_from_blurred_ones(estimator, shared):
     usual = [face.oddness for face in estimator.crops(chips)]
     blurred = estimator.crops([chip.filter(ImageFilter.GaussianBlur(chip.width / 12)) for chip in chips])
     assert auroc([face.oddness for face in blurred], usual) > 0.98
-    assert np.mean([face.reliable is False for face in estimator.crops(chips)]) < 0.03
+    assert np.mean([face.reliable is False for face in estimator.crops(chips)]) < 0.05
