@@ -1,4 +1,4 @@
-"""What weights know of their errors: intervals, and which answers are not to be trusted."""
+"""The calibration of weights: prediction intervals, and which ages not to trust."""
 
 import math
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ _WIDEST = 30.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """What is learned of weights from faces that they were not trained on.
+    """Calibration of weights on faces that they were not trained on.
 
     Attributes:
-        intervals: How far off ages may be.
-        reliability: What faces are like.
-        doubts: What poor pictures are like; None in calibrations of earlier versions.
+        intervals: Prediction intervals.
+        reliability: Distribution of features of faces.
+        doubts: Detection of poor pictures; None in calibrations of earlier versions.
     """
 
     intervals: Intervals
@@ -37,16 +37,16 @@ class Calibration:
     doubts: Optional[Doubts] = None
 
     def describe(self, stages: tuple[Stage, ...], crop: Image.Image) -> np.ndarray:
-        """What the other methods want to know of a face, ``(D,)``."""
+        """Features of a face that the other methods take, ``(D,)``."""
         return describe_face(stages, crop) if self.doubts else describe_answer(stages, crop)
 
     def half_width(self, age: float, level: float, description: np.ndarray) -> float:
-        """As of `Intervals`."""
+        """Half of the width of the interval, years; see `Intervals.half_width`."""
         return self.intervals.half_width(age, level, description if self.doubts else None)
 
     def oddness(self, description: np.ndarray) -> float:
-        """How unlike a good picture of a face, 0 or more: about 1 for an ordinary one, and above `threshold` for what
-        is doubted, but for ages that are uncertain.
+        """Out-of-distribution score, 0 or more: about 1 for an ordinary face, above `threshold` if the picture is
+        doubted.
         """
         unlike = self.reliability.score(description[: len(self.reliability.mean)])
         if not self.doubts:
@@ -56,10 +56,11 @@ class Calibration:
 
     @property
     def threshold(self) -> float:
+        """`oddness` above which a picture is doubted."""
         return self.reliability.threshold
 
     def doubt(self, age: float, description: np.ndarray) -> tuple[str, ...]:
-        """Why an age is not to be trusted, in a word or two each; nothing where it is."""
+        """Reasons not to trust an age, a word or two each; empty if there are none."""
         told = self.doubts.excess(description) if self.doubts else {}
         doubts = [name for name, excess in told.items() if excess > 0]
         if not doubts and self.oddness(description) > self.threshold:

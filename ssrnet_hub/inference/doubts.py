@@ -1,4 +1,4 @@
-"""Why an age may be wrong: pictures that are blurred, covered or turned, told from good ones."""
+"""Why an age may be wrong: detects pictures that are blurred, covered, or upside down."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..errors import CalibrationError, ConfigError
 from ..utils.untrusted import checked, listing, number, record, text
-from .reliability import describe_answer
+from .reliability import describe_answer, log_contrast, log_detail
 from .stages import Stage
 
 __all__ = ["Doubts", "describe_face", "fit_doubts"]
@@ -38,12 +38,11 @@ _FIELDS = record(
 
 
 def describe_face(stages: Sequence[Stage], crop: Image.Image) -> np.ndarray:
-    """What tells how good a picture is.
+    """Features of the quality of a picture.
 
     Returns:
-        ``(D,)``: `describe_answer`, of each stage the logarithm of the standard deviation of its bins, years, and of
-        the crop how sharp it is at other scales, at the eyes and at the mouth, how bright, how alike its halves and how
-        colorful.
+        ``(D,)``: `describe_answer`, the logarithm of the standard deviation of each stage's bins in years, and of the
+        crop its sharpness at other scales, sharpness and contrast of eyes and mouth, brightness, symmetry, and color.
     """
     spreads = [math.log(_spread(stage) + 0.5) for stage in stages]
     return np.array([*describe_answer(stages, crop), *spreads, *_describe_crop(crop)])
@@ -62,9 +61,9 @@ def _describe_crop(crop: Image.Image) -> list[float]:
     eyes, mouth = whole[12:28], whole[32:56]
     saturation = np.asarray(crop.resize((16, 16)).convert("HSV"), float)[..., 1]
     return [
-        *(_log_detail(pixels[side]) for side in (128, 32, 16)),
-        *(_log_detail(part) for part in (eyes, mouth)),
-        *(math.log(part.std() + 2) for part in (eyes, mouth)),
+        *(log_detail(pixels[side]) for side in (128, 32, 16)),
+        *(log_detail(part) for part in (eyes, mouth)),
+        *(log_contrast(part) for part in (eyes, mouth)),
         whole.mean() / 100,
         math.log(np.abs(whole - whole[:, ::-1]).mean() + 2),
         math.log(saturation.mean() + 2),
@@ -72,21 +71,15 @@ def _describe_crop(crop: Image.Image) -> list[float]:
     ]
 
 
-def _log_detail(pixels: np.ndarray) -> float:
-    middle = pixels[1:-1, 1:-1]
-    edges = 4 * middle - pixels[:-2, 1:-1] - pixels[2:, 1:-1] - pixels[1:-1, :-2] - pixels[1:-1, 2:]
-    return math.log(np.abs(edges).mean() + 0.5)
-
-
 @dataclass(frozen=True)
 class Doubts:
-    """A logistic regression for each kind of poor picture, which tells it from good ones.
+    """A logistic regression for each kind of poor picture, against good ones.
 
     Attributes:
-        names: Of the kinds, a word or two each.
-        weights: Of the numbers of `describe_face`, ``(K, D)``.
-        offsets: ``(K,)``.
-        thresholds: Log-odds above which a kind is told, ``(K,)``.
+        names: Names of the kinds, a word or two each.
+        weights: Coefficients of the features of `describe_face`, ``(K, D)``.
+        offsets: Intercepts, ``(K,)``.
+        thresholds: Log-odds above which a kind is detected, ``(K,)``.
     """
 
     names: tuple[str, ...]
@@ -95,10 +88,10 @@ class Doubts:
     thresholds: tuple[float, ...]
 
     def excess(self, description: np.ndarray) -> dict[str, float]:
-        """By how much the log-odds of each kind are above its threshold; above 0 it is told.
+        """Log-odds of each kind minus its threshold: above 0 the kind is detected.
 
         Raises:
-            ConfigError: This was learned of a model with other stages.
+            ConfigError: The calibration is of a model with other stages.
         """
         if len(description) != len(self.weights[0]):
             count = len(self.weights[0])
@@ -133,13 +126,13 @@ class Doubts:
 
 
 def fit_doubts(good: np.ndarray, usual: np.ndarray, poor: Mapping[str, np.ndarray]) -> Doubts:
-    """Learn to tell kinds of poor pictures from good ones.
+    """Fit the regressions.
 
     Args:
-        good: What `describe_face` says of good pictures, ``(N, D)``, of which the thresholds flag one in a hundred for
-            all kinds together.
-        usual: Of pictures that are worn as those of the world, and not to be doubted, ``(M, D)``.
-        poor: Of each kind of poor ones.
+        good: `describe_face` of good pictures, ``(N, D)``; the thresholds flag about one in a hundred of them, over all
+            kinds.
+        usual: Of pictures with ordinary degradations that are not to be flagged, ``(M, D)``.
+        poor: Of poor pictures, by kind.
 
     Raises:
         CalibrationError: There are fewer than 100 good ones.

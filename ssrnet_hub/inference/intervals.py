@@ -56,18 +56,18 @@ _FIELDS = record(
 
 
 class Scores(NamedTuple):
-    """What is known of the scores of some faces.
+    """Scores of held-out faces.
 
     Attributes:
-        values: Their quantiles, at ``1/m, 2/m, ... 1`` of the faces, rising.
-        n: How many faces that were.
+        values: Quantiles of the scores, at levels ``1/m, 2/m, ... 1``, increasing.
+        n: Number of faces.
     """
 
     values: tuple[float, ...]
     n: int
 
     def quantile(self, level: float) -> Optional[float]:
-        """The score that a new face has at most, in a share ``level`` of the cases; None where n faces cannot tell."""
+        """Upper bound of the score of a new face with probability ``level``; None if that takes more than n faces."""
         # the new face is one of n + 1
         share = math.ceil((self.n + 1) * level) / self.n
         if share > 1:
@@ -120,7 +120,7 @@ class Intervals:
         return quantile * self.expect(age, description)
 
     def expect(self, age: float, description: Optional[np.ndarray] = None) -> float:
-        """The error that is expected of a face, years; the arguments are those of `half_width`."""
+        """Expected error, years; the arguments are those of `half_width`."""
         scale = float(np.interp(age, self.knots, self.scale))
         if description is None or not self.weights:
             return scale

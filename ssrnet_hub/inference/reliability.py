@@ -11,7 +11,7 @@ from ..errors import CalibrationError, ConfigError
 from ..utils.untrusted import checked, listing, number, record
 from .stages import Stage
 
-__all__ = ["Reliability", "describe_answer", "fit_reliability"]
+__all__ = ["Reliability", "describe_answer", "fit_reliability", "log_contrast", "log_detail"]
 
 _SHRINKAGE = 0.1
 """Share of the covariances that is left out, so that few faces and parts that never move do no harm."""
@@ -35,17 +35,26 @@ _FIELDS = record(
 
 
 def describe_answer(stages: Sequence[Stage], crop: Image.Image) -> np.ndarray:
-    """What tells a face from what is none: p, eta and delta of the stages, and how sharp and rich the crop is.
+    """Features that distinguish faces from other crops: p, eta and delta of the stages, sharpness and contrast.
 
     Returns:
-        ``(D,)``: of each stage p, eta and delta, then the logarithms of the mean absolute second difference and of the
-        standard deviation of the grey crop at 64x64 pixels.
+        ``(D,)``: p, eta and delta of each stage, then `log_detail` and `log_contrast` of the gray crop at 64x64 pixels.
     """
-    grey = np.asarray(crop.convert("L").resize((_SIDE, _SIDE)), float)
-    middle = grey[1:-1, 1:-1]
-    edges = 4 * middle - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
+    gray = np.asarray(crop.convert("L").resize((_SIDE, _SIDE)), float)
     said = [value for stage in stages for value in (*stage.p, *stage.eta, stage.delta)]
-    return np.array([*said, np.log(np.abs(edges).mean() + 0.5), np.log(grey.std() + 2)])
+    return np.array([*said, log_detail(gray), log_contrast(gray)])
+
+
+def log_detail(pixels: np.ndarray) -> float:
+    """Logarithm of the mean absolute second difference of gray pixels ``(H, W)``, 0 to 255."""
+    middle = pixels[1:-1, 1:-1]
+    edges = 4 * middle - pixels[:-2, 1:-1] - pixels[2:, 1:-1] - pixels[1:-1, :-2] - pixels[1:-1, 2:]
+    return float(np.log(np.abs(edges).mean() + 0.5))
+
+
+def log_contrast(pixels: np.ndarray) -> float:
+    """Logarithm of the standard deviation of gray pixels, 0 to 255."""
+    return float(np.log(pixels.std() + 2))
 
 
 @dataclass(frozen=True)
