@@ -78,7 +78,7 @@ def test_a_photo_without_boxes_is_an_error_and_the_others_are_not(run, folder):
     rows = told(out)
     assert [len(row["faces"]) for row in rows.values()] == [0, 1, 0, 0]
     assert [bool(row["error"]) for row in rows.values()] == [True, False, False, True]
-    assert "no row of this photo" in rows["b.PNG"]["error"] and str(boxes) in rows["b.PNG"]["error"]
+    assert "no row for this photo" in rows["b.PNG"]["error"] and str(boxes) in rows["b.PNG"]["error"]
     assert "no such file" in rows["missing.png"]["error"]
     assert f"error: {folder / 'b.PNG'}: {boxes} has no row" in err and "2 of 4 failed" in err
     _, out, _ = run("predict", *paths[:3], "--boxes", boxes)

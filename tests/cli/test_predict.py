@@ -21,7 +21,7 @@ def test_table(run, folder, face):
     code, out, err = run("predict", folder / "a.png", folder / "none.png")
     assert (code, err.count("error")) == (0, 0)
     header, first, second = out.splitlines()
-    titles = ["file", "face", "age", *["90%", "interval"], "score", "box", "(x1", "y1", "x2", "y2)"]
+    titles = ["file", "face", "age", *["90%", "interval"], "doubts", "score", "box", "(x1", "y1", "x2", "y2)"]
     assert header.split() == titles
     box = [f"{v:.0f}" for v in face.box]
     ends = "{:.0f} to {:.0f}".format(*face.interval()).split()

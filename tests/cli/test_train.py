@@ -94,7 +94,7 @@ def test_resume_and_overwrite_exclude_each_other(run, tmp_path):
     [
         (["--labels", "{tmp}/none.csv"], r"none\.csv cannot be read"),
         (["--labels", "{labels}", "--recipe", "{tmp}/none.yaml"], r"none\.yaml cannot be read"),
-        (["--labels", "{labels}", "--recipe", "ssrnet.nothing"], r"ssrnet\.nothing.* no recipe .*ssrnet\.utkface"),
+        (["--labels", "{labels}", "--recipe", "ssrnet.nothing"], r"ssrnet\.nothing.* nor a recipe .*ssrnet\.utkface"),
         (["--labels", "{labels}", "--epochs", "0"], "epochs is not a whole number from 1"),
         (["--labels", "{labels}", "--architecture", "ssrnets"], "ssrnets"),
         (["--labels", "{labels}", "--set-aside", "31"], "nothing is left"),
