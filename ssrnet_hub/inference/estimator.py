@@ -38,8 +38,8 @@ __all__ = ["AgeEstimator", "Face"]
 _SMALL = 40.0
 """Side of the crop in the photo, pixels, below which a face without detail is called small and not blurred."""
 
-_PROFILE = 0.3
-"""`nose_offset` above which a face is seen in profile; that of one FG-NET portrait in a hundred."""
+_PROFILE = 0.5
+"""`nose_offset` above which a face is in profile: the nose is farther to the side than an eye."""
 
 _LEAST_VISIBLE = 5 / 6
 """Share of a crop that has to be in the photo: where the forehead, the mouth or half of the face is missing, ages are
