@@ -48,9 +48,9 @@ class Calibration:
         """Out-of-distribution score, 0 or more: about 1 for an ordinary face, above `threshold` if the picture is
         doubted.
         """
-        unlike = self.reliability.score(description[: len(self.reliability.mean)])
         if not self.doubts:
-            return unlike
+            return self.reliability.score(description)
+        unlike = self.reliability.score(description[: len(self.reliability.mean)])
         excess = max(self.doubts.excess(description).values())
         return max(unlike, self.threshold * math.exp(min(excess, 50.0)))
 

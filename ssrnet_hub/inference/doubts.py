@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import CalibrationError, ConfigError
-from ..utils.untrusted import checked, listing, number, record, text
+from ..utils.untrusted import checked, choice, listing, number, record
 from .reliability import describe_answer, log_contrast, log_detail
 from .stages import Stage
 
@@ -28,7 +28,8 @@ _ROW = listing(number(-1e9, 1e9), 1, _MOST)
 
 _FIELDS = record(
     {
-        "names": listing(text(), 1, 20),
+        # they are shown on the page and in terminals, and may come from strangers' weights
+        "names": listing(choice("blurred", "covered", "turned"), 1, 20),
         "weights": listing(_ROW, 1, 20),
         "offsets": listing(number(-1e9, 1e9), 1, 20),
         "thresholds": listing(number(-1e9, 1e9), 1, 20),
@@ -76,7 +77,7 @@ class Doubts:
     """A logistic regression for each kind of poor picture, against good ones.
 
     Attributes:
-        names: Names of the kinds, a word or two each.
+        names: ``"blurred"``, ``"covered"``, or ``"turned"``.
         weights: Coefficients of the features of `describe_face`, ``(K, D)``.
         offsets: Intercepts, ``(K,)``.
         thresholds: Log-odds above which a kind is detected, ``(K,)``.

@@ -177,7 +177,7 @@ def fit_intervals(predicted: ArrayLike, true: ArrayLike, descriptions: Optional[
         predicted: Ages, years, ``(N,)``, in an order that says nothing; or ``(K, N)``, those of the faces and then of
             K - 1 worn copies of each, which tell what pictures do to errors and nothing else.
         true: Ages, years, ``(N,)``.
-        descriptions: What `describe_answer` says of each, ``(K, N, D)``; without, pictures do not count.
+        descriptions: What `describe_face` says of each, ``(K, N, D)``; without, pictures do not count.
 
     Raises:
         CalibrationError: There are fewer than 100 faces.
@@ -219,7 +219,7 @@ def _learn(ages: np.ndarray, true: np.ndarray, x: np.ndarray) -> tuple[np.ndarra
 
 def _to_factor(logarithms: np.ndarray) -> np.ndarray:
     most = math.log(_MOST_FACTOR)
-    return np.exp(np.clip(logarithms, -most, most))
+    return np.exp(np.clip(np.nan_to_num(logarithms, nan=most), -most, most))
 
 
 def _split_bands(ages: np.ndarray) -> list[tuple[float, np.ndarray]]:

@@ -29,9 +29,6 @@ from .worn import POOR, faded_copies, worn_copies
 
 __all__ = ["calibrate"]
 
-_RESPLITS = 50
-"""Random splits over which coverage is measured."""
-
 _FADED = 3
 """Copies of each chip that are worn as in training."""
 
@@ -43,7 +40,7 @@ class _Seen(NamedTuple):
         names: Of the copies, the chips as they are first, with the name "".
         ages: As predicted, ``(K, N)``, years.
         descriptions: What `describe_face` says, ``(K, N, D)``.
-        answers: Of `describe_answer`, ``(K, N, A)``.
+        answers: How many of the numbers are those of `describe_answer`, the first ones.
     """
 
     names: list[str]
@@ -119,9 +116,7 @@ def calibrate(
         return [calibration.oddness(own) for own in descriptions]
 
     both = [np.concatenate(pair, 1) for pair in ((seen.ages, tested.ages), (seen.descriptions, tested.descriptions))]
-    resplits = measure_resplits(
-        both[0], np.concatenate([true, true_of_val]), len(aside), LEVELS, model.V, both[1], times=_RESPLITS
-    )
+    resplits = measure_resplits(both[0], np.concatenate([true, true_of_val]), len(aside), LEVELS, model.V, both[1])
     covered, _, flagged = measure(*tested.of(""))
     bands = np.array([age_band(age) for age in tested.ages[0]])
     figures: dict[str, Any] = {

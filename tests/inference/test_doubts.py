@@ -58,6 +58,8 @@ def test_what_was_learned_of_other_stages_is_told(doubts):
     [
         {"names": ["blurred"]},
         {"names": [1, 2]},
+        {"names": ["blurred", "<img src=x onerror=alert(1)>"]},
+        {"names": ["blurred", "\x1b[2J"]},
         {"weights": [[1.0, 2.0, 3.0], [1.0]]},
         {"weights": [[float("nan")] * 3] * 2},
         {"offsets": [0.0]},
