@@ -14,9 +14,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     calibrate = commands.add_parser(
         "calibrate",
         help="Fit intervals and the out-of-distribution flag",
-        description="Fit intervals and the out-of-distribution flag on the faces that training set aside from the "
-        "split train, and write the weights with this calibration in their config. Coverage is measured on the "
-        "split val.",
+        description="Fit intervals and the out-of-distribution flag on the faces that training set aside and those of "
+        "the split val, and write the weights with this calibration in their config. Coverage is measured by "
+        "cross-validation.",
     )
     add_weights_option(calibrate)
     add_training_labels_option(calibrate, required=True)
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     figures = calibrate(from_pretrained(weights), args.labels, args.output, args.photos)
     for what in ("intervals", "bands", "worn", "flags"):
         print("\n".join(f"{what}  {key}  {row}" for key, row in figures[what].items()))
-    print(f"flags {figures['flagged']:.2%} of val")
+    print(f"flags {figures['flagged']:.2%} of held-out faces")
     if name:
         data = Path(args.labels).resolve().parent.name
         command = f"ssrnet-hub calibrate --weights {name} --labels {data}/labels.csv --output DIR"

@@ -1,8 +1,8 @@
-"""Calibration of weights: how far off their ages may be and what faces are like, learned from faces set aside."""
+"""Calibration of weights: how far off their ages may be and what faces are like, learned from held-out faces."""
 
 import os
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
@@ -33,6 +33,14 @@ _FADED = 3
 """Copies of each chip that are worn as in training."""
 
 
+_FOLDS = 5
+"""Of the cross-validation that measures a calibration."""
+
+
+_FEWEST = 125
+"""Held-out faces that a calibration takes: 100 without a fold."""
+
+
 class _Seen(NamedTuple):
     """What the weights say of some chips and of their copies.
 
@@ -48,10 +56,9 @@ class _Seen(NamedTuple):
     descriptions: np.ndarray
     answers: int
 
-    def of(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Ages and descriptions of a kind of copies."""
-        number = self.names.index(name)
-        return self.ages[number], self.descriptions[number]
+    def of(self, name: str) -> np.ndarray:
+        """Descriptions of a kind of copies, ``(N, D)``."""
+        return self.descriptions[self.names.index(name)]
 
 
 def calibrate(
@@ -60,12 +67,12 @@ def calibrate(
     directory: Union[str, os.PathLike],
     photos: Optional[Union[str, os.PathLike]] = None,
 ) -> dict[str, Any]:
-    """Learn from the faces that training set aside, and write the weights with what was learned in their config.
+    """Learn from faces that training held out, and write the weights with what was learned in their config.
 
-    The expected error of a face follows from its age and its picture, as worn copies of the faces tell; the intervals
-    are conformal. What that is worth is measured on the split ``val``: how many true ages lie in their intervals, over
-    random splits of its rows and those set aside, and for worn copies; and how well poor pictures and parts of photos
-    without a face are told from faces.
+    These are the faces that training set aside and those of the split ``val``. The expected error of a face follows
+    from its age and its picture, as worn copies of the faces tell; the intervals are conformal. What that is worth is
+    measured by cross-validation over the same faces: how many true ages lie in their intervals, also for worn copies,
+    and how well poor pictures and parts of photos without a face are told from faces.
 
     Args:
         model: Weights of age.
@@ -74,10 +81,10 @@ def calibrate(
         photos: Folder of JPEGs, whose parts without faces are cut out; without, these are not measured.
 
     Returns:
-        ``n``, faces set aside; ``intervals``, by level what `measure_resplits` answers; ``bands``, by predicted age
+        ``n``, held-out faces; ``intervals``, by level what `measure_resplits` answers; ``bands``, by predicted age
         ``coverage`` of the level 0.9 and ``n``; ``worn``, of each kind of copies ``coverage``, mean ``width``, years,
-        ``flagged`` and ``covered_or_flagged``; ``flagged``, the share of val that is flagged, in [0, 1]; ``flags``, of
-        each kind of picture ``auroc``, ``flagged`` and ``n``.
+        ``flagged`` and ``covered_or_flagged``; ``flagged``, the share of the faces that is flagged, in [0, 1];
+        ``flags``, of each kind of picture ``auroc``, ``flagged`` and ``n``.
 
     Raises:
         CalibrationError: There are too few faces.
@@ -88,75 +95,78 @@ def calibrate(
     if isinstance(count, dict):
         count = count.get(Path(labels).resolve().parent.name, 0)
     train, val = (read_labels(labels, split) for split in ("train", "val"))
-    aside = set_aside(train, count)[1]
-    if not aside:
-        raise CalibrationError("A calibration takes 100 faces or more, and training set none of these aside.")
+    held_out = set_aside(train, count)[1] + val
+    if len(held_out) < _FEWEST:
+        raise CalibrationError(
+            f"A calibration takes {_FEWEST} held-out faces or more, not {len(held_out)}: add rows to the split val, or "
+            "set rows aside in training."
+        )
     estimator = AgeEstimator(model)
-    seen, tested = (look(estimator, rows) for rows in (aside, val))
-    true, true_of_val = (np.array([row.age for row in rows]) for rows in (aside, val))
+    seen, true = look(estimator, held_out), np.array([row.age for row in held_out])
+    calibration = _fit(seen, true)
+    save_pretrained(model, directory, extras={"calibration": calibration.to_dict()})
+
+    # each face is measured by what the others tell
+    shape = seen.ages.shape
+    half, oddness, flagged = np.empty(shape), np.empty(shape), np.empty(shape, bool)
+    for fold in range(_FOLDS):
+        test = np.arange(len(true)) % _FOLDS == fold
+        others = _fit(_Seen(seen.names, seen.ages[:, ~test], seen.descriptions[:, ~test], seen.answers), true[~test])
+        for k, i in product(range(len(seen.names)), np.flatnonzero(test)):
+            age, own = seen.ages[k, i], seen.descriptions[k, i]
+            half[k, i], oddness[k, i] = others.half_width(age, 0.9, own), others.oddness(own)
+            flagged[k, i] = bool(others.doubt(age, own))
+    low, high = (seen.ages - half).clip(0, model.V), (seen.ages + half).clip(0, model.V)
+    covered = (low <= true) & (true <= high)
+
+    count = len(true) * (_FOLDS - 1) // _FOLDS
+    resplits = measure_resplits(seen.ages, true, count, LEVELS, model.V, seen.descriptions)
+    bands = np.array([age_band(age) for age in seen.ages[0]])
+    figures: dict[str, Any] = {
+        "n": len(held_out),
+        "intervals": {str(level): row for level, row in resplits.items()},
+        "bands": {
+            band: {"coverage": float(covered[0, bands == band].mean()), "n": int((bands == band).sum())}
+            for band in sorted({*bands.tolist()}, key=lambda band: int(band.split("-")[0].rstrip("+")))
+        },
+        "flagged": float(flagged[0].mean()),
+        "worn": {},
+        "flags": {},
+    }
+    for k, name in enumerate(seen.names):
+        figures["worn"][name or "as they are"] = {
+            "coverage": float(covered[k].mean()),
+            "width": float((high - low)[k].mean()),
+            "flagged": float(flagged[k].mean()),
+            "covered_or_flagged": float((covered | flagged)[k].mean()),
+        }
+        if any(name in names for names in POOR.values()):
+            figures["flags"][name] = {
+                "auroc": auroc(oddness[k], oddness[0]),
+                "flagged": float(flagged[k].mean()),
+                "n": len(true),
+            }
+    if photos is not None:
+        faceless = estimator.crops(tqdm(cut_faceless(sorted(Path(photos).glob("*.jpg"))), unit="crop", leave=False))
+        descriptions = [describe_face(face.stages, face.crop) for face in faceless]
+        doubted = [bool(calibration.doubt(face.age, own)) for face, own in zip(faceless, descriptions, strict=True)]
+        figures["flags"][NOT_A_FACE] = {
+            "auroc": auroc([calibration.oddness(own) for own in descriptions], oddness[0]),
+            "flagged": float(np.mean(doubted)),
+            "n": len(faceless),
+        }
+    return rounded(figures)
+
+
+def _fit(seen: _Seen, true: np.ndarray) -> Calibration:
     good = seen.descriptions[0]
     usual = np.concatenate([own for name, own in zip(seen.names, seen.descriptions, strict=True) if "worn" in name])
-    poor = {kind: np.concatenate([seen.of(name)[1] for name in names]) for kind, names in POOR.items()}
-    calibration = Calibration(
+    poor = {kind: np.concatenate([seen.of(name) for name in names]) for kind, names in POOR.items()}
+    return Calibration(
         fit_intervals(seen.ages, true, seen.descriptions),
         fit_reliability(list(good[:, : seen.answers])),
         fit_doubts(good, usual, poor),
     )
-    save_pretrained(model, directory, extras={"calibration": calibration.to_dict()})
-
-    def measure(ages: np.ndarray, descriptions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Whether each is covered, the widths, and whether it is flagged."""
-        pairs = list(zip(ages, descriptions, strict=True))
-        half = np.array([calibration.half_width(age, 0.9, own) for age, own in pairs])
-        low, high = (ages - half).clip(0, model.V), (ages + half).clip(0, model.V)
-        flagged = np.array([bool(calibration.doubt(age, own)) for age, own in pairs])
-        return (low <= true_of_val) & (true_of_val <= high), high - low, flagged
-
-    def odd(descriptions: np.ndarray) -> list[float]:
-        return [calibration.oddness(own) for own in descriptions]
-
-    both = [np.concatenate(pair, 1) for pair in ((seen.ages, tested.ages), (seen.descriptions, tested.descriptions))]
-    resplits = measure_resplits(both[0], np.concatenate([true, true_of_val]), len(aside), LEVELS, model.V, both[1])
-    covered, _, flagged = measure(*tested.of(""))
-    bands = np.array([age_band(age) for age in tested.ages[0]])
-    figures: dict[str, Any] = {
-        "n": len(aside),
-        "intervals": {str(level): row for level, row in resplits.items()},
-        "bands": {
-            band: {"coverage": float(covered[bands == band].mean()), "n": int((bands == band).sum())}
-            for band in sorted({*bands.tolist()}, key=lambda band: int(band.split("-")[0].rstrip("+")))
-        },
-        "flagged": float(flagged.mean()),
-        "worn": {},
-        "flags": {},
-    }
-    usual_odd = odd(tested.descriptions[0])
-    for name in tested.names:
-        covered, widths, flagged = measure(*tested.of(name))
-        figures["worn"][name or "as they are"] = {
-            "coverage": float(covered.mean()),
-            "width": float(widths.mean()),
-            "flagged": float(flagged.mean()),
-            "covered_or_flagged": float((covered | flagged).mean()),
-        }
-        if any(name in names for names in POOR.values()):
-            figures["flags"][name] = {
-                "auroc": auroc(odd(tested.of(name)[1]), usual_odd),
-                "flagged": float(flagged.mean()),
-                "n": len(flagged),
-            }
-    if photos is not None:
-        others = estimator.crops(tqdm(cut_faceless(sorted(Path(photos).glob("*.jpg"))), unit="crop", leave=False))
-        descriptions = np.array([describe_face(face.stages, face.crop) for face in others])
-        flagged = np.array(
-            [bool(calibration.doubt(face.age, own)) for face, own in zip(others, descriptions, strict=True)]
-        )
-        figures["flags"][NOT_A_FACE] = {
-            "auroc": auroc(odd(descriptions), usual_odd),
-            "flagged": float(flagged.mean()),
-            "n": len(others),
-        }
-    return rounded(figures)
 
 
 def look(estimator: AgeEstimator, labels: Sequence[Label]) -> _Seen:

@@ -203,7 +203,9 @@ def test_card_of_exports(figures_folder):
 def test_card_of_a_calibration(figures_folder):
     levels = {"0.9": {"coverage": 0.9012, "spread": 0.011, "width": 23.46}}
     flags = {"blurred": {"auroc": 0.98765, "flagged": 0.75, "n": 1234}}
+    worn = {"noisy": {"coverage": 0.877, "width": 34.58, "flagged": 0.1, "covered_or_flagged": 0.9321}}
     calibration = {"n": 1500, "intervals": levels, "flags": flags, "flagged": 0.0125, "command": "go", "device": "CPU"}
+    calibration |= {"bands": {"20-29": {"coverage": 0.8911, "n": 321}}, "worn": worn}
     told = {
         "levels": {"0.8": {"coverage": 0.8123, "width": 12.34}},
         "bands": {"0-9": {"coverage": 0.5, "width": 7, "n": 9}},
@@ -215,6 +217,8 @@ def test_card_of_a_calibration(figures_folder):
     for line in (
         "| 0.9 | 90.1% (± 1.1) | 23.5 |",
         "| blurred | 0.988 | 75% | 1,234 |",
+        "by predicted age is 20-29 89.1% of 321.",
+        "| noisy | 87.7% | 34.6 | 10.0% | 93.2% |",
         "| 0.8 | 81.2% | 12.3 |",
         "| 0.9, ages 0-9 | 50.0% of 9 | 7.0 |",
         "Flagged as unreliable: 2.0%; MAE of the rest 5.55 years.",

@@ -182,12 +182,12 @@ def test_the_command_calibrates_and_measures(tmp_path, astronaut):
     assert "intervals  0.9" in run.stdout and "flags  blurred" in run.stdout
     (again,) = AgeEstimator(tmp_path / "calibrated")(astronaut)
     assert again.age == pytest.approx(face.age, abs=1e-3) and again.interval(0.9) and again.reliable is not None
-    # weights of which nothing was set aside cannot be calibrated
+    # of 40 faces alone, those of val, nothing can be learned
     model.ssrnet_hub_extras["training"]["set_aside"] = 0
     run = subprocess.run(
         [*command, "--weights", ssrnet_hub.save_pretrained(model, weights)], capture_output=True, text=True
     )
-    assert run.returncode == 1 and "100 faces or more" in run.stderr
+    assert run.returncode == 1 and "125 held-out faces or more, not 40" in run.stderr
 
 
 def test_area_under_the_curve():
