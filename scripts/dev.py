@@ -17,6 +17,8 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# a server or a toy training is started once a file
+PARALLEL = ["-n", "auto", "--dist", "loadfile"]
 NAMED = [ROOT / name for name in ("pyproject.toml", "constraints.txt", "demo/requirements.txt")]
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
@@ -90,7 +92,7 @@ def check(arguments: list) -> None:
     install("dev")
     lint()
     tests = find_tests(*arguments[:1])
-    run([PYTHON, "-m", "pytest", "-q", *(["-n", "auto"] if len(tests) > 1 else []), "-m", "not slow", *tests])
+    run([PYTHON, "-m", "pytest", "-q", *(PARALLEL if len(tests) > 1 else []), "-m", "not slow", *tests])
 
 
 def find_tests(revision: str = "HEAD") -> list:
@@ -119,7 +121,7 @@ def find_tests(revision: str = "HEAD") -> list:
 def test(arguments: list) -> None:
     install("dev")
     lint()
-    run([PYTHON, "-m", "pytest", "-n", "auto", "--durations", "20", *arguments])
+    run([PYTHON, "-m", "pytest", *PARALLEL, "--durations", "20", *arguments])
 
 
 def main() -> None:

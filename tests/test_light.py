@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ssrnet_hub.models.zoo import DEFAULT
+
 HEAVY = ("torch", "torchvision", "timm", "facenet_pytorch")
 
 # as where they are not installed
@@ -86,7 +88,8 @@ def uses(photo, film, folder):
         "json": command("predict", photo, "--json", "--gender", "ssrnet_gender.utkface"),
         "film": command("film", film, "--output", folder / "film.mp4", "--csv", folder / "film.csv"),
         "page": "import ssrnet_hub.webapp.page, ssrnet_hub.webapp.server, ssrnet_hub.webapp.limits as limits\n"
-        "from ssrnet_hub.webapp.model_cache import ModelCache\nModelCache(limits.Limits())['ssrnet_wide.utkface']\n"
+        "from ssrnet_hub.webapp.model_cache import ModelCache\n"
+        "ModelCache(limits.Limits())['ssrnet.utkface_fairface_aaf']\n"
         "from ssrnet_hub.hub.cards import render_card\nrender_card('ssrnet.imdb')\n",
     }
 
@@ -165,7 +168,7 @@ else:
     python(WITHOUT + code)
 
 
-@pytest.mark.parametrize("arguments", [("verify", "ssrnet.utkface"), ("predict", "x.png", "--runtime", "eager")])
+@pytest.mark.parametrize("arguments", [("verify", DEFAULT), ("predict", "x.png", "--runtime", "eager")])
 def test_a_command_says_what_is_missing(arguments):
     code = f"""
 import contextlib, io

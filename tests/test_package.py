@@ -52,5 +52,5 @@ def test_importing_the_package_imports_no_library():
     ],
 )
 def test_timm_knows_the_models_once_the_package_was_imported(imports):
-    use = "print(timm.create_model('ssrnet.utkface', pretrained=True).V, ssrnet_hub.models.zoo.DEFAULT)"
-    assert python(f"import {imports}\n{use}") == "101.0 ssrnet.utkface"
+    use = "print(timm.create_model('ssrnet.utkface_fairface_aaf', pretrained=True).V, ssrnet_hub.models.zoo.DEFAULT)"
+    assert python(f"import {imports}\n{use}") == "101.0 ssrnet.utkface_fairface_aaf"

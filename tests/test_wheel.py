@@ -183,7 +183,7 @@ for module in command.COMMANDS:
     name = module.__name__.rpartition(".")[2]
     assert f"usage: ssrnet-hub {name}" in succeed(name, "--help")
 assert "torch" not in sys.modules
-assert "SHA-256" in succeed("convert", "--help") and "identical to" in succeed("verify", "ssrnet.utkface")
+assert "SHA-256" in succeed("convert", "--help") and "identical to" in succeed("verify", "ssrnet.utkface_fairface_aaf")
 if official != "-":
     assert "  converted/model.safetensors" in succeed("convert", "--from", "keras", official, "converted")
     assert "ssrnet.imdb in the zoo" in succeed("verify", "converted")
@@ -194,7 +194,7 @@ assert "README.md" in succeed("push", "run", "--repo", "me/mine", "--dry-run", "
 assert "output matches the check tensors" in succeed("verify", "files")
 assert '"n": 20' in succeed("evaluate", "--weights", "run", *chips, "--split", "val", "--json")
 assert "model.onnx" in succeed("export", "--weights", "run", "--output", "exported")
-code, said = run("evaluate", *chips, "--split", "val", "--record", "--weights", "ssrnet.utkface")
+code, said = run("evaluate", *chips, "--split", "val", "--record", "--weights", "ssrnet.utkface_fairface_aaf")
 assert code == 1 and "Figures are recorded in a clone" in said, said
 assert before == {path: path.stat().st_mtime_ns for path in Path(site).rglob("*") if "__pycache__" not in path.parts}
 """

@@ -1,6 +1,7 @@
 """Tables and pages of what was measured, for scripts/maintain/render_cards.py."""
 
 import argparse
+import csv
 import re
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,17 @@ def render_folder(measured: dict[str, Any]) -> str:
         f"All processes together use at most {folder['peak_mb']:,} MB.",
     ]
     return " ".join(lines) + f"\n\n`{measured['command']}` on {measured['device']}."
+
+
+def render_training(log: Path) -> str:
+    """A table of docs/experiments.md from the log of a run on several sets."""
+    with log.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = ["| epoch | UTKFace MAE | FairFace distance | All-Age-Faces MAE |", "|---|---|---|---|"]
+    for row in rows:
+        figures = [float(row[key]) for key in ("val_mae_utkface", "val_distance_fairface", "val_mae_aaf")]
+        lines.append(f"| {row['epoch']} | {' | '.join(f'{figure:.2f}' for figure in figures)} |")
+    return "\n".join(lines)
 
 
 def render_command() -> str:

@@ -1,6 +1,6 @@
 """Write cards, README's tables and docs from what was measured.
 
-It lies in ssrnet_hub/models/eval_results/*.json and benchmarks/*.json.
+It lies in ssrnet_hub/models/eval_results/*.json, benchmarks/*.json, and benchmarks/training/*.csv.
 
 python scripts/maintain/render_cards.py           write what differs
 python scripts/maintain/render_cards.py --check   only say what differs; exit code 1 if anything does
@@ -19,6 +19,7 @@ from pages import (
     render_scaling,
     render_speed,
     render_start,
+    render_training,
     summarize_speed,
     translate_table,
 )
@@ -41,6 +42,9 @@ def render() -> dict[Path, str]:
         ROOT / "README.zh-CN.md": {"zoo": translate_table(table), "speed": speed_zh},
         docs / "speed.md": {"speed": render_speed(read("cpu")), "start": render_start(read("start"))},
         docs / "tutorials" / "many-photos.md": {"folder": render_folder(read("folder"))},
+        docs / "experiments.md": {
+            log.stem: render_training(log) for log in sorted((ROOT / "benchmarks" / "training").glob("*.csv"))
+        },
     }
     for page, parts in blocks.items():
         text = page.read_text(encoding="utf-8")

@@ -26,7 +26,7 @@ __all__ = [
     "weights_of",
 ]
 
-DEFAULT = "ssrnet.utkface"
+DEFAULT = "ssrnet.utkface_fairface_aaf"
 """Name of the weights that `from_pretrained` loads when given none."""
 
 OWNER_VARIABLE = "SSRNET_HUB_OWNER"
@@ -126,8 +126,8 @@ ZOO: Mapping[str, Weights] = {
     weights.name: weights
     for weights in (
         Weights(
-            "ssrnet.utkface",
-            "58ca679d0a67fc93a1f6afbe55d4b122a9772a505a97c13a61133e0ecd6552ff",
+            "ssrnet.utkface_fairface_aaf",
+            "96c9400cce7b8a620000935f117c23fbe4f7b69750c0542d4bf8b330fba90aa8",
             Framing(),
             "other",
             embedded=True,

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from ssrnet_hub.models.zoo import ZOO
+from ssrnet_hub.models.zoo import DEFAULT, ZOO
 
 
 def test_models(run):
     code, out, err = run("models")
     assert (code, err) == (0, "")
-    line = next(line for line in out.splitlines() if line.startswith("ssrnet.utkface"))
+    line = next(line for line in out.splitlines() if line.startswith(DEFAULT))
     assert "40,531" in line and "default" in line and "in this package" in line
     assert {line.split()[0] for line in out.splitlines()[1:]} == set(ZOO)
 
@@ -44,7 +44,7 @@ def test_models_as_json(run, monkeypatch, owner):
     assert (code, err) == (0, "")
     entries = {entry.pop("name"): entry for entry in json.loads(out)}
     assert set(entries) == set(ZOO)
-    assert entries["ssrnet.utkface"] == {
+    assert entries[DEFAULT] == {
         "architecture": "ssrnet",
         "task": "age",
         "parameters": 40_531,
@@ -52,7 +52,7 @@ def test_models_as_json(run, monkeypatch, owner):
         "default": True,
         "available": True,
         "embedded": True,
-        "repo_id": owner and "someone/ssrnet.utkface",
+        "repo_id": owner and f"someone/{DEFAULT}",
     }
     official = entries["ssrnet_gender.wiki"]
     assert (official["task"], official["embedded"], official["available"]) == ("gender", False, bool(owner))

@@ -13,6 +13,7 @@ import ssrnet_hub
 from ssrnet_hub.cli import main
 from ssrnet_hub.images.alignment import AUTHORS_FRAMING
 from ssrnet_hub.models.pretrained import new_model
+from ssrnet_hub.models.zoo import DEFAULT
 
 from .helpers import FORMULAS, files, told, write_boxes
 
@@ -157,7 +158,7 @@ def test_explain(run, folder, face, output):
 def test_unknown_weights(run, folder):
     code, out, err = run("predict", folder / "a.png", "--weights", "ssrnet.utkfacee")
     assert (code, out) == (1, "")
-    assert err.startswith("error: ") and "ssrnet.utkface" in err
+    assert err.startswith("error: ") and DEFAULT in err
     assert len(err.splitlines()) == 1
 
 
@@ -238,7 +239,11 @@ def test_a_score_at_either_end_is_told(run, folder, gender, end):
 
 
 def test_gender_mixed_up_with_age(run, folder, gender):
-    for arguments in (["--weights", gender], ["--gender", "ssrnet.utkface"], ["--gender", folder / "nothing"]):
+    for arguments in (
+        ["--weights", gender],
+        ["--gender", DEFAULT],
+        ["--gender", folder / "nothing"],
+    ):
         code, out, err = run("predict", folder / "a.png", *arguments)
         assert (code, out) == (1, "")
         assert err.startswith("error: ") and len(err.splitlines()) == 1

@@ -35,16 +35,16 @@ def test_the_repository_after_the_weights(run, weights, tmp_path, capsys):
 
 
 def test_copies_of_weights_keep_their_terms(run, tmp_path):
-    copy = save_pretrained(from_pretrained("ssrnet.utkface"), tmp_path / "copy")
+    copy = save_pretrained(from_pretrained("ssrnet.utkface_fairface_aaf"), tmp_path / "copy")
     code, _, err = run("push", copy, "me/mine", "--dry-run", tmp_path / "files")
     assert code == 0, err
-    terms = embedded_folder("ssrnet.utkface") / "LICENSE"
+    terms = embedded_folder("ssrnet.utkface_fairface_aaf") / "LICENSE"
     assert (tmp_path / "files" / "LICENSE").read_bytes() == terms.read_bytes()
 
 
 def test_weights_of_the_package(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, _, err = run("push", "ssrnet.utkface", "--repo", "me/mine", "--dry-run", "files")
+    code, _, err = run("push", "ssrnet.utkface_fairface_aaf", "--repo", "me/mine", "--dry-run", "files")
     assert code == 0, err
     assert {"LICENSE", "model.safetensors"} <= {path.name for path in (tmp_path / "files").iterdir()}
 

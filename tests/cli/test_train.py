@@ -137,19 +137,19 @@ def test_several_sets_and_a_teacher(run, labels, tmp_path):
     both = "--labels", labels, "--labels", ranges / "labels.csv"
     code, out, err = run(
         *("train", *both, "--output", tmp_path / "out", *QUICK, "--epochs", "1"),
-        *("--teacher", "ssrnet.utkface", "--teaching", "0.5", "--copies", "1"),
+        *("--teacher", "ssrnet.utkface_fairface_aaf", "--teaching", "0.5", "--copies", "1"),
         *("--sets", '{"ranges": {"weight": 0.5}}'),
     )
     assert code == 0, err
     assert {"val_mae_" + labels.parent.name, "val_distance_ranges"} < ast.literal_eval(out.splitlines()[-1]).keys()
     said = get_extras(from_pretrained(tmp_path / "out"))["training"]
     assert (
-        f"--labels {labels.parent.name}/labels.csv --labels ranges/labels.csv --teacher ssrnet.utkface"
+        f"--labels {labels.parent.name}/labels.csv --labels ranges/labels.csv --teacher ssrnet.utkface_fairface_aaf"
         in said["command"]
     )
     assert """--sets '{"ranges": {"weight": 0.5}}' --teaching 0.5 --copies 1""" in said["command"]
     card = render_card(tmp_path / "out", "me/mine")
-    assert "the weights were trained on the mean prediction of `ssrnet.utkface`" in card
+    assert "the weights were trained on the mean prediction of `ssrnet.utkface_fairface_aaf`" in card
 
 
 def test_teachers_that_are_not_there(run, labels, tmp_path):

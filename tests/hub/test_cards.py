@@ -17,7 +17,7 @@ from ssrnet_hub import save_pretrained
 from ssrnet_hub.errors import ConfigError, OutputError, UnknownModelError
 from ssrnet_hub.hub.cards import name_weights, record_calibration, record_exports, record_figures, render_card
 from ssrnet_hub.models import zoo
-from ssrnet_hub.models.zoo import ZOO
+from ssrnet_hub.models.zoo import DEFAULT, ZOO
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -106,30 +106,30 @@ def test_nothing_is_recorded_in_an_installed_package(tmp_path, monkeypatch):
     figures = {"dataset": "faces", "split": "val", "detect": False, "mae": 6.0}
     for record in (record_figures, record_exports, record_calibration):
         with pytest.raises(OutputError, match="in a clone"):
-            record("ssrnet.utkface", figures)
+            record(DEFAULT, figures)
     assert not list(tmp_path.iterdir())
 
 
 def test_recorded_figures_replace_those_on_the_same_data(figures_folder):
     figures = {"dataset": "faces", "split": "val", "detect": False, "mae": 6.0}
-    record_figures("ssrnet.utkface", figures)
-    record_figures("ssrnet.utkface", {**figures, "split": "test", "mae": 7.0})
-    record_figures("ssrnet.utkface", {**figures, "mae": 5.0})
-    assert sorted(m["mae"] for m in ZOO["ssrnet.utkface"].figures) == [5.0, 7.0]
+    record_figures(DEFAULT, figures)
+    record_figures(DEFAULT, {**figures, "split": "test", "mae": 7.0})
+    record_figures(DEFAULT, {**figures, "mae": 5.0})
+    assert sorted(m["mae"] for m in ZOO[DEFAULT].figures) == [5.0, 7.0]
 
 
 def test_figures_of_other_bytes_are_dropped(figures_folder):
-    weights = ZOO["ssrnet.utkface"]
+    weights = ZOO[DEFAULT]
     weights.figures_file.parent.mkdir()
-    weights.figures_file.write_text('{"weights": "ssrnet.utkface", "sha256": "old", "measured": [{"mae": 1}]}')
+    weights.figures_file.write_text('{"sha256": "old", "measured": [{"mae": 1}]}')
     assert weights.figures == []
-    record_figures("ssrnet.utkface", {"dataset": "faces", "split": None, "detect": True, "mae": 6.0})
+    record_figures(DEFAULT, {"dataset": "faces", "split": None, "detect": True, "mae": 6.0})
     assert [m["mae"] for m in weights.figures] == [6.0]
 
 
 def test_weights_are_known_by_name_or_by_bytes(tmp_path):
     assert name_weights("ssrnet.imdb") == "ssrnet.imdb"
-    assert name_weights(ZOO["ssrnet.utkface"].folder) == "ssrnet.utkface"
+    assert name_weights(ZOO[DEFAULT].folder) == DEFAULT
     for weights in ("ssrnet.nowhere", save_pretrained(timm.create_model("ssrnet"), tmp_path)):
         with pytest.raises(UnknownModelError):
             name_weights(weights)

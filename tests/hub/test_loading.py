@@ -33,6 +33,7 @@ from ssrnet_hub.errors import (
 from ssrnet_hub.hub.convert import convert_keras
 from ssrnet_hub.hub.loading import get_extras
 from ssrnet_hub.models import zoo
+from ssrnet_hub.models.zoo import DEFAULT
 from ssrnet_hub.utils.io import file_digest
 
 from ..hub_server import Answer, HubServer, commit_of
@@ -85,12 +86,12 @@ def edit_weights(folder, edit):
 # the embedded weights
 
 
-@pytest.mark.parametrize("name", [None, "ssrnet.utkface"])
+@pytest.mark.parametrize("name", [None, DEFAULT])
 def test_embedded_weights_need_no_network(name):
     model = from_pretrained(name)
     assert isinstance(model, ssrnet_hub.SSRNet)
     assert not any(module.training for module in model.modules())
-    assert_same_weights(model, timm.create_model("ssrnet.utkface", pretrained=True))
+    assert_same_weights(model, timm.create_model(DEFAULT, pretrained=True))
     assert model(torch.randn(2, 3, 64, 64)).isfinite().all()
     extras = get_extras(model)
     Framing.from_dict(extras["framing"])
@@ -291,7 +292,7 @@ def test_weights_are_as_readable_as_any_new_file(folder):
 
 @pytest.mark.parametrize("name", ["ssrnet.utkfase", "ssrnet", "utkface"])
 def test_unknown_name_with_a_near_match(name):
-    with pytest.raises(UnknownModelError, match=r"Did you mean [^?]*\bssrnet\.utkface\b[^?]*\?") as e:
+    with pytest.raises(UnknownModelError, match=r"Did you mean [^?]*\bssrnet\.utkface_fairface_aaf\b[^?]*\?") as e:
         from_pretrained(name)
     assert name in str(e.value)
     assert isinstance(e.value, SSRNetHubError)
@@ -328,10 +329,10 @@ def test_without_an_owner_the_error_says_what_to_do(name, monkeypatch):
 
 def test_a_name_of_the_zoo_wins_over_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("ssrnet.utkface", "ssrnet.imdb", "mine@v1"):
+    for name in (DEFAULT, "ssrnet.imdb", "mine@v1"):
         save_pretrained(timm.create_model("ssrnet", V=7), name)
-    assert from_pretrained("ssrnet.utkface").V == 101
-    assert from_pretrained("./ssrnet.utkface").V == from_pretrained(Path("ssrnet.utkface").absolute()).V == 7
+    assert from_pretrained(DEFAULT).V == 101
+    assert from_pretrained(f"./{DEFAULT}").V == from_pretrained(Path(DEFAULT).absolute()).V == 7
     assert from_pretrained("mine@v1").V == 7
     with pytest.raises(UnknownModelError, match=r"loaded as '\./ssrnet\.imdb'"):
         from_pretrained("ssrnet.imdb")
@@ -601,8 +602,8 @@ def hub(tmp_path_factory):
         repos[f"age/{name}"] = {"main": folders["a"]}
     for name in ("pickle", "bare-pickle", "other", "damaged", "empty"):
         repos[f"age/{name}"] = {"main": folders[name]}
-    folders["utkface"] = zoo.embedded_folder("ssrnet.utkface")
-    repos["zoo-owner/ssrnet.utkface"] = {"main": folders["utkface"], "other": folders["b"]}
+    folders["utkface"] = zoo.embedded_folder(DEFAULT)
+    repos[f"zoo-owner/{DEFAULT}"] = {"main": folders["utkface"], "other": folders["b"]}
     repos["zoo-owner/ssrnet.imdb"] = {"main": folders["a"]}
     with HubServer(repos, private={"age/private": TOKEN}, gated={"age/gated": TOKEN}) as server:
         server.fail("/api/models/age/hangs-up", "drop", times=None)
@@ -655,9 +656,9 @@ def test_hub_downloads_only_what_it_needs(hub, cache, tmp_path):
 
 
 def test_hub_names_of_the_zoo(hub, cache):
-    assert not hub.loads("utkface", "ssrnet.utkface", **cache)["warned"]
+    assert not hub.loads("utkface", DEFAULT, **cache)["warned"]
     assert not hub.server.requests  # it is embedded
-    assert not hub.loads("utkface", "ssrnet.utkface@main", **cache)["warned"]
+    assert not hub.loads("utkface", f"{DEFAULT}@main", **cache)["warned"]
     assert hub.server.requests
 
 
@@ -666,7 +667,7 @@ def test_hub_other_weights_under_a_name_of_the_zoo(hub, cache):
     hub.refuses("DigestError", f"zoo-owner/ssrnet.imdb.*{theirs}.*{ours}", "ssrnet.imdb", **cache)
     (warning,) = hub.loads("a", "ssrnet.imdb", revision="main", **cache)["warned"]
     assert theirs in warning and ours in warning
-    (warning,) = hub.loads("b", "ssrnet.utkface@other", **cache)["warned"]
+    (warning,) = hub.loads("b", f"{DEFAULT}@other", **cache)["warned"]
     assert "'other'" in warning
     # whoever names the repository means what is in it
     assert not hub.loads("a", "zoo-owner/ssrnet.imdb", **cache)["warned"]
@@ -1023,6 +1024,6 @@ def test_weights_of_another_precision(folder, dtype):
 
 
 def test_a_revision_is_for_the_hub(tmp_path):
-    for name in (None, "ssrnet.utkface", save_pretrained(from_pretrained(), tmp_path)):
+    for name in (None, DEFAULT, save_pretrained(from_pretrained(), tmp_path)):
         with pytest.raises(UnknownModelError, match="revision"):
             from_pretrained(name, revision="main")

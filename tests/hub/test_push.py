@@ -22,6 +22,7 @@ from ssrnet_hub.hub.convert import convert_keras
 from ssrnet_hub.hub.loading import get_extras
 from ssrnet_hub.hub.push import prepare_repository, push_to_hub
 from ssrnet_hub.models import zoo
+from ssrnet_hub.models.zoo import DEFAULT
 
 from ..hub_server import HubServer
 
@@ -316,7 +317,7 @@ print(push.revision)
     assert not pushed_files(hub, repo)
 
 
-@pytest.mark.parametrize("name", ["ssrnet.utkface", "ssrnet_gender.utkface"])
+@pytest.mark.parametrize("name", ["ssrnet.utkface_fairface_aaf", "ssrnet_gender.utkface"])
 def test_the_code_of_a_card_runs(hub, client, repo, name, astronaut, tmp_path):
     # as weights of one's own, which are loaded from the repository
     weights = save_pretrained(
@@ -491,10 +492,10 @@ def test_publishing_the_zoo_without_the_authors_files(hub, client, tmp_path):
     ours = [name for name, weights in zoo.ZOO.items() if weights.embedded]
     assert code == 0 and out.count("left out: ") == len(zoo.ZOO) - len(ours), err
     assert [name for name in hub.repos if name.startswith("mine/")] == [f"mine/{name}" for name in ours]
-    files = pushed_files(hub, "mine/ssrnet.utkface")
+    files = pushed_files(hub, "mine/ssrnet.utkface_fairface_aaf")
     assert set(files) == FILES | {"LICENSE"}
     card = ModelCard(files["README.md"].decode())
-    assert card.data.license_link == "LICENSE" and 'from_pretrained("mine/ssrnet.utkface")' in card.text
+    assert card.data.license_link == "LICENSE" and 'from_pretrained("mine/ssrnet.utkface_fairface_aaf")' in card.text
 
     code, _, err = client.script("maintain/publish_zoo", "--owner", "mine", "--official-weights", tmp_path)
     assert code == 1 and "imdb.h5" in err
@@ -510,7 +511,7 @@ def test_publishing_the_space(hub, client, tmp_path):
     code, _, err = client.script("publish_space", "--repo", "me/space", "--dry-run", tmp_path, token=None)
     assert code == 0 and files_of(tmp_path) == files, err
     assert {"app.py", "README.md", "requirements.txt", "ssrnet_hub/__init__.py", "LICENSE"} <= set(files)
-    assert "ssrnet_hub/models/weights/ssrnet.utkface/model.safetensors" in files
+    assert f"ssrnet_hub/models/weights/{DEFAULT}/model.safetensors" in files
     assert not [name for name in files if "__pycache__" in name]
 
     head = hub.commit("spaces/me/space", "main").id

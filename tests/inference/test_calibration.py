@@ -16,7 +16,7 @@ from ssrnet_hub.hub.convert import convert_torch
 from ssrnet_hub.hub.loading import get_extras, tensors_digest
 from ssrnet_hub.models.zoo import ZOO
 
-CALIBRATED = ["ssrnet.utkface", "ssrnet_wide.utkface"]
+CALIBRATED = ["ssrnet.utkface_fairface_aaf", "ssrnet_wide.utkface"]
 
 
 def config_of(folder):
@@ -61,7 +61,7 @@ def shift_statistics(model):
 @pytest.fixture
 def weights(tmp_path):
     """A folder that can be spoiled."""
-    return Path(shutil.copytree(ZOO["ssrnet.utkface"].folder, tmp_path / "weights"))
+    return Path(shutil.copytree(ZOO["ssrnet.utkface_fairface_aaf"].folder, tmp_path / "weights"))
 
 
 @pytest.mark.parametrize("change", [train, nudge, shift_statistics])
@@ -72,7 +72,7 @@ def test_weights_that_were_changed_lose_their_calibration(tmp_path, change):
     assert not tells(model)
     saved = save_pretrained(model, tmp_path / "saved")
     assert not tells(saved)
-    said, before = config_of(saved)["ssrnet_hub"], config_of(ZOO["ssrnet.utkface"].folder)["ssrnet_hub"]
+    said, before = config_of(saved)["ssrnet_hub"], config_of(ZOO["ssrnet.utkface_fairface_aaf"].folder)["ssrnet_hub"]
     assert "calibration" not in said and said["framing"] == before["framing"] and said["training"] == before["training"]
 
 
@@ -177,7 +177,7 @@ def test_what_a_recipe_starts_from(tmp_path):
     for i in range(10):
         Image.new("RGB", (128, 128), (20 * i, 90, 90)).save(tmp_path / f"{i}.png")
     (tmp_path / "labels.csv").write_text("\n".join(rows))
-    recipe = Recipe(start="ssrnet.utkface", epochs=1, batch_size=8, mixed_precision="no", augment=0.0)
+    recipe = Recipe(start="ssrnet.utkface_fairface_aaf", epochs=1, batch_size=8, mixed_precision="no", augment=0.0)
     run(tmp_path / "labels.csv", tmp_path / "out", recipe, cpu=True)
     assert "calibration" not in config_of(tmp_path / "out")["ssrnet_hub"]
 

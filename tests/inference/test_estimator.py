@@ -523,7 +523,7 @@ def test_framing_travels_with_the_weights(estimator, tmp_path):
 
 def test_model_by_name_folder_and_as_a_module(estimator, face, tmp_path):
     folder = ssrnet_hub.save_pretrained(estimator.model, tmp_path / "weights")
-    for model in (None, "ssrnet.utkface", folder, str(folder), copy.deepcopy(estimator.model)):
+    for model in (None, "ssrnet.utkface_fairface_aaf", folder, str(folder), copy.deepcopy(estimator.model)):
         (answer,) = AgeEstimator(model, detector=Found()).crops([face.crop])
         assert answer.raw_age == pytest.approx(face.raw_age, abs=1e-3)
 
@@ -1123,9 +1123,9 @@ def test_age_and_gender_are_not_mixed_up(gender):
     with pytest.raises(ArchitectureError, match="gender="):
         AgeEstimator(gender / "female")
     with pytest.raises(ArchitectureError, match="predict age"):
-        AgeEstimator(gender="ssrnet.utkface")
+        AgeEstimator(gender="ssrnet.utkface_fairface_aaf")
     with pytest.raises(ArchitectureError):
-        AgeEstimator(gender / "female", gender="ssrnet.utkface")
+        AgeEstimator(gender / "female", gender="ssrnet.utkface_fairface_aaf")
     with pytest.raises(ArchitectureError):
         AgeEstimator(gender=nn.Linear(2, 1))
     with pytest.raises(UnknownModelError):
@@ -1228,7 +1228,7 @@ def default_dtype(request):
 
 
 @pytest.mark.usefixtures("default_dtype")
-@pytest.mark.parametrize("weights", ["ssrnet.utkface", "ssrnet_wide.utkface"])
+@pytest.mark.parametrize("weights", ["ssrnet.utkface_fairface_aaf", "ssrnet_wide.utkface"])
 def test_ages_are_those_of_the_model_as_it_is(weights, shared):
     """The whole way from photo to age, and stage by stage."""
     paths = (

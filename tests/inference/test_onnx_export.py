@@ -147,7 +147,7 @@ def test_metadata(exported, model, precision):
     assert session.get_modelmeta().custom_metadata_map.items() >= metadata.items()
     plain = {
         "architecture": "ssrnet",
-        "weights": "ssrnet.utkface",
+        "weights": "ssrnet.utkface_fairface_aaf",
         "ssrnet_hub": ssrnet_hub.__version__,
         "precision": precision,
         "color": "RGB",

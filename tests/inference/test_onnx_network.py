@@ -72,13 +72,13 @@ def test_embedded_weights(name, crops):
 def test_weights_of_every_architecture(name, kwargs, tmp_path):
     # of which float32 answers a little else wherever it runs
     model = trained(name, **kwargs).float()
-    framing = {} if "in_chans" in kwargs else {"framing": ZOO["ssrnet.utkface"].framing.to_dict()}
+    framing = {} if "in_chans" in kwargs else {"framing": ZOO["ssrnet.utkface_fairface_aaf"].framing.to_dict()}
     save_pretrained(model, tmp_path, {"task": "gender" if model.V == 1 else "age", **framing})
     checkpoint = find_checkpoint(tmp_path)
     loaded = from_pretrained(tmp_path)
     assert checkpoint.input == input_config_of(loaded)
     pictures = [Image.fromarray(pixels.squeeze(-1).numpy()) for pixels in noise(model, 4)]
-    network = OnnxNetwork(checkpoint, ZOO["ssrnet.utkface"].framing, "auto")
+    network = OnnxNetwork(checkpoint, ZOO["ssrnet.utkface_fairface_aaf"].framing, "auto")
     ages, stages = network(pictures)
     pixels = torch.from_numpy(network._prepare(pictures))
     data = checkpoint.input
@@ -100,7 +100,7 @@ def assert_pickles(network, pictures, ages):
 @pytest.fixture
 def folder(tmp_path):
     """A copy of the default weights."""
-    return shutil.copytree(ZOO["ssrnet.utkface"].folder, tmp_path / "weights")
+    return shutil.copytree(ZOO["ssrnet.utkface_fairface_aaf"].folder, tmp_path / "weights")
 
 
 def change_tensors(folder, change):
