@@ -141,8 +141,8 @@ def nose_offset(landmarks: Landmarks) -> float:
 def _usual_landmarks(box: Box, turned: int) -> np.ndarray:
     x1, y1, x2, y2 = box
     side = max(x2 - x1, y2 - y1)
-    centre = (x1 + x2) / 2, (y1 + y2) / 2
-    return centre + side * (turn_points(np.array(_BOX_LANDMARKS), turned, (1, 1)) - 0.5)
+    center = (x1 + x2) / 2, (y1 + y2) / 2
+    return center + side * (turn_points(np.array(_BOX_LANDMARKS), turned, (1, 1)) - 0.5)
 
 
 def _crop_box(image: Image.Image, box: Box, margin: float, size: int) -> Image.Image:
@@ -194,6 +194,6 @@ def align(image: Image.Image, landmarks: np.ndarray, template: np.ndarray, size:
 def _fit(landmarks: np.ndarray, template: np.ndarray) -> tuple[complex, complex]:
     """The least squares similarity, as complex numbers: landmark = turn * template + shift."""
     source, target = landmarks @ (1, 1j), template @ (1, 1j)
-    centred = target - target.mean()
-    turn = np.vdot(centred, source - source.mean()) / np.vdot(centred, centred).real
+    centered = target - target.mean()
+    turn = np.vdot(centered, source - source.mean()) / np.vdot(centered, centered).real
     return turn, source.mean() - turn * target.mean()

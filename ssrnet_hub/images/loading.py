@@ -255,7 +255,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_uint8(values: np.ndarray) -> np.ndarray:
-    """Grey values of more than 8 bits to 0 .. 255, by their type or else by the range they are in."""
+    """Gray values of more than 8 bits to 0 .. 255, by their type or else by the range they are in."""
     if values.dtype.kind == "f":
         values = np.nan_to_num(values, posinf=0, neginf=0)
     top = float(values.max())

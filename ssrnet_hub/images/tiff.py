@@ -95,7 +95,7 @@ def read_pixels(image: TiffImageFile, name: str) -> Image.Image:
     """The page that a file is turned to, where Pillow reads other values than it has: these, or an error.
 
     Returns:
-        A loaded picture; grey of more than 8 bits runs from 0, black, to 65535, unless it is float or of 32 bits.
+        A loaded picture; gray of more than 8 bits runs from 0, black, to 65535, unless it is float or of 32 bits.
 
     Raises:
         PhotoError: Pillow would misread it.

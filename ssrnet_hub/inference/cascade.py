@@ -3,7 +3,7 @@
 The first network scans the picture at several scales for candidates, the second and the third look at each candidate
 closer. The networks, scales, thresholds and rules are facenet-pytorch's; what is ours is how pixels reach the networks:
 the candidates of a stage are cut out of pictures at such scales, where facenet-pytorch resizes each from the full
-picture; and beyond the picture's edge all networks see grey, where facenet-pytorch shows the first nothing and the
+picture; and beyond the picture's edge all networks see gray, where facenet-pytorch shows the first nothing and the
 others what is left of a candidate, stretched.
 """
 
@@ -37,14 +37,14 @@ _CELL = 12
 """Side of what the first network sees at once, pixels."""
 
 _MARGIN = _CELL // 2
-"""Pixels of grey around what the first network scans, so that it sees faces of which the picture has half."""
+"""Pixels of gray around what the first network scans, so that it sees faces of which the picture has half."""
 
 _WITHOUT_MARGIN = 2
 """Scales that have no margin: the first ones make most of the work, and nobody misses halves of the smallest faces."""
 
 _FADE = 0.07
-"""Share of a crop's side within which the picture's last pixels fade into grey beyond its edge, by a factor e: with
-grey alone the networks take the edge for the end of the face, and with these pixels alone they see it go on too far."""
+"""Share of a crop's side within which the picture's last pixels fade into gray beyond its edge, by a factor e: with
+gray alone the networks take the edge for the end of the face, and with these pixels alone they see it go on too far."""
 
 _DETAIL = 1.4
 """Candidates are cut out of a scale at which they are at least so much larger than the network wants them: from the
@@ -74,7 +74,7 @@ class Networks(Protocol):
     """
 
     def propose(self, pixels: np.ndarray, margin: int) -> tuple[np.ndarray, np.ndarray]:
-        """What the first says of pictures ``(B, H, W, 3)``, uint8, with a margin of grey around each: moves
+        """What the first says of pictures ``(B, H, W, 3)``, uint8, with a margin of gray around each: moves
         ``(B, 4, h, w)`` and scores ``(B, h, w)``, one a view of 12 by 12 pixels, 2 pixels apart.
         """
 
@@ -224,7 +224,7 @@ class _Levels:
         return boxes[(inside & (corners[:, :2] < [self._width, self._height])).all(1)]
 
     def cut(self, pictures: np.ndarray, boxes: np.ndarray, side: int) -> np.ndarray:
-        """Cut boxes out of pictures; beyond their edges they are grey.
+        """Cut boxes out of pictures; beyond their edges they are gray.
 
         Args:
             pictures: Their numbers, ``(N,)``.
@@ -261,7 +261,7 @@ def cut(pictures: Sequence[np.ndarray], squares: np.ndarray) -> np.ndarray:
 
     Args:
         pictures: ``(h, w, 3)`` uint8, RGB, of about the size that the square is seen at, or up to twice that.
-        squares: Of each x1, y1, x2, y2 in pixels, ``(N, 4)``; beyond its edge the crop fades into grey.
+        squares: Of each x1, y1, x2, y2 in pixels, ``(N, 4)``; beyond its edge the crop fades into gray.
 
     Returns:
         ``(N, 3, 48, 48)``, float32, normalized.

@@ -87,7 +87,7 @@ def average(pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
 
 
 def _pad(pixels: np.ndarray, margin: int, top: int, bottom: int) -> np.ndarray:
-    """Rows of pictures ``(B, h, w, 3)`` that got a margin of grey, as ``(B, 3, bottom - top, w + 2 * margin)``."""
+    """Rows of pictures ``(B, h, w, 3)`` that got a margin of gray, as ``(B, 3, bottom - top, w + 2 * margin)``."""
     count, height, width, _ = pixels.shape
     first, last = np.clip([top - margin, bottom - margin], 0, height)
     padded = np.full((count, 3, bottom - top, width + 2 * margin), 127.5, np.float32)

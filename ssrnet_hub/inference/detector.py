@@ -1,4 +1,4 @@
-"""Finding the faces in a picture, and the landmarks of faces whose boxes are known."""
+"""Face detection, and landmarks of faces with known bounding boxes."""
 
 import math
 from collections.abc import Sequence
@@ -20,42 +20,40 @@ if TYPE_CHECKING:
 __all__ = ["MIN_SCORE", "Detection", "Detector", "MTCNNDetector"]
 
 MIN_SCORE = 0.9
-"""Score below which faces are dropped by default."""
+"""Default detection threshold."""
 
 _PIXELS_AT_ONCE, _PIXELS_AT_ONCE_ON_GPU = 1_000_000, 32_000_000
-"""Pixels of the pictures that are searched together, at most, but for a single one: on a CPU more of them bring nothing
-but a need for memory."""
+"""Most pixels in a batch of several pictures: on a CPU, larger batches cost memory and are no faster."""
 
 _BACK = {90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90}
-"""What turns a picture back whose faces are turned by so many degrees."""
+"""Transpose that makes faces upright again, by their rotation in degrees."""
 
 _TURNED = 5.0
-"""By how much the log-odds of two looks have to be larger in another turn for a face not to be upright."""
+"""Margin in log-odds, summed over two looks, by which another rotation has to win for a face to count as rotated."""
 
 _CERTAIN = 0.9999
-"""Score from which a face is upright, without a look at it in other turns: beyond, scores differ by chance."""
+"""Score above which a face is taken as upright without trying other rotations: beyond it, differences are noise."""
 
 _SURE = 8.0
-"""Least log-odds of a face, those of the search and of one look, for a photo to be turned where none is upright."""
+"""Minimum log-odds, search plus one look, of a rotated face for the photo to count as rotated."""
 
 _CUT = 0.1
-"""Share of a box's side that is beyond the picture's edge from which a face counts as cut."""
+"""Fraction of the box outside the picture above which a face counts as cut off."""
 
 _TRUST = 0.05
-"""Share of a box's side beyond the picture's edge within which the corners of a mouth are trusted, by a factor e."""
+"""Distance outside the picture, as a fraction of the box, over which trust in the mouth corners decays by e."""
 
 
 @dataclass(frozen=True)
 class Detection:
-    """A face that was found.
+    """A detected face.
 
     Attributes:
-        box: x1, y1, x2, y2 in pixels of the picture, within it.
-        landmarks: Left eye, right eye, nose, left and right corner of the mouth (as the viewer sees them on the upright
-            face), x and y in pixels; they may lie outside of the picture where it cuts the face. None where they were
-            not found.
-        score: How sure the detector is, in [0, 1].
-        turned: Degrees by which the face is turned, counterclockwise as by `PIL.Image.Image.rotate`: 0, 90, 180 or 270.
+        box: x1, y1, x2, y2 in pixels, clipped to the picture.
+        landmarks: Left eye, right eye, nose, left and right mouth corner (as seen by the viewer of the upright face), x
+            and y in pixels; outside the picture where its edge cuts the face. None if not found.
+        score: Detection confidence, in [0, 1].
+        turned: Rotation of the face in degrees, counterclockwise as in `PIL.Image.Image.rotate`: 0, 90, 180, or 270.
     """
 
     box: Box
@@ -65,35 +63,34 @@ class Detection:
 
 
 class Detector(Protocol):
-    """Anything that finds faces: called with an upright RGB picture, it answers the faces in it, the largest first."""
+    """A callable that takes an upright RGB picture and returns its faces, largest first."""
 
     def __call__(self, image: Image.Image) -> list[Detection]: ...
 
 
 class MTCNNDetector:
-    """MTCNN with facenet-pytorch's networks.
+    """MTCNN with the networks of facenet-pytorch.
 
-    The last network looks at each face once more, in four turns: its landmarks are better then, and a face that is
-    turned looks more like one the right way round. Where no face is upright, the picture is searched in the other turns
-    as well.
+    O-Net sees each face a second time, in four rotations: this improves the landmarks and tells rotated faces from
+    upright ones. If no face is upright, the picture is also searched in the other rotations.
 
     Args:
-        min_score: Faces below this score are dropped, in [0, 1]; below 0.7 the networks find none.
-        min_located: Below this score a box of someone else's gets no landmarks.
-        min_face: Side of the smallest face that has to be found, pixels of the picture as the detector sees it; below
-            1, as a share of the picture's short side. The larger it is, the faster the search; below 12 pixels none
-            is found. Without, 20 pixels, or 1/50 of the long side where that is more.
-        max_side: A picture with a longer side is reduced to this for the search, pixels.
-        device: Where the three networks run.
-        runtime: What they run in: ``"auto"`` and ``"onnx"`` are ONNX Runtime on the CPU and PyTorch elsewhere;
-            ``"torch"`` and ``"eager"`` are PyTorch, with facenet-pytorch. The faces are the same.
-        max_faces: Faces in a picture, at most, the largest of those it is surest of; the time for pictures with very
-            many is bounded as well. Without, as many as there are.
-        upright_only: Take all faces as upright, which is faster.
+        min_score: Detection threshold, in [0, 1]; values below 0.7 have no effect.
+        min_located: Threshold for landmarks in given bounding boxes.
+        min_face: Size of the smallest face to detect, in pixels of the picture after the reduction to ``max_side``, or,
+            below 1, as a fraction of its short side. Larger values are faster; faces below 12 pixels are never
+            detected. Default: 20 pixels or 1/50 of the long side, whichever is larger.
+        max_side: Larger pictures are reduced to this long side for detection, in pixels.
+        device: Device of the three networks.
+        runtime: ``"auto"`` and ``"onnx"`` use ONNX Runtime on the CPU and PyTorch elsewhere; ``"torch"`` and
+            ``"eager"`` use PyTorch, with facenet-pytorch. All detect the same faces.
+        max_faces: Maximum number of faces per picture, the largest of the most confident; also bounds the time for
+            crowds. Default: no limit.
+        upright_only: Treat all faces as upright, which is faster.
 
     Raises:
-        ValueError: ``min_face`` is no number above 0, or ``min_score`` none in [0, 1].
-        MissingPackageError: PyTorch or facenet-pytorch is needed and not installed.
+        ValueError: ``min_face`` is not a positive number, or ``min_score`` is not in [0, 1].
+        MissingPackageError: PyTorch or facenet-pytorch is required and not installed.
     """
 
     def __init__(
@@ -108,7 +105,7 @@ class MTCNNDetector:
         runtime: str = "auto",
     ):
         if min_face is not None and not 0 < min_face < math.inf:
-            raise ValueError(f"min_face is a number of pixels, or a share of the short side, not {min_face}")
+            raise ValueError(f"min_face is a number of pixels, or a fraction of the short side, not {min_face}")
         if not 0 <= min_score <= 1:
             raise ValueError(f"min_score is a number from 0 to 1, not {min_score}")
         self.min_score = min_score
@@ -139,18 +136,16 @@ class MTCNNDetector:
         return self._search([image])[0]
 
     def batch(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
-        """The faces in each of several upright RGB pictures, as a call finds them; those of one size are searched
-        together.
-        """
+        """Detect the faces in several upright RGB pictures; pictures of the same size are processed together."""
         if type(self).__call__ is not MTCNNDetector.__call__:
-            # a subclass has its own way to look at a picture
+            # of a subclass
             return [self(image) for image in images]
         return self._search(images)
 
     def _search(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
         reset_threads_after_fork()
         found = self._search_upright(images)
-        # one upright face says that the picture is upright
+        # one upright face makes the picture upright
         lost = [number for number, faces in enumerate(found) if all(face.doubtful for face in faces)]
         if not self.upright_only and lost:
             odds = {number: max([_SURE, *(face.odds for face in found[number])]) for number in lost}
@@ -167,7 +162,7 @@ class MTCNNDetector:
         ]
 
     def _search_upright(self, images: Sequence[Image.Image]) -> list[list["_Found"]]:
-        """The faces that are found in pictures as they are."""
+        """The faces in pictures, without rotating these."""
         seen = [self._reduce(image) for image in images]
         by_size: dict[tuple[int, int], list[int]] = {}
         for number, picture in enumerate(seen):
@@ -188,7 +183,7 @@ class MTCNNDetector:
         return found
 
     def _select(self, answer: tuple[np.ndarray, ...], seen: tuple[int, int], size: tuple[int, int]) -> list["_Hit"]:
-        """What the cascade answered for a picture of this size, as it was seen, the largest first."""
+        """Detections of the cascade in coordinates of the original picture, largest first."""
         boxes, scores, points = (values.astype(float) for values in answer)
         scale = np.array(size) / seen
         hits = map(_Hit, boxes * np.tile(scale, 2), scores.tolist(), points * scale)
@@ -208,14 +203,14 @@ class MTCNNDetector:
         return self.min_face * min(size) if self.min_face < 1 else self.min_face
 
     def locate(self, image: Image.Image, boxes: Sequence[Box]) -> list[Detection]:
-        """The landmarks of faces whose boxes are known, by the last of the three networks.
+        """Find the landmarks of faces with known bounding boxes, with O-Net.
 
         Args:
             image: The upright RGB picture.
-            boxes: A box around each face, of whatever detector; it may reach over the picture's edge.
+            boxes: Bounding boxes from any detector; they may extend beyond the picture.
 
         Returns:
-            One detection a box, with the box as it was given; the landmarks are None where the network sees no face.
+            One detection per box, with the box as given. Landmarks are None if the network sees no face.
         """
         reset_threads_after_fork()
         if not len(boxes):
@@ -232,13 +227,13 @@ class MTCNNDetector:
     def _ask(
         self, images: Sequence[Image.Image], boxes: np.ndarray, upright: Sequence[bool], twice: bool
     ) -> list["_Look"]:
-        """What the last network says of faces in each turn.
+        """O-Net's answer for faces in each rotation.
 
         Args:
-            images: The picture that each is in.
+            images: The picture of each face.
             boxes: ``(N, 4)``.
-            upright: Of each whether it is known to be upright, so that the other turns need not be tried.
-            twice: Look at all of them again, in the boxes that the first look put right; without, at those that do not
+            upright: Whether a face is known to be upright, so that the other rotations can be skipped.
+            twice: Look at all faces again, in the boxes refined by the first look; otherwise only at those that do not
                 look best upright.
         """
         looks = self._look(images, boxes[:, None], upright)
@@ -253,7 +248,9 @@ class MTCNNDetector:
         return looks
 
     def _look(self, images: Sequence[Image.Image], boxes: np.ndarray, upright: Sequence[bool]) -> list["_Look"]:
-        """A look at each face in each turn, in the square around its box ``(N, 1, 4)``, or one a turn ``(N, 4, 4)``."""
+        """One look at each face in each rotation, in a square around its box ``(N, 1, 4)``, or one per rotation
+        ``(N, 4, 4)``.
+        """
         if not len(boxes):
             return []
         sides = (boxes[..., 2:] - boxes[..., :2]).max(-1, keepdims=True)
@@ -265,7 +262,7 @@ class MTCNNDetector:
             [image for image in images for _ in range(boxes.shape[1])], middles.reshape(-1, 2), sides.reshape(-1)
         ).reshape(*boxes.shape[:2], 3, LOOK, LOOK)
         turned = [np.rot90(crops[face, turn % boxes.shape[1]], -turn, (1, 2)) for face, turn in np.argwhere(asked)]
-        # one that is not asked about is no face
+        # rotations that are skipped score 0
         scores, moves, points = np.zeros((len(boxes), 4)), np.zeros((len(boxes), 4, 4)), np.zeros((len(boxes), 4, 5, 2))
         for known, answer in zip((scores, moves, points), self._cascade.look(np.stack(turned)), strict=True):
             known[faces, turns] = answer
@@ -279,10 +276,10 @@ class MTCNNDetector:
 
 
 class _Hit(NamedTuple):
-    """A face as the search answers it.
+    """A detection of the cascade.
 
     Attributes:
-        box: ``(4,)``, which may reach over the picture's edge.
+        box: ``(4,)``; may extend beyond the picture.
         score: In [0, 1].
         landmarks: ``(5, 2)``.
     """
@@ -293,13 +290,13 @@ class _Hit(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """What the last network says of a face in each of ``T`` turns.
+    """O-Net's answer for a face in each of ``T`` rotations.
 
     Attributes:
-        first: Log-odds of the first look at it upright.
-        odds: Sum of the log-odds of the looks, ``(T,)``.
+        first: Log-odds of the first look at the face upright.
+        odds: Log-odds summed over the looks, ``(T,)``.
         scores: Of the last look, ``(T,)``.
-        boxes: As they should be, ``(T, 4)``.
+        boxes: Refined bounding boxes, ``(T, 4)``.
         landmarks: ``(T, 5, 2)``.
     """
 
@@ -311,18 +308,18 @@ class _Look(NamedTuple):
 
     @property
     def turn(self) -> int:
-        """By how many quarters the face is turned."""
+        """Rotation of the face in quarter turns."""
         turn = int(self.odds.argmax())
         return turn if self.odds[turn] - self.odds[0] > _TURNED and self.scores[turn] > 0.9 else 0
 
 
 class _Found(NamedTuple):
-    """A face that the search found.
+    """A detection with what is known of its rotation.
 
     Attributes:
-        detection: Where.
-        odds: Log-odds of the search and of a first look, both as if it were upright.
-        doubtful: Whether it looks better in another turn.
+        detection: The face.
+        odds: Log-odds of the search and the first look, both upright.
+        doubtful: Whether another rotation looks better.
     """
 
     detection: Detection
@@ -330,7 +327,7 @@ class _Found(NamedTuple):
     doubtful: bool
 
     def turn(self, turned: int, size: tuple[int, int]) -> "_Found":
-        """The same in a picture of this size, which was turned back by so many degrees for the search."""
+        """The same face in the picture of this size as it was before it was rotated for the search."""
         found, seen = self.detection, size[::-1] if turned % 180 else size
         ends = turn_points(np.array(found.box).reshape(2, 2), turned, seen)
         box = tuple(np.concatenate([ends.min(0), ends.max(0)]).tolist())
@@ -339,14 +336,14 @@ class _Found(NamedTuple):
 
 
 def _judge(hit: _Hit, look: _Look, size: tuple[int, int]) -> _Found:
-    """A face of a picture of this size, by what the search and a look say of it."""
+    """Combine the search and the looks at a face in a picture of this size."""
     turn = look.turn
     odds = float(_log_odds(np.array(hit.score)) + look.first)
     box, score, landmarks = hit
     if turn:
         box, score, landmarks = look.boxes[turn], float(look.scores[turn]), look.landmarks[turn]
     elif np.abs(box - _within(box, size)).max() > _CUT * (box[2:] - box[:2]).max():
-        # what the edge hides is guessed: two guesses are better than one
+        # landmarks outside the picture are guesses: average two
         landmarks = (landmarks + look.landmarks[0]) / 2
     else:
         landmarks = look.landmarks[0]
@@ -360,9 +357,9 @@ def _log_odds(scores: np.ndarray) -> np.ndarray:
 
 
 def _to_landmarks(points: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> Landmarks:
-    """Landmarks ``(5, 2)`` as the network answers them, with a mouth beyond the picture's edge where the eyes say.
+    """Landmarks ``(5, 2)`` of the network, with mouth corners outside the picture inferred from the eyes.
 
-    The network guesses what the edge hides of an eye or the nose, but hardly how far below the eyes a mouth is.
+    Outside the picture, the network extrapolates eyes and nose well, but not how far below the eyes the mouth is.
     """
     beyond = (points - points.clip(0, size)) / (box[2:] - box[:2]).max()
     hidden = np.abs(beyond).max(1)
@@ -376,16 +373,16 @@ def _to_landmarks(points: np.ndarray, box: np.ndarray, size: tuple[int, int]) ->
 
 
 def _within(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The part of a box that a picture of this size has."""
+    """A box clipped to a picture of this size."""
     return box.clip(0, [*size, *size])
 
 
 def _crop(images: Sequence[Image.Image], middles: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    """Squares of pictures, by their middles ``(N, 2)`` and sides ``(N,)``, as the last network wants them."""
+    """Input of O-Net: squares of pictures by their centers ``(N, 2)`` and sides ``(N,)``."""
     parts, squares = [], []
     for image, middle, side in zip(images, middles, sides, strict=True):
         square, size = np.stack([middle - side / 2, middle + side / 2]), np.array(image.size)
-        # the part of the picture that it shows, and what goes into its outermost pixels
+        # with a margin for the interpolation of the outermost pixels
         low = np.floor(square[0] - side / LOOK).clip(0, size - 1)
         high = np.ceil(square[1] + side / LOOK).clip(low + 1, size)
         reduced = np.ceil((high - low) * min(2 * LOOK / float(side), 1.0)).astype(int)

@@ -107,8 +107,8 @@ def describe(model: nn.Module, precision: str) -> dict[str, Any]:
         "ssrnet_hub": __version__,
         "opset": OPSET,
         "precision": precision,
-        "input": "pixels: faces cut out as framing says, scaled to this size; 0 to 255, not normalised",
-        "color": "RGB" if model.in_chans == 3 else "grey",
+        "input": "pixels: faces cut out as framing says, scaled to this size; 0 to 255, not normalized",
+        "color": "RGB" if model.in_chans == 3 else "gray",
         "interpolation": cfg["interpolation"],
         "framing": get_extras(model).get("framing"),
         "output": "age in years, not clamped to [0, V]; p and eta of the bins of all stages, coarse to fine; delta, "

@@ -57,7 +57,7 @@ class SSRNet(nn.Module):
         fused_chs: Channels of each stream that a stage reads.
         pool_sizes: Window of the pooling before each stage, or None to pool each tap as a whole; see `Fusion`.
         hidden: Width of the stages' product of streams, or None for s_k; see `StageHead`.
-        norm_eps: Of the batch normalisation.
+        norm_eps: Of the batch normalization.
         num_classes: Number of outputs; 0 leaves the flat features of the six taps.
         in_chans: Channels of the input.
         img_size: Side of the input, pixels; or (height, width).
@@ -314,7 +314,7 @@ class SSRNet(nn.Module):
         """The age and how the stages came to it.
 
         Args:
-            x: Faces, ``(B, in_chans, H, W)``, normalised as ``pretrained_cfg`` says.
+            x: Faces, ``(B, in_chans, H, W)``, normalized as ``pretrained_cfg`` says.
 
         Returns:
             ``age``, ``(B, num_classes)``, the same as ``forward(x)``, and the stages, whose contributions add up to it.

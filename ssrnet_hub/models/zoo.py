@@ -30,7 +30,7 @@ DEFAULT = "ssrnet.utkface_fairface_aaf"
 """Name of the weights that `from_pretrained` loads when given none."""
 
 OWNER_VARIABLE = "SSRNET_HUB_OWNER"
-"""Environment variable that names the user or organisation on the Hub whose repositories the zoo's are."""
+"""Environment variable that names the user or organization on the Hub whose repositories the zoo's are."""
 
 _FOLDER = Path(__file__).parent
 
@@ -111,7 +111,7 @@ class Weights:
 
 
 AUTHORS_INPUT: Mapping[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
-"""The input of the authors' weights, and of all weights of gender: 0 .. 255, not normalised."""
+"""The input of the authors' weights, and of all weights of gender: 0 .. 255, not normalized."""
 
 FEMALE_MALE = ("female", "male")
 """Who is at 0 and who at 1 of a score of gender, unless the weights say otherwise."""

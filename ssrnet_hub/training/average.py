@@ -1,4 +1,4 @@
-"""Weights that are the mean of others: a model soup (Wortsman et al., ICML 2022)."""
+"""Averages of weights: model soups (Wortsman et al., ICML 2022)."""
 
 import os
 from collections.abc import Sequence
@@ -18,21 +18,22 @@ __all__ = ["average_weights"]
 def average_weights(
     weights: Sequence[Union[str, os.PathLike]], directory: Union[str, os.PathLike], *, command: Optional[str] = None
 ) -> Path:
-    """Write the mean of weights that were trained from the same start.
+    """Write the average of weights that were trained from the same initial weights.
 
-    Such runs end in one basin; its middle answers better on unlike photos than any of them, at the cost of one.
+    Such runs end in the same basin; their average often generalizes better than each of them, at the cost of one.
 
     Args:
-        weights: Names or folders, as for `from_pretrained`, of one architecture, preprocessing and framing.
-        directory: Where to, as for `save_pretrained`.
-        command: What to run for the same weights, for their card.
+        weights: Two or more names or folders, as for `from_pretrained`, of the same architecture, preprocessing, and
+            framing.
+        directory: Output folder, as for `save_pretrained`.
+        command: Command that reproduces the weights, for their card.
 
     Returns:
         The directory.
 
     Raises:
-        ConfigError: They are fewer than two, or not alike.
-        SSRNetHubError: Some do not load.
+        ConfigError: There are fewer than two, or they are incompatible.
+        SSRNetHubError: Some cannot be loaded.
     """
     if len(weights) < 2:
         raise ConfigError("An average is of two weights or more.")
@@ -57,7 +58,7 @@ def average_weights(
     training = [read_training(extra) for extra in extras]
     kept = {key: value for key, value in training[0].items() if key in ("data", "set_aside", "median_age")}
     said = {**kept, "average_of": training, **({"command": command} if command else {})}
-    # what was learned of the first one's errors does not hold for the mean
+    # a calibration of the first does not hold for the average
     return save_pretrained(mean, directory, {"training": said, "calibration": None})
 
 

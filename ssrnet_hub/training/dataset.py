@@ -1,4 +1,4 @@
-"""Labeled face chips, and how processes share the batches of them."""
+"""Datasets of labeled face crops, and batches that several processes share."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ from .labels import Label
 __all__ = ["Chips", "LabeledSet", "ShardedBatches", "as_it_is", "balanced_weights"]
 
 IN_MEMORY = 5 * 2**30
-"""Bytes of chips that are held in memory, at most, 49 kB each; of more of them each is read whenever it is needed."""
+"""Largest dataset that is kept in memory, bytes; larger ones are read from disk."""
 
 
 @dataclass(frozen=True)
 class LabeledSet:
-    """The rows of one labels file, and how much each of them counts beside those of other files.
+    """The rows of one labels file.
 
     Attributes:
-        name: Of the folder that the file is in.
-        labels: Its rows.
-        weight: How much a row counts.
+        name: Name of the folder of the file.
+        labels: The rows.
+        weight: Weight of a row relative to those of other files.
     """
 
     name: str
@@ -37,21 +37,20 @@ class LabeledSet:
 
 
 class Chips(Dataset):
-    """Chips with their targets, and how much each weighs in training.
+    """Crops with targets and weights.
 
     Args:
-        sets: Whose rows.
+        sets: One or more sets.
         task: ``"age"`` or ``"gender"``.
-        size: Side of the chips, pixels.
-        augment: What wears them, a few at a time.
-        balance: As of `balanced_weights`.
+        size: Side of the crops, pixels.
+        augment: Augmentation of small batches.
+        balance: As in `balanced_weights`.
 
     Attributes:
-        copy: Which worn copy of each chip is answered, the same whenever it is asked for; by default every answer is
-            worn anew, as PyTorch's random numbers have it.
-        targets: ``(N, 2)``: between what the age lies, years, the same twice where it is known; for the task gender 0
-            female and 1 male, twice.
-        weights: ``(N,)``, 1 on average.
+        copy: Number of the augmented copy to return, always the same; None augments anew each time.
+        targets: ``(N, 2)``, lower and upper end of the age in years, equal if it is known; for gender 0 (female) or 1
+            (male), twice.
+        weights: ``(N,)``, with mean 1.
     """
 
     def __init__(
@@ -88,16 +87,16 @@ class Chips(Dataset):
         return len(self.targets)
 
     def chips(self, indices: Sequence[int]) -> Tensor:
-        """Chips as they are, ``(B, 3, size, size)`` uint8."""
+        """Crops without augmentation, ``(B, 3, size, size)`` uint8."""
         if self._chips is not None:
             return self._chips[list(indices)]
         return torch.from_numpy(np.stack([self._read(self._paths[index]) for index in indices])).permute(0, 3, 1, 2)
 
     def __getitems__(self, groups: list[list[int]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """A batch: indices ``(B,)``, chips ``(B, 3, size, size)`` uint8, targets ``(B, 2)`` and weights ``(B,)``.
+        """A batch: indices ``(B,)``, crops ``(B, 3, size, size)`` uint8, targets ``(B, 2)``, and weights ``(B,)``.
 
         Args:
-            groups: Indices of chips that are worn together, in the same way.
+            groups: Indices of crops that get the same augmentation.
         """
         indices = torch.tensor([index for group in groups for index in group])
         chips = torch.cat([self._wear(self.chips(group), group) for group in groups])
@@ -119,7 +118,7 @@ def _ends(label: Label) -> tuple[float, float]:
 
 
 def _middles(targets: Tensor) -> Tensor:
-    """The middle of each target; an open range is taken to have ten years."""
+    """The middle of each target; an open range counts as ten years."""
     low, high = targets.unbind(1)
     return (low + torch.where(high.isinf(), low + 10, high)) / 2
 
@@ -129,22 +128,21 @@ def as_it_is(batch: Any) -> Any:
 
 
 _GROUP = 8
-"""Chips that are worn together: torchvision draws once a call, and one call a chip would take far longer."""
+"""Crops that get the same augmentation: torchvision draws once per call, and a call per crop is slow."""
 
 
 class ShardedBatches:
-    """The batches of one process, in groups for `Chips`: of each batch of all processes, its share.
+    """Batch sampler that gives each process its share of every batch, in groups for `Chips`.
 
-    Every epoch has an order of its own. All batches are as large as each other, give or take one chip, or one group
-    with ``same_groups``. accelerate's `BatchSamplerShard` wants batches that the processes divide evenly, and shows
-    some chips twice to fill the last one.
+    Each epoch has another order. Batch sizes differ by at most one crop, or one group with ``same_groups``.
+    accelerate's `BatchSamplerShard` needs batches that divide evenly, and repeats crops to fill the last one.
 
     Args:
-        count: Of the chips.
-        batch_size: Of all processes together.
-        rank: Of this process.
+        count: Number of crops.
+        batch_size: Crops per batch, over all processes.
+        rank: Index of this process.
         world: Number of processes.
-        same_groups: Whether the groups are the same in every epoch, only their order is another.
+        same_groups: Keep the same groups in every epoch, and only shuffle them.
     """
 
     def __init__(self, count: int, batch_size: int, rank: int = 0, world: int = 1, same_groups: bool = False):
@@ -171,10 +169,10 @@ def _shuffled(count: int, seed: int) -> Tensor:
 
 
 def balanced_weights(targets: Tensor, balance: float, spread: float = 3.0) -> Tensor:
-    """Weights ``(N,)``, 1 on average: each target's density, smoothed over ``spread``, to the power ``-balance``."""
+    """Weights ``(N,)`` with mean 1: the density of each target, smoothed over ``spread``, to the power ``-balance``."""
     values, inverse, counts = targets.unique(return_inverse=True, return_counts=True)
     near = torch.exp(-0.5 * ((values[:, None] - values) / spread) ** 2)
-    # at the ends of the range a part of the bell lies outside
+    # at both ends a part of the Gaussian lies outside
     density = near @ counts.float() / near.sum(1)
     weights = (density**-balance)[inverse]
     return weights / weights.mean()

@@ -1,4 +1,4 @@
-"""Weights on labelled pictures: how far off they are, for whom, and what moves their answers."""
+"""Evaluation on labeled pictures: errors by group, intervals, and robustness."""
 
 import cmath
 import io
@@ -53,34 +53,34 @@ __all__ = [
 UTKFACE_MEDIAN_AGE = 29.0
 
 LEVELS = (0.8, 0.9, 0.95)
-"""Of the intervals that are measured."""
+"""Levels of the intervals to measure."""
 
 TURNS = (90, 180, 270)
-"""Degrees that photos are turned by, counterclockwise."""
+"""Rotations of photos, degrees counterclockwise."""
 
 
 def answer_missing(estimator: AgeEstimator) -> float:
-    """The age that stands for a face that was not found: the median of the training ages, years.
+    """The age to assume for a missed face: the median of the training ages, years.
 
-    Weights that do not state theirs get that of UTKFace's train split.
+    Weights whose config has none get that of UTKFace's train split.
     """
     median_age = read_training(get_extras(estimator.model)).get("median_age")
     return UTKFACE_MEDIAN_AGE if median_age is None else median_age
 
 
 def find_faces(estimator: AgeEstimator, labels: Sequence[Label], detect: bool) -> list[Optional[Face]]:
-    """The face of each picture.
+    """Predict the face of each picture.
 
     Args:
-        estimator: What finds them and tells their ages.
-        labels: Whose pictures.
-        detect: The pictures are photos, of which the largest face counts; otherwise chips, taken as they are.
+        estimator: The estimator.
+        labels: Labels of the pictures.
+        detect: Treat the pictures as photos and use the largest face; otherwise as aligned crops.
 
     Returns:
-        As many; None for a photo in which no face was found.
+        One face per label; None for a photo without a detected face.
 
     Raises:
-        PhotoError: One of the pictures cannot be read.
+        PhotoError: A picture cannot be read.
     """
     paths = [label.path for label in labels]
     if not detect:
@@ -89,12 +89,12 @@ def find_faces(estimator: AgeEstimator, labels: Sequence[Label], detect: bool) -
 
 
 def predicted_ages(estimator: AgeEstimator, faces: Sequence[Optional[Face]]) -> list[float]:
-    """The ages of faces, years; that of `answer_missing` for one that was not found."""
+    """Ages of faces, years; `answer_missing` for missed faces."""
     return [answer_missing(estimator) if face is None else face.age for face in faces]
 
 
 def mirrored_ages(estimator: AgeEstimator, faces: Sequence[Optional[Face]]) -> list[float]:
-    """The mean of the ages of each face and of its mirror image, years, a second forward pass; as `predicted_ages`."""
+    """As `predicted_ages`, averaged over each face and its mirror image, which takes a second forward pass."""
     crops = [ImageOps.mirror(face.crop) for face in faces if face]
     mirrored = iter(predicted_ages(estimator, estimator.crops(_progress(crops, "mirrored"))))
     return [
@@ -104,17 +104,16 @@ def mirrored_ages(estimator: AgeEstimator, faces: Sequence[Optional[Face]]) -> l
 
 
 def measure_ages(ages: Sequence[float], labels: Sequence[Label]) -> dict[str, Any]:
-    """How far ages are off, in all and by group.
+    """Errors of ages, overall and by group.
 
     Args:
-        ages: As predicted, years.
-        labels: As many.
+        ages: Predicted ages, years.
+        labels: One label per age.
 
     Returns:
-        What `measure_errors` has; ``groups``, what `group_metrics` or `range_group_metrics` has by ``"age"`` (bands),
-        ``"gender"`` and ``"ethnicity"``, each where a label says it; ``worst_group``, the `worst_group` of each of
-        these that has one; ``gap``, by how much its error is above that of the best group, years. Floats are rounded to
-        four digits.
+        The metrics of `measure_errors`; ``groups``, those of `group_metrics` or `range_group_metrics` by ``"age"``
+        (bands), ``"gender"``, and ``"ethnicity"``, where labeled; ``worst_group`` of each of these; ``gap``, the
+        difference in error between the worst and the best group, years. Floats are rounded to four digits.
     """
 
     def measure(members: list[Optional[str]]) -> dict[str, dict[str, Any]]:
@@ -126,30 +125,30 @@ def measure_ages(ages: Sequence[float], labels: Sequence[Label]) -> dict[str, An
 
 
 def measure_errors(ages: Sequence[float], labels: Sequence[Label]) -> dict[str, Any]:
-    """What `age_metrics` has of ages, years, or `range_metrics` where the labels, as many, know ranges alone."""
+    """`age_metrics` of ages in years, or `range_metrics` if the labels are ranges."""
     if ranges := _ranges(labels):
         return range_metrics(ages, ranges)
     return age_metrics(ages, [label.age for label in labels])
 
 
 def _ranges(labels: Sequence[Label]) -> list[tuple[float, float]]:
-    """What is known of the ages; nothing where they are known themselves."""
+    """The age ranges; empty if the ages are known."""
     return [label.age_range for label in labels if label.age_range]
 
 
 def measure_intervals(faces: Sequence[Optional[Face]], labels: Sequence[Label]) -> Optional[dict[str, Any]]:
-    """Coverage of the intervals of the faces that were found, overall and by age, and the share of flagged faces.
+    """Coverage of the intervals of detected faces, overall and by age, and the share of flagged faces.
 
-    An interval covers a face of which a range of ages is known if the two meet.
+    An interval covers an age range if the two overlap.
 
     Args:
-        faces: As predicted; None for one that was not found.
-        labels: As many.
+        faces: Predicted faces; None for missed faces.
+        labels: One label per face.
 
     Returns:
-        By `LEVELS` ``coverage`` and mean ``width``, years; ``bands``, the coverage of the level 0.9 by true age or
-        range; ``flagged``, the share of faces that are not reliable, and ``mae_reliable``, the MAE, or mean distance to
-        the range, of the others, years. None if the weights have no calibration.
+        ``levels``, for each of `LEVELS` the ``coverage`` and mean ``width`` in years; ``bands``, the coverage at 0.9 by
+        true age or range; ``flagged``, the share of unreliable faces; ``mae_reliable``, the MAE or mean distance of the
+        others, years. None without a calibration.
     """
     pairs = [(face, label) for face, label in zip(faces, labels, strict=True) if face and face.interval()]
     found = [(face, label.age_range or (label.age, label.age), _name_age(label)) for face, label in pairs]
@@ -170,7 +169,7 @@ def measure_intervals(faces: Sequence[Optional[Face]], labels: Sequence[Label]) 
 
 
 _Known = tuple[Face, tuple[float, float], str]
-"""A face, between which ages it is, and its band."""
+"""A face, the ends of its true age, and its band."""
 
 
 def _cover(known: Sequence[_Known], level: float) -> dict[str, float]:
@@ -184,15 +183,15 @@ def _name_age(label: Label) -> str:
 
 
 def measure_stages(faces: Sequence[Optional[Face]]) -> Optional[list[float]]:
-    """How much of the variance of the predicted ages each stage makes, coarse to fine.
+    """Share of each stage in the variance of the predicted ages, coarse to fine.
 
-    Of stage k that is ``Cov(contribution_k, age) / Var(age)``; the shares of all stages add up to 1.
+    For stage k this is ``Cov(contribution_k, age) / Var(age)``; the shares add up to 1.
 
     Args:
-        faces: As predicted; None for one that was not found.
+        faces: Predicted faces; None for missed faces.
 
     Returns:
-        The shares; None where all ages are the same.
+        The shares; None if all ages are the same.
     """
     contributions = np.array([[stage.contribution for stage in face.stages] for face in faces if face])
     if not np.isfinite(contributions).all() or not contributions.size:
@@ -205,21 +204,23 @@ def measure_stages(faces: Sequence[Optional[Face]]) -> Optional[list[float]]:
 
 
 def measure_genders(labels: Sequence[Label], faces: Sequence[Optional[Face]]) -> dict[str, Any]:
-    """How often scores of gender are on the right side, in all and by group.
+    """Accuracy of gender scores, overall and by group.
 
     Args:
-        labels: Each with a gender.
-        faces: As many, with a score; None, a face that was not found, is right for neither.
+        labels: Labels with a gender.
+        faces: One face per label, with a score; None, a missed face, counts as wrong.
 
     Returns:
-        What `gender_metrics` has, and ``groups`` and ``worst_group`` as in `measure_ages`, of `gender_group_metrics`.
+        The metrics of `gender_metrics`, and ``groups`` and ``worst_group`` as in `measure_ages`.
 
     Raises:
         LabelsError: A label has no gender.
     """
     genders = [label.gender or "" for label in labels]
     if not {*genders} <= {"female", "male"}:
-        raise LabelsError("These weights tell gender, and the labels have none: a column gender, female or male.")
+        raise LabelsError(
+            "These weights predict gender, and the labels have none: add a column gender, female or male."
+        )
     scores = [0.5 if face is None or face.gender_score is None else face.gender_score for face in faces]
     figures = gender_metrics(scores, genders)
     return rounded({**figures, **_by_group(labels, lambda members: gender_group_metrics(scores, genders, members))})
@@ -241,15 +242,15 @@ def _by_group(labels: Sequence[Label], measure: Callable[[list], dict[str, dict[
 def try_boxes(
     estimator: AgeEstimator, labels: Sequence[Label], found: Sequence[Optional[Face]]
 ) -> Iterator[tuple[str, list[Optional[Face]]]]:
-    """The same faces from the boxes that were found, from boxes that are off, and from crops with a margin.
+    """Predict the same faces from detected boxes, from inaccurate boxes, and from loose crops.
 
     Args:
-        estimator: What found the faces.
-        labels: Whose photos.
-        found: What `find_faces` answered of them.
+        estimator: The estimator.
+        labels: Labels of the photos.
+        found: Result of `find_faces` for them.
 
     Yields:
-        Where the faces were taken from, in words, and the faces.
+        A description of the input, and the faces.
     """
     pairs = list(zip(labels, found, strict=True))
 
@@ -280,7 +281,7 @@ def try_boxes(
 
 
 def _put_off(box: Box, number: int) -> Box:
-    """A box 20 % larger and shifted by 10 % of its size, to another side for each number."""
+    """A box enlarged by 20% and shifted by 10% of its size, in a direction that depends on the number."""
     x1, y1, x2, y2 = box
     dx, dy = ((0.1, 0), (0, 0.1), (-0.1, 0), (0, -0.1))[number % 4]
     width, height = x2 - x1, y2 - y1
@@ -295,19 +296,19 @@ def _put_off(box: Box, number: int) -> Box:
 def measure_robustness(
     estimator: AgeEstimator, labels: Sequence[Label], found: Sequence[Optional[Face]]
 ) -> tuple[dict[str, Optional[float]], dict[str, int]]:
-    """How far ages move when the frame around a face is a little off, or its photo is smaller or compressed.
+    """Change of age if the crop is slightly misaligned, or the photo reduced or compressed.
 
-    The frame is moved about the landmarks that were found, or about the box with weights that look at no landmarks; in
-    the smaller and in the compressed photo faces are looked for anew.
+    The crop is moved relative to the landmarks, or to the box for weights without a template. In reduced and compressed
+    photos, faces are detected again.
 
     Args:
-        estimator: What found the faces.
-        labels: Whose photos.
-        found: What `find_faces` answered of them.
+        estimator: The estimator.
+        labels: Labels of the photos.
+        found: Result of `find_faces` for them.
 
     Returns:
-        By what was done, in words: the mean absolute change of age, years, over the faces found both times and over the
-        directions, None where there are no such faces; and of what was looked for anew, how many were missed then.
+        By perturbation, the mean absolute change of age in years, over directions and faces detected both times, or
+        None without such faces; and by the perturbations that detect again, the number of missed faces.
     """
     changes: dict[str, list[float]] = {how: [] for how in (*_MOVES, *_WORSE)}
     missed = dict.fromkeys(_WORSE, 0)
@@ -331,17 +332,17 @@ def measure_robustness(
 def measure_turned(
     estimator: AgeEstimator, labels: Sequence[Label], found: Sequence[Optional[Face]]
 ) -> dict[str, dict[str, Any]]:
-    """What becomes of faces when their photos are turned by a quarter, a half and three quarters.
+    """Detect and predict the faces in rotated copies of the photos.
 
     Args:
-        estimator: What found the faces.
-        labels: Whose photos.
-        found: What `find_faces` answered of them.
+        estimator: The estimator.
+        labels: Labels of the photos.
+        found: Result of `find_faces` for them.
 
     Returns:
-        By degrees, ``"0"`` for the photos as they are: ``found``, the share of the faces that are found again, the
-        largest in the photo and where they were; ``right``, the share of these that are said to be turned by so much;
-        ``change``, the mean absolute change of their ages, years. None where there are no such faces.
+        By rotation in degrees, ``"0"`` for the original photos: ``found``, the share of faces detected in the same
+        place; ``right``, the share of these with the correct `Face.turned`; ``change``, their mean absolute change of
+        age, years. None without such faces.
     """
     faces = [(label, face) for label, face in zip(labels, found, strict=True) if face]
     result = {"0": _compare_turned(0, [(face, face) for _, face in faces])}
@@ -383,18 +384,18 @@ _MOVES: dict[str, list[tuple[complex, complex]]] = {
     "scale 5 %": [(0, 1.05), (0, 0.95)],
     "rotation 5 degrees": [(0, _FIVE_DEGREES), (0, 1 / _FIVE_DEGREES)],
 }
-"""A shift in fractions of the frame's side, and a turn with its scale, as complex numbers x + iy."""
+"""A shift in fractions of the side of the crop, and a rotation with a scale, as complex numbers x + iy."""
 
 
 def _cut_moved(framing: Framing, image: Image.Image, face: Face, shift: complex, turn: complex) -> Image.Image:
-    """The crop with the face in it turned about the frame's middle, then shifted."""
+    """The crop with the face in it rotated about the center, then shifted."""
     assert face.box
     if framing.template is not None:
         middle = 0.5 + 0.5j
         points = [(complex(x, y) - middle) * turn + middle + shift for x, y in framing.template]
         moved = replace(framing, template=tuple((point.real, point.imag) for point in points))
         return moved.crop(image, face.box, face.landmarks)
-    # this frame follows the box: it moves the other way, and turns by the photo
+    # a crop by the box moves the other way, and the photo rotates
     x1, y1, x2, y2 = face.box
     x, y, width, height = (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
     image = image.rotate(-math.degrees(cmath.phase(turn)), Image.Resampling.BICUBIC, center=(x, y))
@@ -418,7 +419,7 @@ _WORSE: dict[str, Callable[[Image.Image], Any]] = {"half resolution": _halve, "J
 
 
 def rounded(figures: Any) -> Any:
-    """Figures with their floats rounded to four digits, however deep in dicts and lists."""
+    """Round the floats in nested dicts and lists to four digits."""
     if isinstance(figures, dict):
         return {key: rounded(value) for key, value in figures.items()}
     if isinstance(figures, list):
@@ -431,5 +432,5 @@ def _largest(faces: list[Face]) -> Optional[Face]:
 
 
 def _progress(items: Sequence[Any], what: str) -> Iterable[Any]:
-    # disable=None: only where somebody looks
+    # disable=None: only in a terminal
     return tqdm(items, what, unit="picture", leave=False, disable=None)

@@ -1,4 +1,4 @@
-"""Labelled faces: a ``labels.csv`` and the pictures beside it."""
+"""Labeled faces: a ``labels.csv`` and the pictures next to it."""
 
 import csv
 import hashlib
@@ -27,12 +27,11 @@ class Label:
 
     Attributes:
         path: The picture.
-        age: Years, 0 to 200; NaN where the file knows ages by their range alone.
-        split: ``"train"``, ``"val"``, ...; None where the file has no such column.
-        gender: ``"female"`` or ``"male"``; None where the file does not say.
-        ethnicity: As the file calls it; None where it does not say.
-        age_range: The lowest age and the first that is above all others, years, of which the latter is infinite for an
-            open range; None where the age is known.
+        age: Years, 0 to 200; NaN if only the range is known.
+        split: ``"train"``, ``"val"``, ...; None without such a column.
+        gender: ``"female"`` or ``"male"``; None if unknown.
+        ethnicity: As in the file; None if unknown.
+        age_range: Lower end and exclusive upper end in years, infinite if open; None if the age is known.
     """
 
     path: Path
@@ -47,15 +46,15 @@ def read_labels(path: Union[str, os.PathLike], split: Optional[str] = None, rang
     """Read a labels file.
 
     Args:
-        path: A CSV file with the columns ``file`` (relative to the CSV's folder) and ``age`` (years), and perhaps
-            ``split``, ``gender`` and ``ethnicity``; further columns are passed over.
-        split: Only the rows of this split.
-        ranges: Take a file as well that has ``age_min`` and ``age_max`` for ``age``: whole years, both inclusive;
-            without an ``age_max`` the range is open.
+        path: A CSV file with the columns ``file`` (relative to the folder of the CSV file), ``age`` (years), and
+            optionally ``split``, ``gender``, and ``ethnicity``; other columns are ignored.
+        split: Only return rows of this split.
+        ranges: Also accept ``age_min`` and ``age_max`` instead of ``age``: whole years, both inclusive; an empty
+            ``age_max`` means an open range.
 
     Raises:
-        LabelsError: No such file, a column is missing, a row names no file, an age is no number or out of bounds, a
-            range is empty, or the split has no rows.
+        LabelsError: The file does not exist or lacks a column, a row has no file or an invalid age or range, or the
+            split has no rows.
     """
     path = Path(path)
     columns, rows = _read_table(path)
@@ -102,13 +101,13 @@ def _read_range(first: Any, last: Any) -> tuple[float, float]:
 
 
 def set_aside(labels: list[Label], count: int) -> tuple[list[Label], list[Label]]:
-    """Part a split by a fixed rule: the ``count`` rows whose picture's name has the smallest SHA-256, and the others.
+    """Set aside the ``count`` rows whose file names have the smallest SHA-256.
 
     Returns:
-        The others, and those set aside, both in their order.
+        The other rows, and the rows set aside, both in their original order.
 
     Raises:
-        LabelsError: Nothing would be left.
+        LabelsError: No other rows would be left.
     """
     if count >= len(labels):
         raise LabelsError(
@@ -124,19 +123,19 @@ def set_aside(labels: list[Label], count: int) -> tuple[list[Label], list[Label]
 
 
 def read_boxes(path: Union[str, os.PathLike]) -> dict[Union[str, Path], list[tuple[str, ...]]]:
-    """Read where the faces are in photos.
+    """Read bounding boxes.
 
     Args:
-        path: A CSV file with the columns ``file``, ``x1``, ``y1``, ``x2``, ``y2`` (pixels), a row a face; further
-            columns are passed over. ``file`` is relative to the working folder, or else to the CSV's; it is read as
-            `tables.to_cell` writes it.
+        path: A CSV file with the columns ``file``, ``x1``, ``y1``, ``x2``, ``y2`` (pixels), one row per face; other
+            columns are ignored. ``file`` is relative to the working directory or the folder of the CSV file, escaped as
+            by `records.to_cell`.
 
     Returns:
-        The boxes of each photo, not checked, in the file's order; none for a photo whose only row has no numbers. The
-        address of one on the web is left as it is.
+        The boxes of each photo, not validated, in the order of the file; empty for a photo whose only row has no
+        numbers. URLs are left as they are.
 
     Raises:
-        LabelsError: No such file, a column is missing, or a row names no file.
+        LabelsError: The file does not exist or lacks a column, or a row has no file.
     """
     path = Path(path)
     corners = ("x1", "y1", "x2", "y2")

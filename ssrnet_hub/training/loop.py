@@ -1,4 +1,4 @@
-"""Training on labelled, aligned chips: on a CPU, a GPU, or several processes, with the same code."""
+"""Training on labeled, aligned face crops, on a CPU, a GPU, or in several processes."""
 
 import csv
 import math
@@ -40,7 +40,7 @@ from .teachers import Teachers
 __all__ = ["train"]
 
 STATE, LOG = "state.pt", "log.csv"
-"""What a run that was cut off goes on from, and a line for each of its epochs."""
+"""Checkpoint of an interrupted run, and its log, a row per epoch."""
 
 
 def train(
@@ -54,41 +54,37 @@ def train(
     overwrite: bool = False,
     command: Optional[str] = None,
 ) -> dict[str, Any]:
-    """Train on the split ``train`` of labels files, watching the split ``val``.
+    """Train on the split ``train`` of one or more labels files, and evaluate on the split ``val`` after each epoch.
 
-    Under ``torchrun`` or ``accelerate launch`` the processes share each batch: every chip is seen once an epoch, by one
-    of them.
+    Under ``torchrun`` or ``accelerate launch`` the processes share each batch: every crop is seen once per epoch, by
+    one of them.
 
-    Writes the averaged weights with their config to ``output`` after each epoch, a line to ``log.csv`` and events for
-    TensorBoard. A run that was cut off goes on after its last whole epoch when it is started again, and ends with the
-    weights it would have had.
+    After each epoch this writes the EMA weights with their config to ``output``, a row to ``log.csv``, and events for
+    TensorBoard. Started again, an interrupted run resumes after its last complete epoch and ends with the same weights.
 
     Args:
-        labels: A labels file, or several; their pictures are aligned chips in the default `Framing`, their ages numbers
-            of years or ranges. Up to 5 GiB of chips are held in memory, 49 kB each.
+        labels: One or more labels files of crops in the default `Framing`, with ages or age ranges. Up to 5 GiB of
+            crops, 49 kB each, are kept in memory.
         output: Folder for the weights.
-        recipe: How.
-        teachers: What `load_teacher` takes; the mean of their ages is part of what the weights learn, see
-            `Recipe.teaching`.
-        cpu: Stay on the CPU although there is a GPU.
-        workers: Processes that prepare chips beside each training process; 0: none.
-        overwrite: Start anew where ``output`` has a run: its weights, log and events are removed.
-        command: What to run for the same weights, for their card.
+        recipe: Hyperparameters.
+        teachers: As for `load_teacher`; the mean of their ages is a second target, see `Recipe.teaching`.
+        cpu: Train on the CPU even if there is a GPU.
+        workers: DataLoader workers per training process.
+        overwrite: Remove an earlier run in ``output``: its weights, log, and events.
+        command: Command that reproduces the weights, for their card.
 
     Returns:
-        The last line of the log: ``epoch``, ``loss``, ``val_mae``, ``minutes``. For the task age ``loss`` is the mean
-        absolute error of training and ``val_mae`` that on the split ``val``, years; ages known by ranges count by their
-        distance to them, as ``val_distance``. For gender ``loss`` is the mean squared error, and there is
-        ``val_accuracy``, the share of faces on the right side of 0.5, in [0, 1]. Of several labels files each has such
-        a figure, named after its folder: ``val_mae_utkface``.
+        The last row of the log: ``epoch``, ``loss``, ``val_mae``, ``minutes``. For age, ``loss`` is the training MAE
+        and ``val_mae`` the MAE on ``val``, in years; with age ranges it is ``val_distance``, the mean distance to the
+        range. For gender, ``loss`` is the mean squared error, with ``val_accuracy`` in [0, 1]. With several labels
+        files there is one such metric per file, named after its folder: ``val_mae_utkface``.
 
     Raises:
-        LabelsError: The labels file is not as needed.
-        PhotoError: A chip cannot be read.
-        DivergenceError: The error is infinite or no number.
-        ConfigError: ``output`` holds an unfinished run of another recipe, the architecture has no such arguments, the
-            recipe names a set that is not among the labels, or it has a share of teaching and there is no teacher, or
-            the other way round.
+        LabelsError: A labels file is invalid.
+        PhotoError: A crop cannot be read.
+        DivergenceError: The loss is NaN or infinite.
+        ConfigError: ``output`` holds an unfinished run of another recipe, the model arguments are invalid, the recipe
+            names an unknown set, or only one of teachers and `Recipe.teaching` is given.
     """
     accelerator = Accelerator(
         cpu=cpu, mixed_precision=recipe.mixed_precision, log_with="tensorboard", project_dir=str(output)
@@ -214,7 +210,7 @@ def train(
 
 
 class _Learner(nn.Module):
-    """A model that also answers the probabilities of ages, where it is a softmax over them."""
+    """Wraps a model to return the age, and the probabilities if it is a softmax over ages."""
 
     def __init__(self, model: AgeModel):
         super().__init__()
@@ -229,7 +225,7 @@ class _Learner(nn.Module):
 def read_sets(
     labels: Union[str, os.PathLike, Sequence[Union[str, os.PathLike]]], recipe: Recipe
 ) -> tuple[list[LabeledSet], list[LabeledSet], dict[str, int]]:
-    """The rows to train on, those of the split ``val``, and how many are set aside, of each labels file."""
+    """The rows to train on, the rows of ``val``, and the number of rows set aside, per labels file."""
     paths = [labels] if isinstance(labels, (str, os.PathLike)) else labels
     names = [Path(path).resolve().parent.name for path in paths]
     if len({*names}) < len(names):
@@ -254,7 +250,7 @@ def join_names(names: Sequence[str]) -> str:
 
 
 def median_age(labels: Sequence[Label]) -> float:
-    """Of a range the middle counts, of an open one its beginning."""
+    """Median age, years; a range counts as its middle, an open one as its lower end."""
     ages = [label.age for label in labels if not label.age_range]
     for low, high in (label.age_range for label in labels if label.age_range):
         ages.append((low + high) / 2 if math.isfinite(high) else low)
@@ -262,13 +258,13 @@ def median_age(labels: Sequence[Label]) -> float:
 
 
 def name_metric(part: LabeledSet, task: str, count: int) -> str:
-    """What the figure on one of several sets is called."""
+    """Name of the metric of one set."""
     kind = "accuracy" if task == "gender" else "distance" if part.labels[0].age_range else "mae"
     return f"val_{kind}" if count == 1 else f"val_{kind}_{part.name}"
 
 
 def make_model(recipe: Recipe) -> AgeModel:
-    """The recipe's model with random weights."""
+    """The model of a recipe, randomly initialized."""
     try:
         model = new_model(recipe.architecture, drop_rate=recipe.drop_rate, model_args=recipe.model_args)
     except (TypeError, ValueError) as e:
@@ -278,7 +274,7 @@ def make_model(recipe: Recipe) -> AgeModel:
 
 
 def load_start(model: nn.Module, weights: str) -> dict[str, Any]:
-    """Load the weights to start from; what their config says of their training."""
+    """Load initial weights; returns the training section of their config."""
     start = from_pretrained(weights)
     try:
         model.load_state_dict(start.state_dict())
@@ -288,14 +284,14 @@ def load_start(model: nn.Module, weights: str) -> dict[str, Any]:
 
 
 def remove_run(output: Path) -> None:
-    """Remove what a run wrote, and nothing else."""
+    """Remove the files of a run, and nothing else."""
     for name in (STATE, LOG, WEIGHTS_FILE, CONFIG_FILE):
         (output / name).unlink(missing_ok=True)
     shutil.rmtree(output / "tensorboard", ignore_errors=True)
 
 
 def load_state(path: Path, run: dict[str, Any], parts: dict[str, Any]) -> list[dict[str, Any]]:
-    """Bring a run back to the end of its last whole epoch; the log up to there."""
+    """Restore a run as of its last complete epoch; returns its log."""
     if not path.is_file():
         return []
     try:
@@ -351,7 +347,7 @@ def silent_units(model: nn.Module) -> Iterator[Callable[[], Tensor]]:
 def measure(
     model: AgeModel, prepare: Callable[[Tensor], Tensor], chips: Chips, device: torch.device, task: str
 ) -> float:
-    """The MAE or mean distance of a model in eval mode, years, ages clamped to its range; or the right genders."""
+    """MAE or mean distance in years, with ages clamped to ``[0, V]``, or gender accuracy, of a model in eval mode."""
     parts = [chips.chips(range(start, min(start + 256, len(chips)))) for start in range(0, len(chips), 256)]
     answers = torch.cat([model(prepare(part.to(device)))[:, 0] for part in parts]).float().cpu()
     low, high = chips.targets.unbind(1)

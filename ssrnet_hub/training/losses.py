@@ -1,4 +1,4 @@
-"""What training minimizes, for ages that are known exactly and ages of which a range is known."""
+"""Losses for exact ages and age ranges."""
 
 import torch
 from torch import Tensor
@@ -6,39 +6,41 @@ from torch import Tensor
 __all__ = ["distance", "hold", "negative_log_likelihood"]
 
 _SPREAD = 2.0
-"""Standard deviation of the ages that an exact label stands for, years."""
+"""Standard deviation of the label distribution of an exact age, years."""
 
 
 def distance(ages: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """How far ages are from the ranges ``[low, high]``: the absolute error where both ends are the age itself.
+    """Distance of ages to the ranges ``[low, high]``, which is the absolute error if both ends are the same.
 
     Args:
         ages: ``(B,)``, years.
         low: ``(B,)``.
-        high: ``(B,)``; infinite for a range that is open above.
+        high: ``(B,)``; infinite for an open range.
     """
     return (low - ages).relu() + (ages - high).relu()
 
 
 def hold(ages: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Ages that teachers say, ``(B,)``, brought into the labeled ranges; as they are where the label is exact."""
+    """Clamp the ages of teachers ``(B,)`` to the labeled ranges; unchanged where the label is exact."""
     return torch.where(low == high, ages, ages.clamp(low, high))
 
 
 def negative_log_likelihood(p: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Of labels under a softmax over years: of all that a range holds together, or of the years around an exact age.
+    """Negative log-likelihood of labels under a softmax over years.
+
+    For a range, that of its total probability; for an exact age, the cross-entropy with a Gaussian around it.
 
     Args:
-        p: Probabilities, ``(B, s)``, of the ages i to i + 1.
+        p: Probabilities of the ages i to i + 1, ``(B, s)``.
         low: ``(B,)``, years.
-        high: ``(B,)``, the first age above the range, or the same as ``low``.
+        high: ``(B,)``, exclusive upper end of the range, or equal to ``low``.
 
     Returns:
         ``(B,)``.
     """
     years = torch.arange(p.shape[1], dtype=p.dtype, device=p.device)
     exact = low == high
-    # the last bin stands for all ages from it on
+    # the last bin is open
     inside = ((years >= low[:, None]) & (years < high[:, None].clamp(max=p.shape[1]))).to(p.dtype)
     near = torch.exp(-0.5 * ((years - low[:, None].clamp(max=p.shape[1] - 1)) / _SPREAD) ** 2)
     log_p = p.clamp(min=1e-8).log()

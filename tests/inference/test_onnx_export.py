@@ -169,7 +169,7 @@ def test_metadata_of_other_weights(tmp_path):
     faces = torch.randint(0, 256, (2, 64, 64, 1), dtype=torch.uint8)
     export_onnx(model, tmp_path / "grey.onnx", faces=faces)
     metadata = read_metadata(tmp_path / "grey.onnx")
-    assert metadata["color"] == "grey"
+    assert metadata["color"] == "gray"
     assert json.loads(metadata["stage_bins"]) == [2, 4, 5]
     assert json.loads(metadata["V"]) == 70
 

@@ -108,8 +108,8 @@ def test_breakdown_for_a_page(face):
 
 
 def test_annotate_with_labels(astronaut, face):
-    plain, labelled = (np.asarray(draw_faces(astronaut, [face], labels)) for labels in (None, ["1: 32"]))
-    assert (plain != labelled).any()
+    plain, labeled = (np.asarray(draw_faces(astronaut, [face], labels)) for labels in (None, ["1: 32"]))
+    assert (plain != labeled).any()
     assert (np.asarray(draw_faces(astronaut, [face], [f"{face.age:.0f}"])) == plain).all()
     with pytest.raises(ValueError):
         draw_faces(astronaut, [face], ["1", "2"])

@@ -388,7 +388,7 @@ def test_evaluate_refuses(call, tmp_path, labels, weights, args, code, said):
 
 @pytest.fixture(scope="module")
 def known(weights, tmp_path_factory):
-    """Chips labelled almost as some weights answer."""
+    """Chips labeled almost as some weights answer."""
     chips = [chip(i) for i in range(30)]
     ages = [face.age for face in AgeEstimator(weights, detector=lambda image: []).crops(chips)]
     rows = [(picture, age + 0.1 * (-1) ** i, "val") for i, (picture, age) in enumerate(zip(chips, ages, strict=True))]
