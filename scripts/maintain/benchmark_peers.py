@@ -19,11 +19,10 @@ import struct
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from hashlib import sha256
-from importlib.metadata import Distribution, distribution
+from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import IO, Any, Optional
 
@@ -42,7 +41,6 @@ PROGRAMS = Path(__file__).parent / "peers"
 RESULTS = ROOT / "benchmarks" / "peers.json"
 
 sys.path.append(str(ROOT / "scripts"))
-from benchmark import versions  # noqa: E402  beside scripts/benchmark.py
 from benchmark_start import run_measured  # noqa: E402  beside scripts/benchmark.py
 
 OURS = [weights.name for weights in ZOO.values() if weights.embedded and weights.task == "age"]
@@ -211,7 +209,7 @@ def main() -> int:
     options = [f"--photos {args.photos}"] * bool(args.photos)
     command = " ".join(["python scripts/maintain/benchmark_peers.py --data DATA --work DIR", *options])
     results = json.loads(args.results.read_text(encoding="utf-8")) if args.results.exists() else {}
-    about = {"device": describe_device("cpu"), "versions": {**versions(), **peer_versions()}}
+    about = {"device": describe_device("cpu"), "versions": list_versions()}
     if args.cost:
         photos = [label.path for label in SETS[-1].read(args.data)][: args.photos or 100]
         results["cost"] = {"command": f"{command} --cost", **about, **measure_costs(photos, args.work)}
@@ -236,12 +234,11 @@ def main() -> int:
     return 0
 
 
-@cache
-def peer_versions() -> dict[str, str]:
-    found = {}
+def list_versions() -> dict[str, str]:
+    found = {name: version(name) for name in ("ssrnet_hub", "torch", "onnxruntime")}
     for package in (package for peer in PEERS for package in peer.packages):
-        name, _, version = package.replace("==", "@").rpartition("@")
-        found[name] = version
+        name, _, number = package.replace("==", "@").rpartition("@")
+        found[name] = number
     if node := shutil.which("node"):
         found["node"] = subprocess.run([node, "--version"], capture_output=True, text=True).stdout.strip().lstrip("v")
     return found
@@ -414,11 +411,10 @@ def list_dependencies(with_torch: bool) -> set[str]:
 def size_of_distribution(name: str) -> int:
     if name == "ssrnet_hub":  # installed in place by those who measure
         return size_of_files((ROOT / "ssrnet_hub").rglob("*"))
-    installed: Distribution = distribution(name)
-    return size_of_files(Path(str(file.locate())) for file in installed.files or [])
+    return size_of_files(Path(str(file.locate())) for file in distribution(name).files or [])
 
 
-def size_of_files(paths: Any) -> int:
+def size_of_files(paths: Iterable[Path]) -> int:
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 

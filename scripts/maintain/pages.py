@@ -194,9 +194,7 @@ def render_comparison(measured: dict[str, Any]) -> str:
             "sets": [{"name": name, **_compare(part, measured["ours"])} for name, part in measured["sets"].items()],
             "fewer_missed": _fewer_missed(measured),
             "cheaper": _cheaper(measured),
-            "no_number": sum(
-                row["no_number"] for part in measured["sets"].values() for row in part["systems"].values()
-            ),
+            "no_number": _count_no_number(measured),
         }
     )
 
@@ -246,6 +244,15 @@ def find_ahead(errors: dict[str, float], ours: list[str]) -> list[dict[str, Any]
         if system not in ours and behind:
             rows.append({"system": system, "error": error, "behind": behind, "errors": [errors[n] for n in behind]})
     return rows
+
+
+def _count_no_number(measured: dict[str, Any]) -> dict[str, int]:
+    """By system the faces that it found and gave no age, of those that have any."""
+    counts: dict[str, int] = {}
+    for part in measured["sets"].values():
+        for system, row in part["systems"].items():
+            counts[system] = counts.get(system, 0) + row["no_number"]
+    return {system: count for system, count in counts.items() if count}
 
 
 def _fewer_missed(measured: dict[str, Any]) -> list[dict[str, Any]]:
