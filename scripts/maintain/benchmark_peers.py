@@ -361,9 +361,9 @@ def measure_costs(photos: Sequence[Path], work: Path, rounds: int = 3) -> dict[s
     programs = [*(our_program(name) for name in OURS), *PEERS]
     commands = {program.systems[0]: program.command(work) for program in programs}
     inputs = {"first": work / "first.rgb", "all": work / "all.rgb"}
-    for path, part in zip(inputs.values(), (photos[:1], photos), strict=True):
+    for path, count in zip(inputs.values(), (1, len(photos)), strict=True):
         with path.open("wb") as file:
-            for photo in part:
+            for photo in photos[:count]:
                 write_photo(file, photo)
     runs: dict[str, dict[str, list[dict[str, float]]]] = {name: {part: [] for part in inputs} for name in commands}
     core = min(os.sched_getaffinity(0))
