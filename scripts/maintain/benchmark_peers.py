@@ -29,6 +29,7 @@ from typing import IO, Any, Optional
 from packaging.requirements import Requirement
 from tqdm import tqdm
 
+from ssrnet_hub.errors import SSRNetHubError
 from ssrnet_hub.images.loading import load_photo
 from ssrnet_hub.models.zoo import ZOO
 from ssrnet_hub.training.evaluation import UTKFACE_MEDIAN_AGE, measure_errors, rounded
@@ -48,8 +49,8 @@ OURS = [weights.name for weights in ZOO.values() if weights.embedded and weights
 YOUNGEST = 1.0
 """Years, for a face that was found but whose age is none: human answers no number for some."""
 
-ANSWER = tuple[Path, list[dict[str, Any]]]
-"""A photo and its faces: ``box``, x1, y1, x2, y2, and ``ages``, years by system, None for no number."""
+FACES = list[dict[str, Any]]
+"""In a photo: of each ``box``, x1, y1, x2, y2, and ``ages``, years by system, None for no number."""
 
 
 @dataclass(frozen=True)
@@ -203,35 +204,47 @@ def main() -> int:
     parser.add_argument("--only", choices=[*(peer.name for peer in PEERS), "ours"], help="only fill in these answers")
     parser.add_argument("--results", type=Path, default=RESULTS, help="default: benchmarks/peers.json")
     args = parser.parse_args()
-    args.work = args.work.resolve()
-    args.work.mkdir(parents=True, exist_ok=True)
-    programs = [our_program(*OURS), *PEERS]
-    options = [f"--photos {args.photos}"] * bool(args.photos)
-    command = " ".join(["python scripts/maintain/benchmark_peers.py --data DATA --work DIR", *options])
+    work: Path = args.work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    if args.fresh:
+        for path in work.glob(f"answers/*/{our_program(*OURS).name}.jsonl"):
+            path.unlink()
+    options = ["--data DATA", "--work DIR", *[f"--photos {args.photos}"] * bool(args.photos), *["--cost"] * args.cost]
+    about = {
+        "command": " ".join(["python scripts/maintain/benchmark_peers.py", *options]),
+        "device": describe_device("cpu"),
+        "versions": list_versions(),
+    }
     results = json.loads(args.results.read_text(encoding="utf-8")) if args.results.exists() else {}
-    about = {"device": describe_device("cpu"), "versions": list_versions()}
-    if args.cost:
-        photos = [label.path for label in SETS[-1].read(args.data)][: args.photos or 100]
-        results["cost"] = {"command": f"{command} --cost", **about, **measure_costs(photos, args.work)}
-    else:
-        if args.fresh:
-            for path in (args.work / "answers").glob(f"*/{programs[0].name}.jsonl"):
-                path.unlink()
+    try:
         if args.only:
-            programs = [program for program in programs if program.name.startswith(args.only)]
-        sets = {}
-        for data in SETS:
-            labels = data.read(args.data, args.photos)
-            answers = {program: answer(program, data.name, labels, args.work) for program in programs}
-            sets[data.name] = {"title": data.title, "drawn_from": data.size(args.data), **compare(answers, labels)}
-        if args.only:
+            (program,) = (one for one in (our_program(*OURS), *PEERS) if one.name.startswith(args.only))
+            for data in SETS:
+                answer(program, data.name, data.read(args.data, args.photos), work)
             return 0
-        errors = {"command": command, **about, "missed_age": UTKFACE_MEDIAN_AGE, "ours": OURS, "sets": sets}
-        results = {**errors, **({"cost": results["cost"]} if "cost" in results else {})}
+        if args.cost:
+            photos = [label.path for label in SETS[-1].read(args.data, args.photos or 100)]
+            results["cost"] = {**about, **measure_costs(photos, work)}
+        else:
+            sets = {data.name: measure_set(data, args.data, args.photos, work) for data in SETS}
+            if results.get("ours") != OURS:
+                # costs of other weights
+                results.pop("cost", None)
+            results |= {**about, "missed_age": UTKFACE_MEDIAN_AGE, "ours": OURS, "sets": sets}
+    except (SSRNetHubError, OSError, RuntimeError, subprocess.CalledProcessError) as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 1
     with replace_file(args.results) as path:
         path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(f"written: {args.results}")
     return 0
+
+
+def measure_set(data: DataSet, folder: Path, most: Optional[int], work: Path) -> dict[str, Any]:
+    """What `compare` has of a data set; ``title``, and ``drawn_from``, how many photos it has."""
+    labels = data.read(folder, most)
+    answers = {program: answer(program, data.name, labels, work) for program in (our_program(*OURS), *PEERS)}
+    return {"title": data.title, "drawn_from": data.size(folder), **compare(answers, labels)}
 
 
 def list_versions() -> dict[str, str]:
@@ -244,7 +257,7 @@ def list_versions() -> dict[str, str]:
     return found
 
 
-def answer(program: Program, name: str, labels: Sequence[Label], work: Path) -> list[list[dict[str, Any]]]:
+def answer(program: Program, name: str, labels: Sequence[Label], work: Path) -> list[FACES]:
     """The faces that a program finds in each photo of a data set; those that are kept are not looked for again."""
     kept = work / "answers" / name / f"{program.name}.jsonl"
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -261,7 +274,7 @@ def answer(program: Program, name: str, labels: Sequence[Label], work: Path) -> 
     return [known[label.path.name] for label in labels]
 
 
-def read_answers(path: Path) -> dict[str, list[dict[str, Any]]]:
+def read_answers(path: Path) -> dict[str, FACES]:
     """Faces by the name of their photo, from a file of `answer`, if there is one."""
     known = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
@@ -273,7 +286,7 @@ def read_answers(path: Path) -> dict[str, list[dict[str, Any]]]:
     return known
 
 
-def ask(program: Program, photos: Sequence[Path], work: Path) -> Iterator[ANSWER]:
+def ask(program: Program, photos: Sequence[Path], work: Path) -> Iterator[tuple[Path, FACES]]:
     """Each photo and the faces that a process of the program finds in it."""
     log = work / f"{program.name}.log"
     command = program.command(work)
@@ -307,7 +320,7 @@ def on_one_thread() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
 
 
-def compare(answers: dict[Program, list[list[dict[str, Any]]]], labels: Sequence[Label]) -> dict[str, Any]:
+def compare(answers: dict[Program, list[FACES]], labels: Sequence[Label]) -> dict[str, Any]:
     """The errors of all systems on a data set, with missed faces and on the faces that all find."""
     picked = {program: [pick(faces) for faces in found] for program, found in answers.items()}
     by_all = [number for number in range(len(labels)) if all(faces[number] for faces in picked.values())]
