@@ -61,26 +61,17 @@ class DataSet:
         name: The folder.
         title: What the page calls it.
         split: Which rows of its labels count.
-        most: Largest number of photos, drawn at random with a fixed seed; None for all.
     """
 
     name: str
     title: str
     split: Optional[str] = None
-    most: Optional[int] = None
 
     def read(self, folder: Path, most: Optional[int] = None) -> list[Label]:
         """Its labels in an order that is random and always the same, so that fewer are a part of more."""
-        labels = self._read_all(folder)
+        labels = read_labels(folder / self.name / "labels.csv", self.split, ranges=True)
         random.Random(0).shuffle(labels)
-        return labels[: min(n for n in (most, self.most, len(labels)) if n is not None)]
-
-    def size(self, folder: Path) -> int:
-        """How many photos there are to draw from."""
-        return len(self._read_all(folder))
-
-    def _read_all(self, folder: Path) -> list[Label]:
-        return read_labels(folder / self.name / "labels.csv", self.split, ranges=True)
+        return labels[:most]
 
 
 SETS = [
@@ -217,20 +208,26 @@ def main() -> int:
     }
     results = json.loads(args.results.read_text(encoding="utf-8")) if args.results.exists() else {}
     try:
-        if args.only:
-            (program,) = (one for one in (our_program(*OURS), *PEERS) if one.name.startswith(args.only))
-            for data in SETS:
-                answer(program, data.name, data.read(args.data, args.photos), work)
-            return 0
+        sets = {data.name: data.read(args.data, args.photos) for data in SETS}
         if args.cost:
-            photos = [label.path for label in SETS[-1].read(args.data, args.photos or 100)]
+            photos = [label.path for label in sets["fgnet"][:100]]
             results["cost"] = {**about, **measure_costs(photos, work)}
         else:
-            sets = {data.name: measure_set(data, args.data, args.photos, work) for data in SETS}
+            programs = [our_program(*OURS), *PEERS]
+            for program in programs:
+                if not args.only or program.name.startswith(args.only):
+                    fill(program, sets, work)
+            if args.only:
+                return 0
             if results.get("ours") != OURS:
                 # costs of other weights
                 results.pop("cost", None)
-            results |= {**about, "missed_age": UTKFACE_MEDIAN_AGE, "ours": OURS, "sets": sets}
+            results |= {**about, "missed_age": UTKFACE_MEDIAN_AGE, "ours": OURS, "sets": {}}
+            for data in SETS:
+                answers = {program: read_answers(kept_in(work, data.name, program)) for program in programs}
+                drawn_from = len(data.read(args.data))
+                part = compare(answers, sets[data.name])
+                results["sets"][data.name] = {"title": data.title, "drawn_from": drawn_from, **part}
     except (SSRNetHubError, OSError, RuntimeError, subprocess.CalledProcessError) as e:
         print(f"error: {e}", file=sys.stderr)
         return 1
@@ -238,13 +235,6 @@ def main() -> int:
         path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(f"written: {args.results}")
     return 0
-
-
-def measure_set(data: DataSet, folder: Path, most: Optional[int], work: Path) -> dict[str, Any]:
-    """What `compare` has of a data set; ``title``, and ``drawn_from``, how many photos it has."""
-    labels = data.read(folder, most)
-    answers = {program: answer(program, data.name, labels, work) for program in (our_program(*OURS), *PEERS)}
-    return {"title": data.title, "drawn_from": data.size(folder), **compare(answers, labels)}
 
 
 def list_versions() -> dict[str, str]:
@@ -257,25 +247,39 @@ def list_versions() -> dict[str, str]:
     return found
 
 
-def answer(program: Program, name: str, labels: Sequence[Label], work: Path) -> list[FACES]:
-    """The faces that a program finds in each photo of a data set; those that are kept are not looked for again."""
-    kept = work / "answers" / name / f"{program.name}.jsonl"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    known = read_answers(kept)
-    todo = [label.path for label in labels if label.path.name not in known]
-    if todo:
-        with kept.open("a", encoding="utf-8") as file:
+def fill(program: Program, sets: dict[str, list[Label]], work: Path) -> None:
+    """Keep the faces that a program finds in each photo; those that are kept are not looked for again.
+
+    Sets take turns, so that an interrupted run has answers for as many photos of each.
+    """
+    files = {name: kept_in(work, name, program) for name in sets}
+    known = {name: read_answers(file) for name, file in files.items()}
+    todo = sorted(
+        (turn, name, label.path)
+        for name, labels in sets.items()
+        for turn, label in enumerate(labels)
+        if label.path.name not in known[name]
+    )
+    if not todo:
+        return
+    for file in files.values():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a") as end:
             # a line that was cut short by an interruption stays alone
-            file.write("\n" if kept.stat().st_size else "")
-            for path, faces in tqdm(ask(program, todo, work), f"{program.name}, {name}", len(todo), mininterval=10):
-                known[path.name] = faces
-                file.write(json.dumps({"file": path.name, "faces": faces}) + "\n")
-                file.flush()
-    return [known[label.path.name] for label in labels]
+            end.write("\n")
+    answers = tqdm(ask(program, [path for *_, path in todo], work), program.name, len(todo), mininterval=10)
+    for (_, name, path), faces in zip(todo, answers, strict=True):
+        with files[name].open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"file": path.name, "faces": faces}) + "\n")
+
+
+def kept_in(work: Path, name: str, program: Program) -> Path:
+    """The file with the answers of a program on a data set."""
+    return work / "answers" / name / f"{program.name}.jsonl"
 
 
 def read_answers(path: Path) -> dict[str, FACES]:
-    """Faces by the name of their photo, from a file of `answer`, if there is one."""
+    """Faces by the name of their photo, from a file of `fill`, if there is one."""
     known = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
@@ -286,8 +290,8 @@ def read_answers(path: Path) -> dict[str, FACES]:
     return known
 
 
-def ask(program: Program, photos: Sequence[Path], work: Path) -> Iterator[tuple[Path, FACES]]:
-    """Each photo and the faces that a process of the program finds in it."""
+def ask(program: Program, photos: Sequence[Path], work: Path) -> Iterator[FACES]:
+    """The faces that a process of the program finds in each photo."""
     log = work / f"{program.name}.log"
     command = program.command(work)
     with (
@@ -305,7 +309,7 @@ def ask(program: Program, photos: Sequence[Path], work: Path) -> Iterator[tuple[
                 line = b""
             if not line:
                 raise RuntimeError(f"{program.name} ended at {path}: {log.read_text(errors='replace')[-2000:]}")
-            yield path, json.loads(line)["faces"]
+            yield json.loads(line)["faces"]
 
 
 def write_photo(file: IO[bytes], path: Path) -> None:
@@ -320,9 +324,9 @@ def on_one_thread() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
 
 
-def compare(answers: dict[Program, list[FACES]], labels: Sequence[Label]) -> dict[str, Any]:
+def compare(answers: dict[Program, dict[str, FACES]], labels: Sequence[Label]) -> dict[str, Any]:
     """The errors of all systems on a data set, with missed faces and on the faces that all find."""
-    picked = {program: [pick(faces) for faces in found] for program, found in answers.items()}
+    picked = {program: [pick(found[label.path.name]) for label in labels] for program, found in answers.items()}
     by_all = [number for number in range(len(labels)) if all(faces[number] for faces in picked.values())]
     rows = {}
     for program, faces in picked.items():

@@ -45,8 +45,12 @@ def test_errors_of_all_and_of_those_that_all_find(peers):
     labels = [Label(Path(f"{n}.jpg"), age) for n, age in enumerate((30, 40, 2))]
     ours, other = peers["Program"]("ours", ("a", "b")), peers["Program"]("other", ("c",))
     answers = {
-        ours: [[face(20, a=31, b=34), face(10, a=90, b=90)], [face(20, a=42, b=48)], [face(20, a=5, b=2)]],
-        other: [[face(20, c=30)], [], [face(20, c=None)]],
+        ours: {
+            "0.jpg": [face(20, a=31, b=34), face(10, a=90, b=90)],
+            "1.jpg": [face(20, a=42, b=48)],
+            "2.jpg": [face(20, a=5, b=2)],
+        },
+        other: {"0.jpg": [face(20, c=30)], "1.jpg": [], "2.jpg": [face(20, c=None)]},
     }
     result = peers["compare"](answers, labels)
     assert result["photos"] == 3 and result["found_by_all"] == 2
@@ -68,9 +72,9 @@ def test_fewer_photos_are_a_part_of_more(peers, tmp_path):
     (tmp_path / "some").mkdir()
     rows = [f"{n}.jpg,{n}" for n in range(40)]
     (tmp_path / "some" / "labels.csv").write_text("\n".join(["file,age", *rows]))
-    data = peers["DataSet"]("some", "Some", most=30)
+    data = peers["DataSet"]("some", "Some")
     names = [label.path.name for label in data.read(tmp_path)]
-    assert len(names) == 30 and data.size(tmp_path) == 40 and names != sorted(names)
+    assert len(names) == 40 and names != sorted(names)
     assert [label.path.name for label in data.read(tmp_path, 7)] == names[:7]
 
 
@@ -82,21 +86,27 @@ def test_our_process_answers_as_the_estimator(peers, astronaut, tmp_path):
     astronaut.crop((100, 0, 400, 300)).rotate(90).save(turned, exif=exif, quality=95)
     astronaut.crop((0, 300, 100, 400)).save(empty)
     names = [name for name in peers["OURS"] if name.startswith("ssrnet")]
-    program, labels = peers["our_program"](*names), [Label(turned, 30), Label(empty, 30)]
-    found, nothing = peers["answer"](program, "some", labels, tmp_path)
-    assert nothing == [] and len(found) == 1
+    program, sets = peers["our_program"](*names), {"some": [Label(turned, 30)], "other": [Label(empty, 30)]}
+
+    def fill():
+        peers["fill"](program, sets, tmp_path)
+        return {name: peers["read_answers"](peers["kept_in"](tmp_path, name, program)) for name in sets}
+
+    answers = fill()
+    (found,) = answers["some"]["turned.jpg"]
+    assert answers == {"some": {"turned.jpg": [found]}, "other": {"empty.png": []}}
     for name in names:
         (expected,) = AgeEstimator(name)(turned)
-        assert found[0]["ages"][name] == pytest.approx(expected.age, abs=1e-3)
-        assert found[0]["box"] == pytest.approx(list(expected.box))
+        assert found["ages"][name] == pytest.approx(expected.age, abs=1e-3)
+        assert found["box"] == pytest.approx(list(expected.box))
 
     # a line that was cut short is asked for again, and nothing else
-    (kept,) = tmp_path.glob("answers/some/*.jsonl")
-    first, second = kept.read_text().splitlines()
-    kept.write_text(first.replace("turned", "empty").replace("empty.jpg", "empty.png") + "\n" + second[:9])
-    assert peers["answer"](program, "some", labels, tmp_path) == [found, found]
-    peers["answer"].__globals__["ask"] = None
-    assert peers["answer"](program, "some", labels, tmp_path) == [found, found]
+    kept = peers["kept_in"](tmp_path, "other", program)
+    kept.write_text(kept.read_text().strip()[:9])
+    assert fill() == answers and kept.read_text().count("empty.png") == 1
+    asked = []
+    peers["fill"].__globals__["ask"] = lambda *args: asked.append(args)
+    assert fill() == answers and not asked
 
 
 def test_the_light_installation_has_no_torch(peers):
