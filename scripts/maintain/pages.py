@@ -3,6 +3,7 @@
 import argparse
 import csv
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +196,125 @@ def render_scaling(measured: dict[str, Any]) -> str:
         )
     own = {"one": one, "two": two, "kept": two / (2 * one), "cores": CORES, "rows": rows, "photos": PHOTOS}
     return TEMPLATES.get_template("scaling.md.jinja").render({**measured, **own})
+
+
+def render_comparison(measured: dict[str, Any]) -> str:
+    """docs/comparison.md, from what ``scripts/maintain/benchmark_peers.py`` measured."""
+    return TEMPLATES.get_template("comparison.md.jinja").render(
+        {
+            **measured,
+            "sets": [{"name": name, **_compare(part, measured["ours"])} for name, part in measured["sets"].items()],
+            "fewer_missed": _fewer_missed(measured),
+            "cheaper": _cheaper(measured),
+            "no_number": _count_no_number(measured),
+        }
+    )
+
+
+def _compare(measured: dict[str, Any], ours: list[str]) -> dict[str, Any]:
+    """A data set as docs/comparison.md and README have it: a row per system, and who is ahead of whom."""
+    error, share = ("mae", "cs5") if "mae" in next(iter(measured["systems"].values())) else ("distance", "within")
+    rows = [
+        {
+            "system": system,
+            "error": row[error],
+            "interval": row[f"{error}_interval"],
+            "share": row[share],
+            "missed": row["missed"],
+            "error_on_common": row["found_by_all"][error],
+            "share_on_common": row["found_by_all"][share],
+        }
+        for system, row in measured["systems"].items()
+    ]
+    for key, bold in (("error", "bold"), ("error_on_common", "bold_on_common")):
+        least = min(row[key] for row in rows)
+        for row in rows:
+            row[bold] = "**" if row[key] == least else ""
+    return {
+        **measured,
+        "measure": "MAE" if error == "mae" else "distance to the range",
+        "share": "CS@5" if error == "mae" else "within the range",
+        "rows": rows,
+        "ahead": find_ahead({row["system"]: row["error"] for row in rows}, ours),
+        "ahead_on_common": find_ahead({row["system"]: row["error_on_common"] for row in rows}, ours),
+    }
+
+
+def find_ahead(errors: dict[str, float], ours: list[str]) -> list[dict[str, Any]]:
+    """The other packages that are ahead of some of our weights, the best first.
+
+    Args:
+        errors: By system.
+        ours: Those that are our weights.
+
+    Returns:
+        Of each ``system`` and ``error``; ``behind``, our weights with a larger error, and ``errors``, theirs.
+    """
+    rows = []
+    for system, error in sorted(errors.items(), key=lambda item: item[1]):
+        behind = [name for name in ours if errors[name] > error]
+        if system not in ours and behind:
+            rows.append({"system": system, "error": error, "behind": behind, "errors": [errors[n] for n in behind]})
+    return rows
+
+
+def _count_no_number(measured: dict[str, Any]) -> dict[str, int]:
+    """By system the faces that it found and gave no age, of those that have any."""
+    counts: dict[str, int] = {}
+    for part in measured["sets"].values():
+        for system, row in part["systems"].items():
+            counts[system] = counts.get(system, 0) + row["no_number"]
+    return {system: count for system, count in counts.items() if count}
+
+
+def _fewer_missed(measured: dict[str, Any]) -> list[dict[str, Any]]:
+    lines = []
+    for part in measured["sets"].values():
+        missed = {system: row["missed"] for system, row in part["systems"].items()}
+        least = missed[measured["ours"][0]]
+        rows = [{"system": system, "missed": count} for system, count in missed.items() if count < least]
+        if rows:
+            lines.append({"title": part["title"], "rows": rows, "ours": least})
+    return lines
+
+
+def _cheaper(measured: dict[str, Any]) -> list[dict[str, Any]]:
+    """Which packages cost less than our default weights, by what."""
+    if "cost" not in measured:
+        return []
+    rows = measured["cost"]["systems"]
+    costs: dict[str, Callable[[dict[str, Any]], float]] = {
+        "Time to the first age": lambda row: row["first"]["seconds"],
+        f"Time for {measured['cost']['photos']} photos": lambda row: row["all"]["seconds"],
+        "Memory": lambda row: row["all"]["peak_mb"],
+        "Disk": lambda row: row["install_mb"],
+        "Weights": lambda row: row["weights_mb"],
+    }
+    ours = rows[measured["ours"][0]]
+    others = {name: row for name, row in rows.items() if name not in measured["ours"]}
+    lines = []
+    for title, cost in costs.items():
+        systems = [name for name, row in others.items() if cost(row) < cost(ours)]
+        if systems:
+            lines.append({"title": title, "systems": systems})
+    return lines
+
+
+def summarize_comparison(template: str, measured: dict[str, Any]) -> str:
+    """A README's lines on how the package compares."""
+    ours = measured["ours"]
+    sets = {name: _compare(part, ours) for name, part in measured["sets"].items()}
+    first = {row["system"]: row["error"] for row in sets["fairface_photos"]["rows"]}
+    values = {
+        "photos": sets["fairface_photos"]["photos"],
+        "ours": {name: first[name] for name in ours},
+        "peers": {name: error for name, error in first.items() if name not in ours},
+        "sets": len(sets),
+        "ahead": [
+            (name, part, row, min(row["errors"]))
+            for name, part in sets.items()
+            for row in part["ahead"][:1]
+            if len(row["behind"]) == len(ours)
+        ],
+    }
+    return TEMPLATES.get_template(template).render(values).strip()

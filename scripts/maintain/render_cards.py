@@ -15,11 +15,13 @@ from typing import Any
 from pages import (
     render_ablations,
     render_command,
+    render_comparison,
     render_folder,
     render_scaling,
     render_speed,
     render_start,
     render_training,
+    summarize_comparison,
     summarize_speed,
     translate_table,
 )
@@ -37,9 +39,10 @@ def render() -> dict[Path, str]:
     docs = ROOT / "docs"
     table, measured = render_table(), (read("cpu"), read("start"), read("folder"))
     speed, speed_zh = (summarize_speed(f"speed{language}.md.jinja", *measured) for language in ("", ".zh-CN"))
+    peers, peers_zh = (summarize_comparison(f"peers{language}.md.jinja", read("peers")) for language in ("", ".zh-CN"))
     blocks = {
-        ROOT / "README.md": {"zoo": table, "speed": speed},
-        ROOT / "README.zh-CN.md": {"zoo": translate_table(table), "speed": speed_zh},
+        ROOT / "README.md": {"zoo": table, "speed": speed, "peers": peers},
+        ROOT / "README.zh-CN.md": {"zoo": translate_table(table), "speed": speed_zh, "peers": peers_zh},
         docs / "speed.md": {"speed": render_speed(read("cpu")), "start": render_start(read("start"))},
         docs / "tutorials" / "many-photos.md": {"folder": render_folder(read("folder"))},
         docs / "experiments.md": {
@@ -56,6 +59,7 @@ def render() -> dict[Path, str]:
     if (ROOT / "benchmarks" / "ablations.json").exists():
         texts[ROOT / "docs" / "ablations.md"] = render_ablations(read("ablations"))
     texts[ROOT / "docs" / "scaling.md"] = render_scaling(read("scaling"))
+    texts[ROOT / "docs" / "comparison.md"] = render_comparison(read("peers"))
     return texts
 
 
