@@ -1,13 +1,15 @@
-"""Make the pictures of README.md: of scikit-image's astronaut (NASA, public domain), of the page, for which chromium is
-needed, and of what scripts/benchmark.py measured.
+"""Make the pictures of README.md: of scikit-image's astronaut (NASA, public domain), of the page, still and
+moving, for which chromium is needed, and of what scripts/benchmark.py measured.
 """
 
+import io
 import json
 import shutil
 from pathlib import Path
 
 import skimage.data
 from matplotlib.figure import Figure
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from ssrnet_hub import AgeEstimator, Face
@@ -17,6 +19,9 @@ from ssrnet_hub.utils.io import replace_file
 from ssrnet_hub.webapp import launch
 
 ROOT = Path(__file__).resolve().parents[2]
+
+_FRAMES = 48
+"""Of the moving picture, but for the last one."""
 
 
 def main() -> None:
@@ -28,8 +33,13 @@ def main() -> None:
         plot_intervals(estimator, face).savefig(path, dpi=110)
     with replace_file(ROOT / "docs" / "speed.png") as path:
         plot_speed().savefig(path, dpi=110)
+    picture, movie = record_page()
     with replace_file(ROOT / "docs" / "demo.png") as path:
-        path.write_bytes(photograph_demo())
+        path.write_bytes(picture)
+    with replace_file(ROOT / "docs" / "demo.webp") as path:
+        movie[0].save(
+            path, "WEBP", save_all=True, append_images=movie[1:], duration=[*[90] * (len(movie) - 1), 3000], loop=0
+        )
 
 
 def plot_intervals(estimator: AgeEstimator, face: Face) -> Figure:
@@ -74,20 +84,29 @@ def plot_speed() -> Figure:
     return plot_ratios({task: {way: row["ratio"] for way, row in rows.items()} for task, rows in tasks.items()})
 
 
-def photograph_demo() -> bytes:
-    """A screenshot of the demo with an example in it, PNG."""
+def record_page() -> tuple[bytes, list[Image.Image]]:
+    """A screenshot of the page with an example in it, PNG, and pictures of its breakdown from the grid to the age."""
     _, url, _ = launch(prevent_thread_lock=True, quiet=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1100, "height": 800})
+        page = browser.new_page(viewport={"width": 1100, "height": 900})
         page.goto(url)
-        page.locator(".gallery button").nth(1).click()
-        page.locator(".ssr-face").nth(1).click(timeout=60_000)
-        page.get_by_text("face 2, ").wait_for()
+        page.locator(".ssr-example").nth(1).click(timeout=60_000)
+        page.locator(".ssr-face[data-face='2']").click(timeout=60_000)
         page.wait_for_timeout(1000)  # pictures fade in
         picture = page.screenshot(full_page=True)
+        page.locator(".ssr-example").nth(0).click()
+        page.locator(".ssr-face[data-face='2']").wait_for(state="detached")
+        slider, frames = page.locator(".ssrnet-slider"), []
+        for step in range(_FRAMES + 1):
+            slider.evaluate(
+                "(it, share) => { it.value = share * it.max; it.dispatchEvent(new Event('input', {bubbles: true})); }",
+                step / _FRAMES,
+            )
+            frame = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+            frames.append(frame.resize((880, 720), Image.Resampling.LANCZOS))
         browser.close()
-    return picture
+    return picture, frames
 
 
 if __name__ == "__main__":
