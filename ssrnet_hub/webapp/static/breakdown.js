@@ -160,7 +160,7 @@ function drawStages(reading, entry, spans, highest, width, say, label) {
       const said = describe(reading, k, i, say).label, address = { 'data-entry': entry, 'data-stage': k, 'data-bin': i };
       const node = s('g', { class: 'ssrnet-bin', role: 'button', 'aria-label': said, ...address });
       const bar = s('rect', { class: 'ssrnet-bar' }), link = s('path', { class: 'ssrnet-link' });
-      link.setAttribute('opacity', String(clamp(bin.p / highest, 0.12, 1)));
+      link.setAttribute('opacity', String(clamp(bin.p / highest || 0, 0.12, 1)));
       node.append(link, bar, s('rect', { class: few ? 'ssrnet-cell' : 'ssrnet-slot', ...cell, y: GRID, height: CELL, rx: few ? 6 : 0 }));
       if (few) {
         const text = s('text', { x: cell.x + cell.width / 2, y: GRID + 19, 'text-anchor': 'middle' });
@@ -329,7 +329,7 @@ export function mountBreakdown(element, entries, options = {}) {
     time = clamp(t, 0, last);
     const k = Math.floor(time), isOne = last === 1 ? '.one' : '';
     now.textContent =
-      time === last ? (readings.length === 1 ? equation(readings[0], say) : say('axis'))
+      time === last ? (readings.length === 1 ? equation(readings[0], say) : say('done'))
       : time === 0 ? say('grid')
       : say((time - k < 0.5 ? 'moving' : 'adding') + isOne, { k: k + 1 });
     slider.value = String(time);
