@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import threading
+import tomllib
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import accumulate
@@ -29,7 +30,8 @@ INDEX = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="view
 <title>breakdown</title><link rel="icon" href="data:,"><link rel="stylesheet" href="breakdown.css">
 <link rel="stylesheet" href="page.css"><main><h1>Age</h1><div id="age"></div><div id="breakdown"></div></main>
 <script type="module" src="page.js"></script></html>"""
-CSS = ":root { color-scheme: light dark } body { margin: 16px; font: 16px system-ui } #age { max-width: 22rem }"
+CSS = ":root { color-scheme: light dark } body { margin: 16px; font: 16px system-ui; background: light-dark(#fff, #121212) }"
+CSS += " #age { max-width: 22rem; margin-bottom: 1rem }"
 SCRIPT = """
 import * as breakdown from './breakdown.js';
 import * as stages from './stages.js';
@@ -452,6 +454,14 @@ def test_many_bins_are_reached_by_finger_and_key(visit):
     page.keyboard.press("ArrowLeft")
     expect(bin_of(page, 0, 0, 99)).to_be_focused()
     keep(page, "breakdown-many-bins")
+
+
+def test_the_files_are_part_of_the_package():
+    project = tomllib.loads((STATIC.parents[2] / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["ssrnet_hub"]
+    package = STATIC.parents[1]
+    packed = {path for pattern in patterns for path in package.glob(pattern)}
+    assert set(STATIC.iterdir()) <= packed
 
 
 def test_rounds_as_python(visit, entries):

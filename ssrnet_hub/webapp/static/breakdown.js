@@ -151,7 +151,7 @@ function drawStages(reading, entry, spans, highest, width, say, label) {
     const kind = stages.length === 1 ? '' : say(k === 0 ? 'coarse' : k === stages.length - 1 ? 'finest' : 'finer');
     const title = s('text', { class: 'ssrnet-title', x: PAD, y: 18 }, say('stage', { k: k + 1 }));
     title.append(s('tspan', { class: 'ssrnet-kind', dx: 8 }, kind));
-    const lane = s('svg', { class: colorOf(k), y, width, height: LANE });
+    const lane = s('svg', { class: `${colorOf(k)}${few ? '' : ' ssrnet-many'}`, y, width, height: LANE });
     const says = s('text', { class: 'ssrnet-says', x: width - PAD, y: 18, 'text-anchor': 'end' });
     const lever = s('rect', { class: 'ssrnet-lever' }), reach = s('text', { class: 'ssrnet-reach' });
     const mark = s('circle', { class: 'ssrnet-mark', cy: AXIS + 8, r: 5.5 }), funnel = s('polygon', { class: `ssrnet-funnel ${colorOf(k)}` });
@@ -164,7 +164,7 @@ function drawStages(reading, entry, spans, highest, width, say, label) {
       node.append(link, bar, s('rect', { class: few ? 'ssrnet-cell' : 'ssrnet-slot', ...cell, y: GRID, height: CELL, rx: few ? 6 : 0 }));
       if (few) {
         const text = s('text', { x: cell.x + cell.width / 2, y: GRID + 19, 'text-anchor': 'middle' });
-        text.append(s('tspan', { class: 'ssrnet-index' }, cell.width > 96 ? say('bin.short', { i }) : String(i)), s('tspan', { dx: 8 }, signed(bin.shown)));
+        text.append(s('tspan', { class: 'ssrnet-index' }, cell.width > 96 ? say('bin.short', { i }) : String(i)), ' ', s('tspan', { dx: 4 }, signed(bin.shown)));
         node.append(text);
       }
       node.append(s('rect', { class: 'ssrnet-hit', ...cell, y: few ? BASE : TITLE, height: AXIS - (few ? BASE : TITLE) }));
@@ -201,7 +201,7 @@ function drawStages(reading, entry, spans, highest, width, say, label) {
         link.setAttribute('d', Number.isFinite(right) ? ribbon : '');
         put(part, between(x, total, (total += share * added)));
         const isChosen = chosen?.stage === k && chosen.bin === i;
-        put(label, { x: isChosen ? clamp(place.x + place.width / 2, 32, x(spans[k][1]) - 20) : NaN, y: BASE - tall - 8 });
+        put(label, { x: isChosen ? clamp(place.x + place.width / 2, 36, width - 36) : NaN, y: BASE - tall - 8 });
         if (!isChosen) return;
         const arm = between(x, 0, left);
         put(lever, { ...arm, y: BASE - tall, height: tall });
@@ -244,7 +244,8 @@ function describe({ stages }, k, i, say) {
   });
   const facts = { ...weight, fixed: onGrid, moved: after, share: say('years', { age: inTenths(shown) }) };
   const how = say(k === 0 ? 'share.first' : 'share.later', { p: weight.p, place: inTenths(start + moved[0]), start: inTenths(start) });
-  return { facts, how, label: say('bin.label', { k: k + 1, i, ...facts }) };
+  const share = say('years', { age: signed(shown) });
+  return { facts, how, label: say('bin.label', { k: k + 1, i, ...facts, share }) };
 }
 
 /** The sum of the stages in numbers. @param {Reading} reading @param {Say} say */
@@ -252,8 +253,9 @@ function equation({ stages, total, shown, age }, say) {
   if (!stages.length) return say('no stages');
   if (!Number.isFinite(total)) return say('no age');
   const sum = stages.map(({ shown }, k) => (k === 0 ? inTenths(shown) : `${shown < 0 ? '−' : '+'} ${inTenths(Math.abs(shown))}`));
-  const isClamped = Number.isFinite(age) && Math.abs(age - total) > 0.05;
-  return say(isClamped ? 'clamped' : 'sum', { sum: sum.join(' '), total: inYears(say, shown), age: inTenths(age) });
+  const isClamped = Number.isFinite(age) && Math.abs(age - total) > 0.05, years = inYears(say, shown);
+  if (stages.length === 1 && !isClamped) return years;
+  return say(isClamped ? 'clamped' : 'sum', { sum: sum.join(' '), total: years, age: inTenths(age) });
 }
 
 /**
