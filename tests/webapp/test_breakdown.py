@@ -30,8 +30,11 @@ INDEX = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="view
 <title>breakdown</title><link rel="icon" href="data:,"><link rel="stylesheet" href="breakdown.css">
 <link rel="stylesheet" href="page.css"><main><h1>Age</h1><div id="age"></div><div id="breakdown"></div></main>
 <script type="module" src="page.js"></script></html>"""
-CSS = ":root { color-scheme: light dark } body { margin: 16px; font: 16px system-ui; background: light-dark(#fff, #121212) }"
-CSS += " #age { max-width: 22rem; margin-bottom: 1rem }"
+CSS = """
+:root { color-scheme: light dark }
+body { margin: 16px; font: 16px system-ui; background: light-dark(#fff, #121212) }
+#age { max-width: 22rem; margin-bottom: 1rem }
+"""
 SCRIPT = """
 import * as breakdown from './breakdown.js';
 import * as stages from './stages.js';

@@ -6,9 +6,11 @@
 /** @type {Words} */
 const en = {
   lang: 'en',
-  intro: 'The network decides in {stages}, each finer than the one before. Each stage weighs a few bins of years (p), \
+  intro:
+    'The network decides in {stages}, each finer than the one before. Each stage weighs a few bins of years (p), \
 shifts them (η), and resizes them (δ): weight × place of every bin, added up, is the age.',
-  'intro.one': 'The network decides in one stage: it gives every bin of years a weight (p). Weight × place of every bin, \
+  'intro.one':
+    'The network decides in one stage: it gives every bin of years a weight (p). Weight × place of every bin, \
 added up, is the age.',
   'stages.several': 'several stages',
   'stages.2': 'two stages',
@@ -68,7 +70,8 @@ added up, is the age.',
 /** @type {Words} */
 const zh = {
   lang: 'zh-Hans',
-  intro: '网络分{stages}由粗到细估计年龄：每个阶段给少数几个分箱（bin）分配权重 p，再让它们平移（η）、伸缩（δ）。\
+  intro:
+    '网络分{stages}由粗到细估计年龄：每个阶段给少数几个分箱（bin）分配权重 p，再让它们平移（η）、伸缩（δ）。\
 把所有分箱的“权重 × 位置”加起来，就是年龄。',
   'intro.one': '网络一步得出年龄：给年龄轴上的每个分箱（bin）分配权重 p，再把所有分箱的“权重 × 位置”加起来。',
   'stages.several': '多个阶段',
