@@ -156,7 +156,8 @@ function fit(landmarks, template) {
 
 /** @param {Point[]} points @returns {Point} */
 function mean(points) {
-  return [0, 1].map((k) => points.reduce((sum, point) => sum + point[k], 0) / points.length);
+  const sum = (/** @type {0 | 1} */ k) => points.reduce((total, point) => total + point[k], 0);
+  return [sum(0) / points.length, sum(1) / points.length];
 }
 
 /** As Python rounds. @param {number} value */

@@ -50,16 +50,17 @@ export class Detector {
    * The faces in an upright picture, the largest first.
    *
    * @param {Picture} picture
-   * @param {{uprightOnly?: boolean}} [options] Take all faces as upright, which is faster.
+   * @param {{uprightOnly?: boolean, minFace?: number}} [options] Take all faces as upright, which is faster; another
+   *   `minFace` for this picture.
    * @returns {Promise<Detection[]>}
    */
-  async detect(picture, { uprightOnly = false } = {}) {
-    let found = await this.#searchUpright(picture, uprightOnly);
+  async detect(picture, { uprightOnly = false, minFace = this.minFace } = {}) {
+    let found = await this.#searchUpright(picture, uprightOnly, minFace);
     // one upright face says that the picture is upright
     if (!uprightOnly && found.every((face) => face.doubtful)) {
       let odds = Math.max(SURE, ...found.map((face) => face.odds));
       for (const turned of [90, 180, 270]) {
-        const again = await this.#searchUpright(picture.rotate(360 - turned), false);
+        const again = await this.#searchUpright(picture.rotate(360 - turned), false, minFace);
         const best = Math.max(...again.filter((face) => !face.doubtful).map((face) => face.odds));
         if (best > odds) {
           odds = best;
@@ -88,10 +89,10 @@ export class Detector {
     });
   }
 
-  /** @param {Picture} picture @param {boolean} uprightOnly @returns {Promise<Found[]>} */
-  async #searchUpright(picture, uprightOnly) {
+  /** @param {Picture} picture @param {boolean} uprightOnly @param {number} [minFace] @returns {Promise<Found[]>} */
+  async #searchUpright(picture, uprightOnly, minFace) {
     const seen = this.#reduce(picture);
-    const smallest = this.#smallest(seen.size);
+    const smallest = smallestOf(seen.size, minFace);
     if (Math.min(...seen.size) < smallest) return [];
     const [across, down] = [picture.width / seen.width, picture.height / seen.height];
     const hits = (await this.cascade.search(seen, smallest))
@@ -114,12 +115,6 @@ export class Detector {
     const ratio = this.maxSide / longest;
     const [width, height] = picture.size.map((side) => Math.max(roundHalfEven(side * ratio), 1));
     return picture.resize([width, height], 'bicubic', undefined, 2);
-  }
-
-  /** @param {Size} size */
-  #smallest(size) {
-    if (this.minFace === undefined) return Math.max(20, Math.max(...size) / 50);
-    return this.minFace < 1 ? this.minFace * Math.min(...size) : this.minFace;
   }
 
   /**
@@ -239,6 +234,12 @@ export class Detector {
       return [trust * point[0] + (1 - trust) * usual[0], trust * point[1] + (1 - trust) * usual[1]];
     });
   }
+}
+
+/** @param {Size} size @param {number} [minFace] */
+function smallestOf(size, minFace) {
+  if (minFace === undefined) return Math.max(20, Math.max(...size) / 50);
+  return minFace < 1 ? minFace * Math.min(...size) : minFace;
 }
 
 /** By how many quarters a face is turned. @param {Look} look */

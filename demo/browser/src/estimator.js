@@ -23,12 +23,16 @@
  * @property {ImageData | {width: number, height: number, data: Uint8ClampedArray}} crop What the network saw.
  *
  * @typedef {object} Options
- * @property {string | URL} [model] Folder of the files that `scripts/build_browser.py` writes; default: this package's.
+ * @property {string | URL | import('./model.js').Files} [model] Folder of the files that `scripts/build_browser.py`
+ *   writes, or their contents; default: this package's.
  * @property {number} [maxPixels] Largest photo, width x height.
  * @property {number} [minFace] Smallest face to detect, pixels; below 1, a share of the short side.
  * @property {number} [minScore] Lowest score to keep, in [0, 1].
  *
- * @typedef {((photo: import('./photo.js').Photo, options?: {uprightOnly?: boolean}) => Promise<Face[]>) & {
+ * @typedef {{uprightOnly?: boolean, minFace?: number}} Search Take all faces as upright, which is faster; another
+ *   `minFace` for this photo.
+ *
+ * @typedef {((photo: import('./photo.js').Photo, options?: Search) => Promise<Face[]>) & {
  *   follow: (photo: import('./photo.js').Photo, boxes: Box[]) => Promise<(Face | null)[]>,
  *   config: {name: string, V: number, license: string},
  * }} AgeEstimator Faces in a photo, largest first. `follow`: those in boxes where they were a moment ago, null where one is gone.
@@ -84,18 +88,6 @@ export async function createEstimator({ model, maxPixels = MAX_PIXELS, minFace, 
   function makeFace(detection, { crop, visible, side }, { age: raw, stages }) {
     const { V } = config;
     const age = Math.min(Math.max(raw, 0), V);
-    let [interval, oddness, doubts] = [null, null, null];
-    if (calibration) {
-      const description = calibration.describe(stages, crop);
-      oddness = orNull(calibration.oddness(description));
-      doubts = calibration.doubt(age, description).map((doubt) => (doubt === 'blurred' && side < SMALL ? 'small' : doubt));
-      if (detection.landmarks && noseOffset(detection.landmarks) > PROFILE) doubts.push('profile');
-      if (visible < LEAST_VISIBLE) doubts.push('cut off');
-      if (!Number.isNaN(age)) {
-        const half = calibration.halfWidth(age, LEVEL, description);
-        interval = /** @type {[number, number]} */ ([Math.max(age - half, 0), Math.min(age + half, V)]);
-      }
-    }
     return {
       age: orNull(age),
       raw_age: orNull(raw),
@@ -108,18 +100,40 @@ export async function createEstimator({ model, maxPixels = MAX_PIXELS, minFace, 
       turned: detection.turned,
       visible,
       side,
-      interval,
-      oddness,
-      reliable: doubts && !doubts.length,
-      doubts,
+      ...judge(detection, { crop, visible, side }, age, stages),
       stages,
       crop: crop.toImageData(),
     };
   }
 
+  /**
+   * How far an age is to be trusted.
+   *
+   * @param {Detection} detection
+   * @param {{crop: import('./picture.js').Picture, visible: number, side: number}} cut
+   * @param {number} age
+   * @param {import('./stages.js').Stage[]} stages
+   * @returns {Pick<Face, 'interval' | 'oddness' | 'reliable' | 'doubts'>}
+   */
+  function judge({ landmarks }, { crop, visible, side }, age, stages) {
+    if (!calibration) return { interval: null, oddness: null, reliable: null, doubts: null };
+    const description = calibration.describe(stages, crop);
+    const told = calibration.doubt(age, description);
+    const doubts = told.map((doubt) => (doubt === 'blurred' && side < SMALL ? 'small' : doubt));
+    if (landmarks && noseOffset(landmarks) > PROFILE) doubts.push('profile');
+    if (visible < LEAST_VISIBLE) doubts.push('cut off');
+    const half = calibration.halfWidth(age, LEVEL, description);
+    return {
+      interval: Number.isNaN(age) ? null : [Math.max(age - half, 0), Math.min(age + half, config.V)],
+      oddness: orNull(calibration.oddness(description)),
+      reliable: !doubts.length,
+      doubts,
+    };
+  }
+
   /** @type {AgeEstimator} */
   const estimator = Object.assign(
-    /** @param {import('./photo.js').Photo} photo @param {{uprightOnly?: boolean}} [options] */
+    /** @param {import('./photo.js').Photo} photo @param {Search} [options] */
     async (photo, options) => {
       const picture = await loadPhoto(photo, maxPixels);
       return estimate(picture, await detector.detect(picture, options));

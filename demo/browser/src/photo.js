@@ -25,7 +25,7 @@ export async function loadPhoto(photo, maxPixels = MAX_PIXELS) {
     return new Picture(photo.width, photo.height, photo.data);
   }
   const isFile = typeof Blob !== 'undefined' && photo instanceof Blob;
-  const source = isFile ? await decode(photo) : /** @type {CanvasImageSource} */ (photo);
+  const source = isFile ? await decode(photo, maxPixels) : /** @type {CanvasImageSource} */ (photo);
   try {
     const [width, height] = sizeOf(source);
     check(width, height, maxPixels);
@@ -35,14 +35,23 @@ export async function loadPhoto(photo, maxPixels = MAX_PIXELS) {
   }
 }
 
-/** @param {Blob} file */
-async function decode(file) {
+/**
+ * A file as an upright bitmap.
+ *
+ * @param {Blob} file
+ * @param {number} maxPixels
+ * @returns {Promise<ImageBitmap>}
+ */
+export async function decode(file, maxPixels) {
   if (!file.size) throw new PhotoError('The photo is empty: 0 bytes.');
+  let bitmap;
   try {
-    return await createImageBitmap(file, { colorSpaceConversion: 'none', imageOrientation: 'from-image' });
+    bitmap = await createImageBitmap(file, { colorSpaceConversion: 'none', imageOrientation: 'from-image' });
   } catch (error) {
     throw new PhotoError('The photo is damaged, or of a format that this browser does not read.', { cause: error });
   }
+  check(bitmap.width, bitmap.height, maxPixels);
+  return bitmap;
 }
 
 /** @param {any} source @returns {[number, number]} */

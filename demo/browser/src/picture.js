@@ -202,7 +202,7 @@ export class Picture {
   toImageData() {
     for (let p = 3; p < this.data.length; p += 4) this.data[p] = 255;
     const { width, height, data } = this;
-    return typeof ImageData === 'undefined' ? { width, height, data } : new ImageData(data, width, height);
+    return typeof ImageData === 'undefined' ? { width, height, data } : new ImageData(new Uint8ClampedArray(data), width, height);
   }
 
   /** @returns {Picture} */
