@@ -1,7 +1,7 @@
 /** The words of the page. Names in braces are filled in. */
 
 /** @type {Record<string, Record<string, string>>} */
-const WORDS = {
+export const WORDS = {
   en: {
     title: 'How old does each face look?',
     lead: 'SSR-Net estimates the age of every face, stage by stage. Photos are analyzed in this browser and are never sent anywhere.',

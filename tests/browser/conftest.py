@@ -1,0 +1,121 @@
+"""The page built from its sources, behind a server of files, in a browser."""
+
+import functools
+import os
+import runpy
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "demo" / "browser"
+QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+expect.set_options(timeout=60_000)  # a machine that has other work to do is slow, not wrong
+
+
+def need(*commands: str) -> str:
+    """The path of the first of some commands that is installed."""
+    found = next(filter(None, map(shutil.which, commands)), None)
+    if not found:
+        said = f"{commands[0]} is not installed"
+        if os.environ.get("SSRNET_TEST_BROWSER"):
+            pytest.fail(f"SSRNET_TEST_BROWSER is set, and {said}")
+        pytest.skip(said)
+    return found
+
+
+@pytest.fixture(scope="session")
+def builder():
+    """What `scripts/build_browser.py` defines, and npm's packages are installed."""
+    need("npm")
+    functions = runpy.run_path(str(ROOT / "scripts" / "build_browser.py"))
+    functions["install"]()
+    return functions
+
+
+@pytest.fixture(scope="session")
+def site(builder, tmp_path_factory) -> Path:
+    """The folder of the page."""
+    return builder["build"](None, tmp_path_factory.mktemp("browser") / "page")
+
+
+class Handler(SimpleHTTPRequestHandler):
+    extensions_map = {**SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript", ".wasm": "application/wasm"}
+
+    def log_message(self, *args) -> None:
+        self.server.asked.append(self.path)
+
+
+@dataclass
+class Server:
+    """A server of files on 127.0.0.1."""
+
+    url: str
+    asked: list[str]
+    _server: ThreadingHTTPServer = field(repr=False)
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def start(folder: Path) -> Server:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
+    server.asked = []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return Server(f"http://127.0.0.1:{server.server_port}/", server.asked, server)
+
+
+@pytest.fixture(scope="module")
+def server(site) -> Iterator[Server]:
+    server = start(site)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def webcam(tmp_path_factory) -> Path:
+    """A film of the astronaut, as chromium plays it for a camera."""
+    path = tmp_path_factory.mktemp("webcam") / "webcam.mjpeg"
+    runpy.run_path(str(ROOT / "scripts" / "maintain" / "live_rate.py"))["write_camera"](path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(webcam) -> Iterator[Browser]:
+    chromium = need("chromium", "chromium-browser")
+    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    camera += [f"--use-file-for-fake-video-capture={webcam}"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=[*QUIET, *camera])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, server):
+    """Opens the page in a window of its own; errors in it, and what it asks of other hosts, fail the test."""
+    contexts, wrong = [], []
+
+    def open_page(url: str = server.url, **options) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("request", lambda r: r.url.startswith((url, "data:", "blob:")) or wrong.append(r.url))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(url)
+        expect(page.locator("body[data-ready]")).to_be_visible()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not wrong
