@@ -251,7 +251,9 @@ export function cut(picture, square, side = LOOK) {
       }
     }
     for (let x = 0; x < side; x++) {
-      let [r, g, b] = [0, 0, 0];
+      let r = 0;
+      let g = 0;
+      let b = 0;
       for (let k = 4 * x; k < 4 * x + 4; k++) {
         const weight = columns.weights[k];
         const p = 3 * (columns.pixels[k >> 1] + (k & 1) - first);

@@ -291,8 +291,10 @@ function turnCrop(crop, quarters) {
   const turned = new Float32Array(crop.length);
   const last = LOOK - 1;
   for (let at = 0; at < crop.length; at++) {
-    const [x, y] = [at % LOOK, Math.floor(at / LOOK) % LOOK];
-    const [u, v] = quarters === 1 ? [y, last - x] : quarters === 2 ? [last - x, last - y] : [last - y, x];
+    const x = at % LOOK;
+    const y = Math.floor(at / LOOK) % LOOK;
+    const u = quarters === 1 ? y : quarters === 2 ? last - x : last - y;
+    const v = quarters === 1 ? last - x : quarters === 2 ? last - y : x;
     turned[at] = crop[at - (at % (LOOK * LOOK)) + v * LOOK + u];
   }
   return turned;

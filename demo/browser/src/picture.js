@@ -104,6 +104,8 @@ export class Picture {
     const { channels, data } = this;
     const reduced = new Picture(Math.ceil((right - left) / across), Math.ceil((bottom - top) / down), undefined, channels);
     const colors = Math.min(channels, 3);
+    const whole = across * down;
+    const usual = multiplierOf(whole);
     let q = 0;
     for (let y = 0; y < reduced.height; y++) {
       const y1 = top + y * down;
@@ -112,8 +114,7 @@ export class Picture {
         const x1 = left + x * across;
         const x2 = Math.min(x1 + across, right);
         const count = (y2 - y1) * (x2 - x1);
-        // as Pillow divides: by a multiplication in 32 bits
-        const multiplier = Math.trunc(Math.fround(2 ** 32 / (256 * count)));
+        const multiplier = count === whole ? usual : multiplierOf(count);
         for (let c = 0; c < colors; c++) {
           let sum = count >> 1;
           for (let v = y1; v < y2; v++) {
@@ -179,8 +180,10 @@ export class Picture {
         const x = a * (u + 0.5) + b * (v + 0.5) + c;
         const y = d * (u + 0.5) + e * (v + 0.5) + f;
         if (x < 0 || x >= width || y < 0 || y >= height) continue;
-        const [left, top] = [Math.floor(x - 0.5), Math.floor(y - 0.5)];
-        const [dx, dy] = [x - 0.5 - left, y - 0.5 - top];
+        const left = Math.floor(x - 0.5);
+        const top = Math.floor(y - 0.5);
+        const dx = x - 0.5 - left;
+        const dy = y - 0.5 - top;
         const p0 = clip(left - 1, width) * 4;
         const p1 = clip(left, width) * 4;
         const p2 = clip(left + 1, width) * 4;
@@ -225,6 +228,11 @@ export class Picture {
     }
     return saturation;
   }
+}
+
+/** Pillow divides by multiplying in 32 bits. @param {number} count */
+function multiplierOf(count) {
+  return Math.trunc(Math.fround(2 ** 32 / (256 * count)));
 }
 
 /** @param {number} place @param {number} size */
@@ -281,6 +289,7 @@ function weighAxis(length, from, to, size, filter) {
 function resizeRows(picture, first, last, { starts, counts, weights, step }, width) {
   const { channels, data } = picture;
   const result = new Picture(width, last - first, undefined, channels);
+  const out = result.data;
   const half = 1 << (PRECISION - 1);
   let q = 0;
   for (let y = first; y < last; y++) {
@@ -289,10 +298,12 @@ function resizeRows(picture, first, last, { starts, counts, weights, step }, wid
       let p = (row + starts[x]) * channels;
       const from = x * step;
       const to = from + counts[x];
-      let [r, g, b] = [half, half, half];
+      let r = half;
+      let g = half;
+      let b = half;
       if (channels === 1) {
         for (let k = from; k < to; k++, p++) r = (r + Math.imul(data[p], weights[k])) | 0;
-        result.data[q] = r >> PRECISION;
+        out[q] = r >> PRECISION;
         continue;
       }
       for (let k = from; k < to; k++, p += 4) {
@@ -301,9 +312,9 @@ function resizeRows(picture, first, last, { starts, counts, weights, step }, wid
         g = (g + Math.imul(data[p + 1], weight)) | 0;
         b = (b + Math.imul(data[p + 2], weight)) | 0;
       }
-      result.data[q] = r >> PRECISION;
-      result.data[q + 1] = g >> PRECISION;
-      result.data[q + 2] = b >> PRECISION;
+      out[q] = r >> PRECISION;
+      out[q + 1] = g >> PRECISION;
+      out[q + 2] = b >> PRECISION;
     }
   }
   return result;
@@ -313,17 +324,17 @@ function resizeRows(picture, first, last, { starts, counts, weights, step }, wid
 function resizeColumns(picture, { starts, counts, weights, step }, height) {
   const { channels, data } = picture;
   const result = new Picture(picture.width, height, undefined, channels);
+  const out = result.data;
   const length = picture.width * channels;
-  const sums = new Int32Array(length);
-  for (let y = 0; y < height; y++) {
-    sums.fill(1 << (PRECISION - 1));
-    for (let k = 0; k < counts[y]; k++) {
-      const weight = weights[y * step + k];
-      const row = (starts[y] + k) * length;
-      for (let x = 0; x < length; x++) sums[x] += Math.imul(data[row + x], weight);
+  for (let y = 0, q = 0; y < height; y++) {
+    const first = starts[y] * length;
+    const from = y * step;
+    const to = from + counts[y];
+    for (let x = 0; x < length; x++, q++) {
+      let sum = 1 << (PRECISION - 1);
+      for (let k = from, p = first + x; k < to; k++, p += length) sum = (sum + Math.imul(data[p], weights[k])) | 0;
+      out[q] = sum >> PRECISION;
     }
-    const row = y * length;
-    for (let x = 0; x < length; x++) result.data[row + x] = sums[x] >> PRECISION;
   }
   return result;
 }
