@@ -1,7 +1,7 @@
 """Put together the page that estimates ages in the browser: python scripts/build_browser.py --output DIR.
 
-DIR is a static site that any server of files will do for; with --package it is the npm package, for `npm publish`. Needs
-Node.js 20 or later with npm.
+DIR is a static site that any server of files will do for; with --package it is the npm package, for `npm publish`.
+Needs Node.js 20 or later with npm.
 """
 
 import argparse
@@ -33,7 +33,6 @@ from ssrnet_hub.utils.version import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "demo" / "browser"
-BREAKDOWN = ROOT / "ssrnet_hub" / "webapp" / "static"
 MTCNN = Path(cascade_onnx.__file__).parent / "mtcnn"
 
 ORT = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
@@ -121,9 +120,8 @@ def build_page(weights: Union[str, os.PathLike, None], folder: Path) -> None:
     install()
     write_model(weights, folder / "model")
     shutil.copytree(SOURCE / "src", folder / "src")
-    for name in ("breakdown.js", "strings.js"):
-        shutil.copy(BREAKDOWN / name, folder / "src")
-    for path in (SOURCE / "page.css", SOURCE / "sw.js", BREAKDOWN / "breakdown.css", ROOT / "LICENSE", ROOT / "NOTICE"):
+    shutil.copytree(ROOT / "ssrnet_hub" / "webapp" / "static", folder / "static")
+    for path in (SOURCE / "page.css", SOURCE / "sw.js", ROOT / "LICENSE", ROOT / "NOTICE"):
         shutil.copy(path, folder)
     (folder / "ort").mkdir()
     for name in ORT:

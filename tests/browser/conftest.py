@@ -47,7 +47,10 @@ def site(builder, tmp_path_factory) -> Path:
 
 
 class Handler(SimpleHTTPRequestHandler):
-    extensions_map = {**SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript", ".wasm": "application/wasm"}
+    def guess_type(self, path) -> str:
+        return {".mjs": "text/javascript", ".wasm": "application/wasm"}.get(Path(path).suffix) or super().guess_type(
+            path
+        )
 
     def log_message(self, *args) -> None:
         self.server.asked.append(self.path)
@@ -99,23 +102,29 @@ def browser(webcam) -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def opened(browser, server):
+    """The page, open, and what went wrong in it: it takes seconds to compile the networks' runtime."""
+    wrong: list[str] = []
+    context = browser.new_context(permissions=["camera"])
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    page.on("request", lambda r: r.url.startswith((server.url, "data:", "blob:")) or wrong.append(r.url))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(server.url)
+    expect(page.locator("body[data-ready]")).to_be_visible()
+    yield page, wrong
+    context.close()
+
+
 @pytest.fixture
-def visit(browser, server):
-    """Opens the page in a window of its own; errors in it, and what it asks of other hosts, fail the test."""
-    contexts, wrong = [], []
-
-    def open_page(url: str = server.url, **options) -> Page:
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(60_000)
-        page.on("request", lambda r: r.url.startswith((url, "data:", "blob:")) or wrong.append(r.url))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.goto(url)
-        expect(page.locator("body[data-ready]")).to_be_visible()
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not wrong
+def page(opened) -> Iterator[Page]:
+    """The page on a desk, in English and light; errors in it, and what it asks of other hosts, fail the test."""
+    page, wrong = opened
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.emulate_media(color_scheme="light")
+    page.select_option("#language", "en")
+    yield page
+    said = wrong.copy()
+    wrong.clear()
+    assert not said

@@ -66,7 +66,9 @@ def arithmetic(folder, picture):
                 calls.append(("resize", [size, name, box], picture.resize(size, resample, box)))
                 gaps = [size, name, box, 1.5]
                 calls.append(("resize", gaps, picture.resize(size, resample, box, reducing_gap=1.5)))
-    calls += [("reduce", [x, y, [0, 0, width, height]], picture.reduce((x, y))) for x, y in ((2, 2), (3, 2), (7, 5), (1, 4))]
+    calls += [
+        ("reduce", [x, y, [0, 0, width, height]], picture.reduce((x, y))) for x, y in ((2, 2), (3, 2), (7, 5), (1, 4))
+    ]
     calls += [("rotate", [degrees], picture.rotate(degrees, expand=True)) for degrees in (90, 180, 270)]
     calls += [("crop", [box], picture.crop(box)) for box in ((-5, -3, 20, 30), (290, 180, 310, 190))]
     for matrix in ((1, 0, 0, 0, 1, 0), (0.9, 0.3, -5.2, -0.3, 0.9, 40.1), (-1.7, 0.2, 250.3, 0.1, 1.2, -30.6)):

@@ -1,5 +1,5 @@
 /** The page: a photo or the camera in, every face with its age and how the network came to it out. */
-import { ageBar, mountBreakdown } from './breakdown.js';
+import { ageBar, mountBreakdown } from '../static/breakdown.js';
 import { decode, MAX_PIXELS } from './photo.js';
 import { wordsOf } from './words.js';
 
