@@ -38,7 +38,7 @@ def cases(builder, tmp_path_factory, astronaut, estimator, shared):
         "small": astronaut.resize((80, 80)),
         "none": Image.new("RGB", (200, 100), "gray"),
         "img12": load_photo(shared / "data" / "photos" / "img12.jpg"),
-        "large": load_photo(shared / "data" / "photos" / "img20.jpg").resize((2300, 2300)),
+        "large": load_photo(shared / "data" / "photos" / "img20.jpg").resize((2060, 2060)),
     }
     for name, photo in photos.items():
         write(folder / f"{name}.rgba", photo)
@@ -66,9 +66,8 @@ def arithmetic(folder, picture):
                 calls.append(("resize", [size, name, box], picture.resize(size, resample, box)))
                 gaps = [size, name, box, 1.5]
                 calls.append(("resize", gaps, picture.resize(size, resample, box, reducing_gap=1.5)))
-    calls += [
-        ("reduce", [x, y, [0, 0, width, height]], picture.reduce((x, y))) for x, y in ((2, 2), (3, 2), (7, 5), (1, 4))
-    ]
+    factors = (2, 2), (3, 2), (7, 5), (1, 4)
+    calls += [("reduce", [*factor, [0, 0, width, height]], picture.reduce(factor)) for factor in factors]
     calls += [("rotate", [degrees], picture.rotate(degrees, expand=True)) for degrees in (90, 180, 270)]
     calls += [("crop", [box], picture.crop(box)) for box in ((-5, -3, 20, 30), (290, 180, 310, 190))]
     for matrix in ((1, 0, 0, 0, 1, 0), (0.9, 0.3, -5.2, -0.3, 0.9, 40.1), (-1.7, 0.2, 250.3, 0.1, 1.2, -30.6)):
