@@ -83,7 +83,7 @@ def test_the_same_faces_and_ages_as_python(page, shared, estimator):
             assert same["doubts"] == list(face.doubts)
             total = sum(stage["contribution"] for stage in same["stages"])
             assert total == pytest.approx(same["raw_age"], abs=1e-3)
-    assert count > 60 and lost <= count / 100
+    assert count > 50 and lost <= count / 100
     assert np.quantile(differences, 0.98) <= 0.3 and np.mean(differences) <= 0.05
 
 
@@ -267,6 +267,7 @@ def test_accessible(page, two, scheme):
 def test_by_the_keyboard(page, two):
     upload(page, two)
     expect(faces(page)).to_have_count(2)
+    page.locator("h1").click()
     seen = []
     for _ in range(12):
         page.keyboard.press("Tab")
