@@ -116,7 +116,7 @@ def build_peer(folder: Path) -> Path:
 class Handler(SimpleHTTPRequestHandler):
     """Serves files compressed, and counts what it sends."""
 
-    def do_GET(self) -> None:  # noqa: N802  the base class's name
+    def do_GET(self) -> None:
         path = Path(self.translate_path(self.path))
         path = path / "index.html" if path.is_dir() else path
         if not path.is_file():
