@@ -11,8 +11,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import build_browser
-
 from ssrnet_hub import SSRNetHubError
 from ssrnet_hub.hub.push import push_repository, read_token
 from ssrnet_hub.utils.io import make_empty_folder
@@ -35,6 +33,8 @@ def prepare_space(directory: Path) -> Path:
 
 def prepare_static_space(directory: Path) -> Path:
     """Write the files of the Space without a server, exactly as they are pushed."""
+    import build_browser
+
     build_browser.build(None, directory)
     shutil.copy(build_browser.SOURCE / "space.md", directory / "README.md")
     return directory
