@@ -37,8 +37,14 @@ export class Framing {
     return align(picture, landmarks ?? usualLandmarks(box, turned), template, this.size);
   }
 
-  /** The share of `crop` that a picture of this size fills, in [0, 1]. */
-  /** @param {Size} size @param {Box} box @param {Point[] | null} landmarks @param {number} turned */
+  /**
+   * The share of `crop` that a picture of this size fills, in [0, 1].
+   *
+   * @param {Size} size
+   * @param {Box} box
+   * @param {Point[] | null} landmarks
+   * @param {number} turned
+   */
   visible(size, box, landmarks, turned) {
     if (!this.template) return 1;
     const { turn, shift } = fit(landmarks ?? usualLandmarks(box, turned), this.template);
@@ -51,8 +57,13 @@ export class Framing {
     return inside / SAMPLES ** 2;
   }
 
-  /** The side of what `crop` shows, pixels of the photo. */
-  /** @param {Box} box @param {Point[] | null} landmarks @param {number} turned */
+  /**
+   * The side of what `crop` shows, pixels of the photo.
+   *
+   * @param {Box} box
+   * @param {Point[] | null} landmarks
+   * @param {number} turned
+   */
   side(box, landmarks, turned) {
     if (!this.template) return (1 + 2 * this.margin) * Math.min(box[2] - box[0], box[3] - box[1]);
     return Math.hypot(...fit(landmarks ?? usualLandmarks(box, turned), this.template).turn);
@@ -76,7 +87,11 @@ export function turnPoints(points, turned, size) {
   });
 }
 
-/** How far a nose is from the middle of the eyes, in distances between them: 0 from the front. @param {Point[]} landmarks */
+/**
+ * How far a nose is from the middle of the eyes, in distances between them: 0 from the front.
+ *
+ * @param {Point[]} landmarks
+ */
 export function noseOffset([left, right, nose]) {
   const [dx, dy] = [right[0] - left[0], right[1] - left[1]];
   if (!dx && !dy) return Infinity;

@@ -83,7 +83,12 @@ export class Calibration {
   }
 }
 
-/** Upper bound of the score of a new face; null if that takes more faces. @param {Scores} scores @param {number} level */
+/**
+ * Upper bound of the score of a new face; null if that takes more faces.
+ *
+ * @param {Scores} scores
+ * @param {number} level
+ */
 function quantileOf({ scores, n }, level) {
   const share = Math.ceil((n + 1) * level) / n;
   if (share > 1) return null;
@@ -111,7 +116,10 @@ function describeCrop(crop, gray, whole) {
   const saturation = crop.resize([16, 16], 'bicubic').saturation();
   const { width, data } = whole;
   let asymmetry = 0;
-  for (let k = 0; k < data.length; k++) asymmetry += Math.abs(data[k] - data[k - (k % width) + width - 1 - (k % width)]);
+  for (let k = 0; k < data.length; k++) {
+    const column = k % width;
+    asymmetry += Math.abs(data[k] - data[k - column + width - 1 - column]);
+  }
   return [
     ...[128, 32, 16].map((side) => logDetail(sample(gray, side))),
     logDetail(eyes),

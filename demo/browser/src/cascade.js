@@ -28,7 +28,10 @@ const { fround } = Math;
 
 /** The way of the candidates through the three networks. */
 export class Cascade {
-  /** @param {{pnet: Network, rnet: Network, onet: Network}} networks @typedef {import('./network.js').Session} Network */
+  /**
+   * @param {{pnet: Network, rnet: Network, onet: Network}} networks
+   * @typedef {import('./network.js').Session} Network
+   */
   constructor(networks) {
     this.networks = networks;
   }
@@ -75,7 +78,13 @@ export class Cascade {
     });
   }
 
-  /** What the first network sees at a scale, strip by strip. @param {Picture} level @param {number} scale @param {number} margin */
+  /**
+   * What the first network sees at a scale, strip by strip.
+   *
+   * @param {Picture} level
+   * @param {number} scale
+   * @param {number} margin
+   */
   async #scan(level, scale, margin) {
     const [width, height] = [level.width + 2 * margin, level.height + 2 * margin];
     const rows = Math.max(Math.floor((Math.floor(PIXELS_AT_ONCE / width) - CELL) / STRIDE) + 1, 16);
@@ -297,8 +306,14 @@ function weigh(begin, end, length, side) {
   return { pixels, weights };
 }
 
-/** Rows of a picture with a margin of gray, `(3, bottom - top, width + 2 * margin)`. */
-/** @param {Picture} picture @param {number} margin @param {number} top @param {number} bottom */
+/**
+ * Rows of a picture with a margin of gray, `(3, bottom - top, width + 2 * margin)`.
+ *
+ * @param {Picture} picture
+ * @param {number} margin
+ * @param {number} top
+ * @param {number} bottom
+ */
 function pad(picture, margin, top, bottom) {
   const width = picture.width + 2 * margin;
   const count = (bottom - top) * width;
@@ -315,7 +330,11 @@ function pad(picture, margin, top, bottom) {
   return padded;
 }
 
-/** How far down the ladder a face of this side fills what the first network sees, or a little more. @param {number} face */
+/**
+ * How far down the ladder a face of this side fills what the first network sees, or a little more.
+ *
+ * @param {number} face
+ */
 function stepOf(face) {
   return Math.floor(Math.log(STOCK_FACE / face) / Math.log(FACTOR) + 1e-9);
 }

@@ -248,8 +248,14 @@ function turnOf({ odds, scores }) {
   return odds[turn] - odds[0] > TURNED && scores[turn] > 0.9 ? turn : 0;
 }
 
-/** A face that was found in a picture that was turned back by so many degrees. */
-/** @param {Found} face @param {number} turned @param {Size} size @returns {Found} */
+/**
+ * A face that was found in a picture that was turned back by so many degrees.
+ *
+ * @param {Found} face
+ * @param {number} turned
+ * @param {Size} size
+ * @returns {Found}
+ */
 function turnBack(face, turned, size) {
   const { box, landmarks, score } = face.detection;
   /** @type {Size} */
@@ -285,7 +291,12 @@ function cutSquare(picture, box) {
   return cut(part, square.map((end, k) => (end - low[k % 2]) * scale[k % 2]));
 }
 
-/** A crop `(3, LOOK, LOOK)` turned clockwise by so many quarters. @param {Float32Array} crop @param {number} quarters */
+/**
+ * A crop `(3, LOOK, LOOK)` turned clockwise by so many quarters.
+ *
+ * @param {Float32Array} crop
+ * @param {number} quarters
+ */
 function turnCrop(crop, quarters) {
   if (!quarters) return crop;
   const turned = new Float32Array(crop.length);

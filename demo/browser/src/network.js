@@ -58,7 +58,8 @@ export class AgeNetwork {
       const { channels, size } = this.input;
       const pixels = new Uint8Array(part.length * size * size * channels);
       part.forEach((own, number) => pixels.set(own, number * own.length));
-      const answer = await this.session.run({ pixels: new Tensor('uint8', pixels, [part.length, size, size, channels]) });
+      const tensor = new Tensor('uint8', pixels, [part.length, size, size, channels]);
+      const answer = await this.session.run({ pixels: tensor });
       const stages = splitStages(answer, part.length, this.stageBins);
       answers.push(...stages.map((own, number) => ({ age: Number(answer.age.data[number]), stages: own })));
     }

@@ -88,6 +88,10 @@ function draw(source, width, height) {
     return new Picture(width, height, context.getImageData(0, 0, width, height).data);
   } catch (error) {
     context = undefined;
-    throw new PhotoTooLargeError(`This browser has no room for a photo of ${width}x${height} pixels.`, { cause: error });
+    if (/** @type {Error} */ (error).name === 'SecurityError') {
+      throw new PhotoError('The photo is from another site, which does not allow it to be read.', { cause: error });
+    }
+    const message = `This browser has no room for a photo of ${width}x${height} pixels.`;
+    throw new PhotoTooLargeError(message, { cause: error });
   }
 }

@@ -102,7 +102,8 @@ export class Picture {
   reduce(across, down, box = [0, 0, this.width, this.height]) {
     const [left, top, right, bottom] = box;
     const { channels, data } = this;
-    const reduced = new Picture(Math.ceil((right - left) / across), Math.ceil((bottom - top) / down), undefined, channels);
+    const size = [Math.ceil((right - left) / across), Math.ceil((bottom - top) / down)];
+    const reduced = new Picture(size[0], size[1], undefined, channels);
     const colors = Math.min(channels, 3);
     const whole = across * down;
     const usual = multiplierOf(whole);
@@ -205,7 +206,8 @@ export class Picture {
   toImageData() {
     for (let p = 3; p < this.data.length; p += 4) this.data[p] = 255;
     const { width, height, data } = this;
-    return typeof ImageData === 'undefined' ? { width, height, data } : new ImageData(new Uint8ClampedArray(data), width, height);
+    if (typeof ImageData === 'undefined') return { width, height, data };
+    return new ImageData(new Uint8ClampedArray(data), width, height);
   }
 
   /** @returns {Picture} */

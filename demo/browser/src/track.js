@@ -24,7 +24,9 @@ export class AgeTracker {
     this.minFace = minFace;
     this.searched = -Infinity;
     this.count = 0;
-    /** @type {{person: number, box: import('./picture.js').Box, seen: number, added: number, total: number, weight: number}[]} */
+    /**
+     * @type {{person: number, box: import('./picture.js').Box, seen: number, added: number, total: number, weight: number}[]}
+     */
     this.people = [];
   }
 
