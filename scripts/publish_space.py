@@ -1,7 +1,8 @@
 """Push the demo as a Space to the Hub: python scripts/publish_space.py --repo owner/name.
 
-The Space installs requirements.txt before its other files are there, so the package's source lies beside app.py. The
-token is that of --token-file, else of HF_TOKEN, else of `hf auth login`.
+The Space installs requirements.txt before its other files are there, so the package's source lies beside app.py. With
+--static it is the page that runs in the browser alone, without a server. The token is that of --token-file, else of
+HF_TOKEN, else of `hf auth login`.
 """
 
 import argparse
@@ -21,26 +22,39 @@ def prepare_space(directory: Path) -> Path:
     """Write the files of the Space, exactly as they are pushed."""
     make_empty_folder(directory)
     unwanted = shutil.ignore_patterns("__pycache__", ".*")
-    shutil.copytree(ROOT / "demo", directory, ignore=unwanted, dirs_exist_ok=True)
+    # what runs in the browser is a Space of its own
+    ours = shutil.ignore_patterns("__pycache__", ".*", "browser")
+    shutil.copytree(ROOT / "demo", directory, ignore=ours, dirs_exist_ok=True)
     shutil.copytree(ROOT / "ssrnet_hub", directory / "ssrnet_hub", ignore=unwanted, dirs_exist_ok=True)
     for name in ("LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, directory / name)
     return directory
 
 
+def prepare_static_space(directory: Path) -> Path:
+    """Write the files of the Space without a server, exactly as they are pushed."""
+    import build_browser
+
+    build_browser.build(None, directory)
+    shutil.copy(build_browser.SOURCE / "space.md", directory / "README.md")
+    return directory
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repo", required=True, metavar="OWNER/NAME")
+    parser.add_argument("--static", action="store_true", help="the page that runs in the browser alone")
     parser.add_argument("--private", action="store_true", default=None, help="make a new Space private")
     parser.add_argument("--token-file", metavar="FILE", help="file that holds the token")
     parser.add_argument("--dry-run", metavar="FOLDER", type=Path, help="push nothing; write the exact files to FOLDER")
     args = parser.parse_args()
+    prepare = prepare_static_space if args.static else prepare_space
     try:
         if args.dry_run:
-            print(prepare_space(args.dry_run))
+            print(prepare(args.dry_run))
             return 0
         with tempfile.TemporaryDirectory() as temporary:
-            files = prepare_space(Path(temporary, "space"))
+            files = prepare(Path(temporary, "space"))
             push = push_repository(
                 files,
                 args.repo,

@@ -25,6 +25,7 @@ import ssrnet_hub
 SLOW = (
     "batch/test_local.py",
     "batch/test_ray_data.py",
+    "browser/",
     "cli/",
     "docs/test_site.py",
     "docs/test_snippets.py",

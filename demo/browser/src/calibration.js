@@ -1,0 +1,174 @@
+/**
+ * The calibration of weights: prediction intervals, and which ages not to trust; a port of
+ * `ssrnet_hub/inference/calibration.py`, `intervals.py`, `reliability.py` and `doubts.py`.
+ *
+ * @typedef {import('./picture.js').Picture} Picture
+ * @typedef {import('./stages.js').Stage} Stage
+ * @typedef {{scores: number[], n: number}} Scores
+ * @typedef {Scores & {knots: number[], scale: number[], weights: number[], offset: number,
+ *   bands: (Scores & {low: number})[]}} Intervals
+ * @typedef {{mean: number[], precision: number[][], threshold: number}} Reliability
+ * @typedef {{names: string[], weights: number[][], offsets: number[], thresholds: number[]}} Doubts
+ */
+const WIDEST = 30;
+const MOST_FACTOR = 6;
+
+/** Calibration of weights on faces that they were not trained on. */
+export class Calibration {
+  /** @param {{intervals: Intervals, reliability: Reliability, doubts?: Doubts}} config */
+  constructor({ intervals, reliability, doubts }) {
+    this.intervals = intervals;
+    this.reliability = reliability;
+    this.doubts = doubts;
+  }
+
+  /** Features of a face that the other methods take. @param {Stage[]} stages @param {Picture} crop */
+  describe(stages, crop) {
+    const gray = crop.toGray();
+    const said = stages.flatMap(({ p, eta, delta }) => [...p, ...eta, delta]);
+    const whole = sample(gray, 64);
+    const answer = [...said, logDetail(whole), logContrast(whole)];
+    if (!this.doubts) return answer;
+    return [...answer, ...stages.map((stage) => Math.log(spread(stage) + 0.5)), ...describeCrop(crop, gray, whole)];
+  }
+
+  /**
+   * Half of the width of the interval, years.
+   *
+   * @param {number} age @param {number} level Between 0 and 1. @param {number[]} description
+   */
+  halfWidth(age, level, description) {
+    if (!(level > 0 && level < 1)) throw new RangeError(`The level of an interval is between 0 and 1, not ${level}.`);
+    const { intervals } = this;
+    const band = intervals.bands.findLast(({ low }) => age >= low);
+    const quantile = quantileOf(band ?? intervals, level) || quantileOf(intervals, level);
+    if (quantile === null) {
+      const n = intervals.n;
+      throw new RangeError(`A calibration on ${n} faces tells levels up to ${(n / (n + 1)).toFixed(4)}.`);
+    }
+    const expected = interpolate(age, intervals.knots, intervals.scale);
+    if (!this.doubts || !intervals.weights.length) return quantile * expected;
+    const most = Math.log(MOST_FACTOR);
+    const logarithm = dot(intervals.weights, description) + intervals.offset;
+    return quantile * expected * Math.exp(Number.isNaN(logarithm) ? most : Math.min(Math.max(logarithm, -most), most));
+  }
+
+  /** Out-of-distribution score: about 1 for an ordinary face. @param {number[]} description */
+  oddness(description) {
+    const { mean, precision, threshold } = this.reliability;
+    const away = mean.map((value, k) => description[k] - value);
+    const unlike = description.slice(0, mean.length).every(Number.isFinite)
+      ? Math.sqrt(Math.max(dot(away, precision.map((row) => dot(row, away))), 0) / mean.length)
+      : Infinity;
+    if (!this.doubts) return unlike;
+    const excess = Math.max(...this.#excess(description));
+    return Math.max(unlike, threshold * Math.exp(Math.min(excess, 50)));
+  }
+
+  /** Reasons not to trust an age. @param {number} age @param {number[]} description @returns {string[]} */
+  doubt(age, description) {
+    const excess = this.#excess(description);
+    const doubts = (this.doubts?.names ?? []).filter((_, k) => excess[k] > 0);
+    if (!doubts.length && this.oddness(description) > this.reliability.threshold) doubts.push('not a face');
+    if (this.doubts && !Number.isNaN(age) && this.halfWidth(age, 0.9, description) > WIDEST) doubts.push('uncertain');
+    return doubts;
+  }
+
+  /** Log-odds of each kind of poor picture minus its threshold. @param {number[]} description */
+  #excess(description) {
+    if (!this.doubts) return [];
+    const { weights, offsets, thresholds } = this.doubts;
+    if (!description.every(Number.isFinite)) return weights.map(() => 0);
+    return weights.map((row, k) => dot(row, description) + offsets[k] - thresholds[k]);
+  }
+}
+
+/**
+ * Upper bound of the score of a new face; null if that takes more faces.
+ *
+ * @param {Scores} scores
+ * @param {number} level
+ */
+function quantileOf({ scores, n }, level) {
+  const share = Math.ceil((n + 1) * level) / n;
+  if (share > 1) return null;
+  return interpolate(share, scores.map((_, k) => (k + 1) / scores.length), scores);
+}
+
+/** As `numpy.interp`. @param {number} x @param {number[]} xs @param {number[]} ys */
+function interpolate(x, xs, ys) {
+  const next = xs.findIndex((value) => value > x);
+  if (next <= 0) return next ? ys[ys.length - 1] : ys[0];
+  return ys[next - 1] + ((ys[next] - ys[next - 1]) / (xs[next] - xs[next - 1])) * (x - xs[next - 1]);
+}
+
+/** Standard deviation of a stage's bins, years. @param {Stage} stage */
+function spread({ p, eta, width }) {
+  const places = eta.map((shift, k) => (k + shift) * width);
+  return Math.sqrt(Math.max(dot(p, places.map((place) => place ** 2)) - dot(p, places) ** 2, 0));
+}
+
+/** @typedef {{width: number, height: number, data: ArrayLike<number>}} Gray */
+
+/** @param {Picture} crop @param {Picture} gray @param {Gray} whole */
+function describeCrop(crop, gray, whole) {
+  const [eyes, mouth] = [rowsOf(whole, 12, 28), rowsOf(whole, 32, 56)];
+  const saturation = crop.resize([16, 16], 'bicubic').saturation();
+  const { width, data } = whole;
+  let asymmetry = 0;
+  for (let k = 0; k < data.length; k++) {
+    const column = k % width;
+    asymmetry += Math.abs(data[k] - data[k - column + width - 1 - column]);
+  }
+  return [
+    ...[128, 32, 16].map((side) => logDetail(sample(gray, side))),
+    logDetail(eyes),
+    logDetail(mouth),
+    logContrast(eyes),
+    logContrast(mouth),
+    momentsOf(data).mean / 100,
+    Math.log(asymmetry / data.length + 2),
+    Math.log(momentsOf(saturation).mean + 2),
+    Math.log(momentsOf(saturation).deviation + 2),
+  ];
+}
+
+/** @param {Picture} gray @param {number} side @returns {Gray} */
+function sample(gray, side) {
+  return gray.resize([side, side], 'bicubic');
+}
+
+/** @param {Gray} gray @param {number} from @param {number} to @returns {Gray} */
+function rowsOf({ width, data }, from, to) {
+  return { width, height: to - from, data: Array.prototype.slice.call(data, from * width, to * width) };
+}
+
+/** Logarithm of the mean absolute second difference. @param {Gray} gray */
+function logDetail({ width, height, data }) {
+  let sum = 0;
+  for (let y = 1; y < height - 1; y++) {
+    for (let k = y * width + 1; k < (y + 1) * width - 1; k++) {
+      sum += Math.abs(4 * data[k] - data[k - width] - data[k + width] - data[k - 1] - data[k + 1]);
+    }
+  }
+  return Math.log(sum / ((width - 2) * (height - 2)) + 0.5);
+}
+
+/** Logarithm of the standard deviation. @param {Gray} gray */
+function logContrast({ data }) {
+  return Math.log(momentsOf(data).deviation + 2);
+}
+
+/** @param {ArrayLike<number>} values */
+function momentsOf(values) {
+  let [sum, squares] = [0, 0];
+  for (let k = 0; k < values.length; k++) sum += values[k];
+  const mean = sum / values.length;
+  for (let k = 0; k < values.length; k++) squares += (values[k] - mean) ** 2;
+  return { mean, deviation: Math.sqrt(squares / values.length) };
+}
+
+/** @param {number[]} a @param {number[]} b */
+function dot(a, b) {
+  return a.reduce((sum, value, k) => sum + value * b[k], 0);
+}

@@ -1,0 +1,57 @@
+/**
+ * The files of a model, as `scripts/build_browser.py` writes them.
+ *
+ * @typedef {object} Config
+ * @property {string} name Of the weights.
+ * @property {string} license
+ * @property {number} V Upper end of their range, years.
+ * @property {number[]} stage_bins
+ * @property {import('./network.js').InputConfig} input
+ * @property {{size: number, template: [number, number][] | null, margin: number}} framing
+ * @property {[number, number][]} template Where landmarks of an upright face are, for the detector.
+ * @property {ConstructorParameters<typeof import('./calibration.js').Calibration>[0] | null} calibration
+ *
+ * @typedef {Record<'config.json' | 'model.onnx' | 'pnet.onnx' | 'rnet.onnx' | 'onet.onnx', Uint8Array>} Files
+ */
+import { ConfigError } from './errors.js';
+
+// written out, so that bundlers find them
+const OWN = {
+  'config.json': new URL('../model/config.json', import.meta.url),
+  'model.onnx': new URL('../model/model.onnx', import.meta.url),
+  'pnet.onnx': new URL('../model/pnet.onnx', import.meta.url),
+  'rnet.onnx': new URL('../model/rnet.onnx', import.meta.url),
+  'onet.onnx': new URL('../model/onet.onnx', import.meta.url),
+};
+
+/**
+ * @param {string | URL | Files} [model] Where they are, or they themselves; this package's by default.
+ * @returns {Promise<{config: Config, graphs: Record<'model' | 'pnet' | 'rnet' | 'onet', Uint8Array>}>}
+ */
+export async function readModel(model) {
+  const names = /** @type {(keyof Files)[]} */ (Object.keys(OWN));
+  const [config, ...graphs] = await Promise.all(
+    names.map((name) => {
+      if (model === undefined) return read(OWN[name]);
+      if (typeof model === 'string' || model instanceof URL) {
+        return read(new URL(name, new URL(`${model}`.replace(/\/?$/, '/'), globalThis.location?.href)));
+      }
+      return model[name];
+    }),
+  );
+  return {
+    config: JSON.parse(new TextDecoder().decode(config)),
+    graphs: { model: graphs[0], pnet: graphs[1], rnet: graphs[2], onet: graphs[3] },
+  };
+}
+
+/** @param {URL} url */
+async function read(url) {
+  try {
+    const response = await fetch(url);
+    if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
+    return new Uint8Array(await response.arrayBuffer());
+  } catch (error) {
+    throw new ConfigError(`${url} cannot be loaded: is the folder of the model complete?`, { cause: error });
+  }
+}
