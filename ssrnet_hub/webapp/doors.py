@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import gradio as gr
@@ -18,12 +19,13 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import ConfigError
 from .limits import Limits
 
-__all__ = ["REFUSALS", "Doors", "answered_hosts", "is_loopback"]
+__all__ = ["REFUSALS", "Doors", "OwnFiles", "answered_hosts", "is_loopback"]
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _NAME = re.compile(r"\*|(\*\.)?[a-z0-9_]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]", re.IGNORECASE)
@@ -34,6 +36,7 @@ _OPEN = re.compile(
     r"""
     /(config/?|theme\.css|favicon\.ico|manifest\.json|robots\.txt)?
   | /(assets|static|svelte)/.+
+  | /page/[a-z]+\.(js|css)
   | /gradio_api/(
         (app_id|info|login_check|user|reset)/?|openapi\.json|theme\.css|startup-events
       | upload|upload_progress|file=(?!https?://).+
@@ -115,6 +118,15 @@ def answered_hosts(host: str, names: Sequence[str]) -> list[str]:
         return ["*"]
     own = f"[{host}]" if ":" in host and not host.startswith("[") else host
     return list(dict.fromkeys((*_LOOPBACK, own, *names)))
+
+
+class OwnFiles(StaticFiles):
+    """What the page is made of besides Gradio, for itself alone, and never that of an earlier version."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update({"cache-control": "no-cache", "cross-origin-resource-policy": "same-origin"})
+        return response
 
 
 class Doors:

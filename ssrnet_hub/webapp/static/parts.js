@@ -1,0 +1,43 @@
+/** What the components of the page share. Everything about photos is untrusted: text goes into text nodes. */
+import { sayIn } from './words.js';
+
+/** An element. @param {string} tag @param {Record<string, any>} [attributes] @param {...(Node | string | null)} children */
+export function h(tag, attributes = {}, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+/** An element of SVG. @param {string} tag @param {Record<string, any>} [attributes] @param {...(Node | string | null)} children */
+export function s(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS('http://www.w3.org/2000/svg', tag), attributes, children);
+}
+
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith('on')) element.addEventListener(name.slice(2), value);
+    else if (value !== false && value != null) element.setAttribute(name, value === true ? '' : String(value));
+  }
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+/** An icon, 20 x 20. @param {string} path */
+export const icon = (path) =>
+  s('svg', { viewBox: '0 0 24 24', class: 'ssr-icon', 'aria-hidden': 'true' }, s('path', { d: path }));
+
+/** The language in which Gradio shows the page: components have it for a label. @param {any} props */
+export const languageOf = (props) => (props.label === 'zh' ? 'zh' : 'en');
+
+/** Shows what a component is told, again whenever that or the language changes. */
+export function follow(props, watch, show) {
+  const again = () => show(props.value, languageOf(props), sayIn(languageOf(props)));
+  watch(['value', 'label'], again);
+  again();
+  return again;
+}
+
+/** A round number of years for a table or a label. @param {number | null} age @param {number} [digits] */
+export const years = (age, digits = 1) => (typeof age === 'number' ? age.toFixed(digits) : 'NaN');
+
+/** What the photo and its answer tell each other: `busy`, with a preview, `ask`, with a number, and `failed`. */
+export const tell = (name, detail) => dispatchEvent(new CustomEvent(`ssrnet-${name}`, { detail }));
+export const hear = (name, heard) => addEventListener(`ssrnet-${name}`, (event) => heard(event.detail));
