@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Any, NamedTuple, Optional, Union
 
 import gradio as gr
+from gradio.i18n import I18nData
 from gradio.utils import get_upload_folder
 
 from ..errors import PhotoError, SSRNetHubError, UnknownModelError
@@ -235,20 +236,19 @@ class _Parts(NamedTuple):
 
     answers: _Answers
     limits: Limits
-    say: gr.I18n
+    say: Callable[[str], I18nData]
     weights: gr.Dropdown
     min_face: gr.Slider
     rotated: gr.Checkbox
 
-    def html(self, script: str, **options: Any) -> gr.HTML:
+    def html(self, script: str, *events: str, **options: Any) -> gr.HTML:
         """A component of our own: ``mount`` of a module puts the value into words, in the language of its label."""
-        # events that a script triggers are known by their names in it
-        events = "" if script != "result" else "['save', 'again'];"
-        run = f"{events}import(new URL('./page/{script}.js', document.baseURI)).then(it => it.mount("
+        run = f"import(new URL('./page/{script}.js', document.baseURI)).then(it => it.mount("
         run += "element, props, {trigger, watch, upload}))"
-        return gr.HTML(
-            html_template="", js_on_load=run, label=self.say("language"), apply_default_css=False, **options
-        )
+        for event in events:
+            # Gradio looks for the names of events in the script
+            run += f"; '{event}'"
+        return gr.HTML(html_template="", js_on_load=run, label=self.say("language"), apply_default_css=False, **options)
 
 
 def build(limits: Limits, work: Optional[Path] = None) -> Built:
@@ -263,8 +263,12 @@ def build(limits: Limits, work: Optional[Path] = None) -> Built:
     service = Service(models, limits, is_heard, who_asks)
     answers = _Answers(service, models, limits, looks, work)
     english, chinese = (words(language, models.names, limits) for language in ("en", "zh"))
-    say = gr.I18n(**{"en": english, "zh-CN": chinese, "zh-TW": chinese})
-    with GatedBlocks(limits, title=english["title"], analytics_enabled=False) as page:
+    i18n = gr.I18n(**{"en": english, "zh-CN": chinese, "zh-TW": chinese})
+
+    def say(key: str) -> I18nData:
+        return i18n(f"ssrnet_{key}")
+
+    with GatedBlocks(limits, title=english["ssrnet_title"], analytics_enabled=False) as page:
         gr.Markdown(say("intro"), elem_id="intro")
         options = _make_options(models, limits, say)
         parts = _Parts(answers, limits, say, options.weights, options.min_face, options.rotated)
@@ -290,7 +294,7 @@ def build(limits: Limits, work: Optional[Path] = None) -> Built:
         options.weights.change(None, options.weights, js=_KEEP_LINK, api_visibility="private")
     # not api_open: requests that pass by the queue would pass by its limits
     page.queue(max_size=limits.queue, default_concurrency_limit=_REQUESTS, api_open=False)
-    return Built(page, service, looks, say)
+    return Built(page, service, looks, i18n)
 
 
 _OPEN_LINK = "(tabs, weights) => window.ssrnet.openLink(weights)"
@@ -306,7 +310,7 @@ class _Options(NamedTuple):
     rotated: gr.Checkbox
 
 
-def _make_options(models: ModelCache, limits: Limits, say: gr.I18n) -> _Options:
+def _make_options(models: ModelCache, limits: Limits, say: Callable[[str], I18nData]) -> _Options:
     own: dict[str, Any] = {"allow_custom_value": True, "render": False}
     weights = gr.Dropdown(
         models.names,
@@ -328,6 +332,8 @@ def _make_options(models: ModelCache, limits: Limits, say: gr.I18n) -> _Options:
     min_face = gr.Slider(
         0, _MAX_MIN_FACE, 0, step=20, label=say("min_face"), info=say("min_face_info"), elem_id="min-face", render=False
     )
+    # which it would compare with nothing where the field is empty
+    min_face.preprocess = lambda payload: payload  # type: ignore[method-assign]
     rotated = gr.Checkbox(True, label=say("rotated"), info=say("rotated_info"), elem_id="rotated", render=False)
     return _Options(weights, others, min_face, rotated)
 
@@ -342,18 +348,18 @@ def _add_photo(parts: _Parts, others: gr.Dropdown) -> None:
         elem_id="photo",
     )
     # what a visitor sees first
-    result = parts.html("result", value=answers.look(first, None, None, None, None), elem_id="result")
+    result = parts.html("result", "save", value=answers.look(first, None, None, None, None), elem_id="result")
     saved = parts.html("save", elem_id="saved")
     number = gr.Number(0, visible=False)
     settings: list[Any] = [photo, parts.weights, parts.min_face, parts.rotated]
     quietly: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     looked = gr.on(
-        [photo.change, parts.weights.change, others.change, parts.min_face.release, parts.rotated.change, result.again],
+        [photo.change, parts.weights.change, others.change, parts.min_face.release, parts.rotated.change],
         answers.look,
         [photo, parts.weights, others, parts.min_face, parts.rotated, number],
         result,
         js="(...values) => [...values.slice(0, -1), window.ssrnet.ask()]",
-        # what Gradio would put off until an answer has come may be asked for while it closes its stream, and be lost
+        # what Gradio puts off until an answer has come, it forgets where that is an error
         trigger_mode="multiple",
         **quietly,
     )
@@ -395,9 +401,7 @@ def _add_film(parts: _Parts) -> None:
                 start = gr.Button(parts.say("track"), variant="primary", elem_id="film-start")
                 stop = gr.Button(parts.say("stop"), elem_id="film-stop")
         with gr.Column():
-            copy = gr.Video(
-                label=parts.say("video_ages"), interactive=False, autoplay=True, height=320, elem_id="copy"
-            )
+            copy = gr.Video(label=parts.say("video_ages"), interactive=False, autoplay=True, height=320, elem_id="copy")
     ages = parts.html("video", elem_id="ages")
     running = start.click(
         parts.answers.film,

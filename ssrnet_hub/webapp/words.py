@@ -1,4 +1,4 @@
-"""What Gradio's components say, in English and Chinese; the page's own components have theirs in ``static/words.js``."""
+"""What Gradio's components say, in English and Chinese; the page's own have theirs in ``static/words.js``."""
 
 from collections.abc import Sequence
 from string import Template
@@ -11,8 +11,8 @@ _ENGLISH = {
     "language": "en",
     "title": "How old does a face look?",
     "intro": "# How old does a face look?\n"
-    "SSR-Net, a network with only 40,531 parameters, estimates age in three stages, from coarse to fine, and shows how. "
-    "It is off by years, and is no proof of age.",
+    "SSR-Net, with only 40,531 parameters, estimates age in three stages, from coarse to fine. See how. It is off by "
+    "years, and no proof of age.",
     "photo": "Photo",
     "camera": "Camera",
     "video": "Video",
@@ -44,9 +44,9 @@ the three stages.
 license allows non-commercial research. Other weights are loaded from public repositories on the Hugging Face Hub, as
 safetensors files of at most $weights_size MB.
 
-**Limits.** Photos of at most $megapixels megapixels and $file_size MB. The output is an estimate of apparent age, off by
-years, and more so on old scans and on faces unlike the training data. Do not use it to make decisions about people, such
-as whether they may enter, buy, work, or get help. Ask people before you estimate their age.
+**Limits.** Photos of at most $megapixels megapixels and $file_size MB. The output is an estimate of apparent age, off
+by years, and more so on old scans and on faces unlike the training data. Do not use it to make decisions about people,
+such as whether they may enter, buy, work, or get help. Ask people before you estimate their age.
 
 **Privacy.** Uploads and results are deleted from this server within $minutes minutes. Nothing is kept, counted, or sent
 elsewhere.
@@ -59,7 +59,8 @@ _CHINESE = {
     "language": "zh",
     "title": "这张脸看起来几岁？",
     "intro": "# 这张脸看起来几岁？\n"
-    "SSR-Net 只有 40,531 个参数，分三个阶段由粗到细地估计年龄，并展示推算过程。结果会有数年误差，不能作为年龄证明。",
+    "SSR-Net 只有 40,531 个参数，分三个阶段由粗到细地估计年龄，并展示推算过程。"
+    "结果会有数年误差，不能作为年龄证明。",
     "photo": "照片",
     "camera": "摄像头",
     "video": "视频",
@@ -82,15 +83,16 @@ _CHINESE = {
     "photos_label": "最多 $max_photos 张照片，或照片的 zip 压缩包",
     "estimate": "估计年龄",
     "about_text": """
-**原理。** [SSR-Net](https://www.ijcai.org/proceedings/2018/0150.pdf)（IJCAI 2018）采用*软分阶段回归*：第 1 阶段有三个区间，
-每个约 34 岁；第 2、3 阶段再把区间各细分为三份。每个阶段为区间赋予权重（高度 **p**），移动它们（**eta**），并缩放它们（**delta**）。
-年龄是三个阶段之和。
+**原理。** [SSR-Net](https://www.ijcai.org/proceedings/2018/0150.pdf)（IJCAI 2018）采用*软分阶段回归*：第 1 阶段\
+有三个区间，每个约 34 岁；第 2、3 阶段再把区间各细分为三份。每个阶段为区间赋予权重（高度 **p**），移动它们（**eta**），\
+并缩放它们（**delta**）。年龄是三个阶段之和。
 
-**权重。** $names。默认权重随软件包提供，[模型卡](./card)列出了哪些人群误差最大；其许可证允许非商业研究使用。其他权重从 Hugging Face
-Hub 的公开仓库加载，须为不超过 $weights_size MB 的 safetensors 文件。
+**权重。** $names。默认权重随软件包提供，[模型卡](./card)列出了哪些人群误差最大；其许可证允许非商业研究使用。其\
+他权重从 Hugging Face Hub 的公开仓库加载，须为不超过 $weights_size MB 的 safetensors 文件。
 
-**限制。** 照片不超过 $megapixels 百万像素、$file_size MB。结果是对外表年龄的估计，会有数年误差；旧照片扫描件以及与训练数据差异较大的人脸误差更大。
-请勿据此对他人作出决定，例如能否进入、购买、工作或获得帮助。估计他人年龄前请先征得同意。
+**限制。** 照片不超过 $megapixels 百万像素、$file_size MB。结果是对外表年龄的估计，会有数年误差；旧照片扫描件以\
+及与训练数据差异较大的人脸误差更大。请勿据此对他人作出决定，例如能否进入、购买、工作或获得帮助。估计他人年龄前请\
+先征得同意。
 
 **隐私。** 上传的文件和结果会在 $minutes 分钟内从服务器删除。不保留、不统计、不发送到别处。
 
@@ -100,7 +102,7 @@ Hub 的公开仓库加载，须为不超过 $weights_size MB 的 safetensors 文
 
 
 def words(language: str, names: Sequence[str], limits: Limits) -> dict[str, str]:
-    """The texts of a language, ``en`` or ``zh``, by their keys.
+    """The texts of a language, ``en`` or ``zh``, by keys that are not among Gradio's own.
 
     Args:
         language: Of the texts.
@@ -117,4 +119,4 @@ def words(language: str, names: Sequence[str], limits: Limits) -> dict[str, str]
         "minutes": f"{2 * limits.sweep / 60:.0f}",
     }
     texts = {"en": _ENGLISH, "zh": _CHINESE}[language]
-    return {key: Template(text).substitute(values) for key, text in texts.items()}
+    return {f"ssrnet_{key}": Template(text).substitute(values) for key, text in texts.items()}

@@ -30,6 +30,15 @@ window.ssrnet = (() => {
     if (url.href !== location.href) history.replaceState(history.state, '', url);
   }
 
+  // Gradio's client ends its stream of answers when the last one has come. What is asked for at that moment would be
+  // told that the connection broke, and the page would be loaded again without the visitor's photo: so the stream is
+  // not broken off, but read to its end, which the server has sent.
+  const { fetch } = window;
+  window.fetch = (what, options) => {
+    const stream = what instanceof Request && new URL(what.url).pathname.endsWith('/queue/data');
+    return stream ? fetch(what.url, { headers: what.headers, credentials: what.credentials }) : fetch(what, options);
+  };
+
   return {
     /** Dropped photos go there from now on, and the one that waits. */
     onDrop(listener) {

@@ -2,8 +2,6 @@
 import { ageBar, mountBreakdown } from './breakdown.js';
 import { follow, h, hear, years } from './parts.js';
 
-const PATIENCE = 18_000; // milliseconds, of which the first question gets a third
-
 /** @param {HTMLElement} element @param {any} props @param {any} gradio */
 export function mount(element, props, { trigger, watch }) {
   const photo = h('div', { class: 'ssr-photo' });
@@ -13,9 +11,10 @@ export function mount(element, props, { trigger, watch }) {
   const heading = h('h2', { class: 'ssr-heading' });
   const figure = h('div', { class: 'ssr-figure' });
   const below = h('section', { class: 'ssr-below' }, heading, figure, save);
+  element.classList.add('ssr-answer');
   element.replaceChildren(
     h('div', { class: 'ssr-look' }, photo, h('div', { class: 'ssr-side' }, status, cards)), below);
-  let breakdown = null, chosen = 0, preview = '', seen = null, asked = 0, patience = 3, timer = 0;
+  let breakdown = null, chosen = 0, preview = '', seen = null, asked = 0;
 
   const pressed = (number) => {
     for (const button of element.querySelectorAll('[data-face]')) {
@@ -88,7 +87,9 @@ export function mount(element, props, { trigger, watch }) {
 
   hear('busy', (detail) => {
     preview = detail.preview;
-    element.classList.add('ssr-busy');
+    // until it is asked for, no answer is to it
+    asked = Infinity;
+    wait();
     const image = photo.querySelector('img');
     // of a format that the browser does not know, there is none
     const shown = new Image();
@@ -111,16 +112,17 @@ export function mount(element, props, { trigger, watch }) {
   });
   hear('ask', (number) => {
     asked = number;
-    element.classList.add('ssr-busy');
-    clearTimeout(timer);
-    // the stream of answers may have closed just when this was asked for, and is opened again for the next question
-    timer = setTimeout(() => patience > 0 && asked === number && (patience -= 1, trigger('again')), PATIENCE / patience);
+    wait();
   });
 
+  function wait() {
+    element.classList.add('ssr-busy');
+    element.setAttribute('aria-busy', 'true');
+  }
+
   function ready() {
-    clearTimeout(timer);
-    patience = 3;
     element.classList.remove('ssr-busy');
+    element.removeAttribute('aria-busy');
     if (preview) URL.revokeObjectURL(preview);
     preview = '';
   }
