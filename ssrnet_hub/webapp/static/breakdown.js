@@ -4,160 +4,66 @@
  *
  * Everything about faces is untrusted: text goes into text nodes, and what is no number is not drawn.
  */
+import { digits, inTenths, list, mix, placesOf, readEntry, signed, stagesAt } from './stages.js';
 import { translator } from './strings.js';
 
 /**
- * A face as `Face.to_dict()` of Python has it; what was not finite is null.
- *
- * @typedef {{p: (number | null)[], eta: (number | null)[], delta: number | null, width: number | null,
- *   contribution: number | null}} Stage
- * @typedef {{age: number | null, interval: [number, number] | null, doubts: string[] | null, stages: Stage[],
- *   V?: number | null}} Face
- * @typedef {{weights: string, face: Face}} Entry
+ * @typedef {import('./stages.js').Face} Face
+ * @typedef {import('./stages.js').Entry} Entry
+ * @typedef {import('./stages.js').Reading} Reading
  * @typedef {{language?: string, number?: number, autoplay?: boolean}} Options
- *
- * @typedef {{p: number, eta: number, share: number, shown: number}} Bin
- * @typedef {{bins: Bin[], width: number, fixed: number, factor: number, start: number, contribution: number,
- *   shown: number}} Drawn
- * @typedef {{weights: string, age: number, interval: number[] | null, stages: Drawn[], total: number, shown: number,
- *   V: number}} Reading
- * @typedef {(t: number) => void} Draw
+ * @typedef {ReturnType<typeof translator>} Say
  * @typedef {[number, number]} Span
  * @typedef {{entry: number, stage: number, bin: number}} Place
- * @typedef {ReturnType<typeof translator>} Say
  */
 
-const MOST_STAGES = 8;
-const MOST_BINS = 400;
-const FEW = 12; // bins that have room for a label each
-const TITLE = 26, BARS = 62, LINK = 16, CELL = 28, RULER = 26, GAP = 20;
-const LANE = TITLE + BARS + LINK + CELL + RULER;
-const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500];
 const DOUBTS = ['blurred', 'small', 'covered', 'turned', 'profile', 'cut off', 'not a face', 'uncertain'];
-const SECONDS_PER_STAGE = 2.6;
+const MOST_ENTRIES = 8, SECONDS_PER_STAGE = 2.4;
+const FEW = 12; // bins that have room for a label each
+const PAD = 12, TITLE = 24, BARS = 64, PEAK = 48, LINK = 16, CELL = 28, RULER = 36, GAP = 18; // pixels; LINK + CELL is a fingertip
+const BASE = TITLE + BARS, GRID = BASE + LINK, AXIS = GRID + CELL, LANE = AXIS + RULER;
 
-/** @param {unknown} value @returns {number} */
-const number = (value) => (typeof value === 'number' && Number.isFinite(value) ? value : NaN);
-
-/** @param {unknown} value @param {number} most @returns {any[]} */
-const list = (value, most) => (Array.isArray(value) ? value.slice(0, most) : []);
-
-/** @param {number} value @param {number} low @param {number} high */
-const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
-
-/** Rounds to a tenth as Python does, ties to even. @param {number} value */
-const tenth = (value) =>
-  (Math.abs((value * 4) % 2) === 1 ? (2 * Math.round(value * 5)) / 10 : Number(value.toFixed(1))) + 0;
-
-/** @param {number} value */
-const inTenths = (value) => (Number.isFinite(value) ? tenth(value).toFixed(1) : '?').replace('-', '−');
-
-/** @param {number} value @param {number} digits */
-const digits = (value, digits) => (Number.isFinite(value) ? value.toFixed(digits) : '?').replace('-', '−');
-
-/** From a to b, and exactly a or b at the ends. @param {number} a @param {number} b @param {number} t */
-const mix = (a, b, t) => (t <= 0 ? a : t >= 1 ? b : a + (b - a) * t);
-
-/** Slow at both ends. @param {number} t */
-const ease = (t) => ((t = clamp(t, 0, 1)), t * t * (3 - 2 * t));
-
-/** How far a stage has moved its bins at a time. @param {number} t @param {number} k */
-const movedAt = (t, k) => ease(2 * (t - k));
-
-/** How far a stage is added to the sum at a time. @param {number} t @param {number} k */
-const addedAt = (t, k) => ease(2 * (t - k) - 1);
-
-/**
- * Parts of a sum to a tenth, such that they add up to the rounded sum; each is off by 0.1 at most.
- *
- * @param {number[]} parts
- * @param {number} start What the sum is before the first.
- * @param {number} end What it is after the last.
- */
-function roundedParts(parts, start, end) {
-  let total = start;
-  return parts.map((part, i) => {
-    const before = tenth(total);
-    total = i === parts.length - 1 ? end : total + part;
-    return tenth(tenth(total) - before);
-  });
-}
-
-/** @param {any} entry @returns {Reading} */
-function read(entry) {
-  const face = entry?.face ?? {};
-  const given = list(face.stages, MOST_STAGES);
-  const counts = given.map((stage) => list(stage?.p, MOST_BINS).length);
-  // the range, which the first stage's width tells as well
-  const range = number(given[0]?.width) * counts[0] * (1 + number(given[0]?.delta));
-  const V = [number(face.V), range].find((value) => value > 0 && value < 1e6) ?? 101;
-  let fixed = V, before = V, total = 0;
-  const stages = given.map((stage, k) => {
-    const width = number(stage?.width), contribution = number(stage?.contribution);
-    fixed /= counts[k] || 1;
-    const factor = width / (before / (counts[k] || 1));
-    const etas = list(stage?.eta, MOST_BINS);
-    const bins = list(stage?.p, MOST_BINS).map((value, i) => {
-      const p = number(value), eta = number(etas[i]);
-      return { p, eta, share: p * (i + eta) * width, shown: NaN };
-    });
-    const start = total;
-    total += contribution;
-    roundedParts(bins.map((bin) => bin.share), start, total).forEach((shown, i) => (bins[i].shown = shown));
-    before = width;
-    return { bins, width, fixed, factor, start, contribution, shown: NaN };
-  });
-  roundedParts(stages.map((stage) => stage.contribution), 0, total).forEach((shown, k) => (stages[k].shown = shown));
-  const ends = list(face.interval, 2).map(number);
-  const interval = ends.length === 2 && ends[0] <= ends[1] ? ends : null;
-  const age = number(face.age);
-  return { weights: String(entry?.weights ?? ''), age, interval, stages, total, shown: tenth(total), V };
-}
-
-/**
- * An HTML element.
- *
- * @template {keyof HTMLElementTagNameMap} T
- * @param {T} tag
- * @param {Record<string, unknown>} [attributes]
- * @param {...(Node | string)} children
- * @returns {HTMLElementTagNameMap[T]}
- */
-function h(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
+/** @template {Element} T @param {T} element @param {Record<string, unknown>} attributes @param {(Node | string)[]} children */
+function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, String(value));
   element.append(...children);
   return element;
 }
 
 /**
- * An SVG element.
- *
- * @template {keyof SVGElementTagNameMap} T
- * @param {T} tag
- * @param {Record<string, unknown>} [attributes]
- * @param {...(Node | string)} children
- * @returns {SVGElementTagNameMap[T]}
+ * @template {keyof HTMLElementTagNameMap} T
+ * @param {T} tag @param {Record<string, unknown>} [attributes] @param {...(Node | string)} children
  */
-function s(tag, attributes = {}, ...children) {
-  const element = document.createElementNS('http://www.w3.org/2000/svg', tag);
-  set(element, attributes);
-  element.append(...children);
-  return element;
-}
+const h = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
 
-/** Sets attributes; what has one that is no number is not shown. @param {Element} element @param {Record<string, unknown>} attributes */
-function set(element, attributes) {
-  let whole = true;
-  for (const [name, value] of Object.entries(attributes)) {
-    if (typeof value === 'number' && !Number.isFinite(value)) whole = false;
-    else element.setAttribute(name, typeof value === 'number' ? String(Math.round(value * 100) / 100) : String(value));
-  }
+/**
+ * @template {keyof SVGElementTagNameMap} T
+ * @param {T} tag @param {Record<string, unknown>} [attributes] @param {...(Node | string)} children
+ */
+const s = (tag, attributes = {}, ...children) =>
+  fill(document.createElementNS('http://www.w3.org/2000/svg', tag), attributes, children);
+
+/** Puts an element in its place; without numbers it has none. @param {Element} element @param {Record<string, number>} numbers */
+function put(element, numbers) {
+  const whole = Object.values(numbers).every(Number.isFinite);
   element.classList.toggle('ssrnet-hidden', !whole);
+  if (whole) for (const name in numbers) element.setAttribute(name, numbers[name].toFixed(2));
 }
 
-/** @param {number} a @param {number} b @param {(x: number) => number} x */
-const between = (a, b, x) => ({ x: Math.min(x(a), x(b)), width: Math.abs(x(b) - x(a)) });
+/** @param {(years: number) => number} x @param {number} a @param {number} b */
+const between = (x, a, b) => ({ x: Math.min(x(a), x(b)), width: Math.abs(x(b) - x(a)) });
+
+/** @param {number} value @param {number} low @param {number} high */
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+
+/** @param {number} k */
+const colorOf = (k) => `ssrnet-stage-${(k % 4) + 1}`;
+
+/** @param {Span} span Years. @param {number} width Pixels. @returns {(years: number) => number} */
+const scale = ([low, high], width) => (years) => PAD + ((years - low) / (high - low)) * (width - 2 * PAD);
+
+/** @param {Say} say @param {number} age */
+const inYears = (say, age) => (Number.isFinite(age) ? say('years', { age: inTenths(age) }) : say('no age'));
 
 /**
  * The age of a face as text, its 90% interval on an axis of 0 to 100 years, and why not to trust it.
@@ -167,277 +73,222 @@ const between = (a, b, x) => ({ x: Math.min(x(a), x(b)), width: Math.abs(x(b) - 
  * @returns {HTMLElement}
  */
 export function ageBar(face, { language = 'en' } = {}) {
-  const say = translator(language);
-  const { age, interval } = read({ face });
-  const said = Number.isFinite(age) ? say('years', { age: inTenths(age) }) : say('no age');
-  const [low, high] = interval ? interval.map((end) => digits(end, 0)) : ['', ''];
-  const root = h('div', { class: 'ssrnet-age' }, h('p', { class: 'ssrnet-age-value' }, said));
-  const label = interval ? say('interval.label', { age: said, low, high }) : say('interval.none', { age: said });
+  const say = translator(language), { age, interval, doubts } = readEntry({ face });
+  const [low, high] = (interval ?? []).map((end) => digits(end, 0));
+  const label = say(interval ? 'interval.label' : 'interval.none', { age: inYears(say, age), low, high });
   /** @param {number} years */
   const x = (years) => `${clamp(years, 0, 100)}%`;
   const svg = s('svg', { class: 'ssrnet-age-bar', role: 'img', 'aria-label': label });
-  svg.append(s('rect', { class: 'ssrnet-age-track', x: 0, y: 6, width: '100%', height: 8, rx: 4 }));
+  svg.append(s('rect', { class: 'ssrnet-age-track', y: 6, width: '100%', height: 8, rx: 4 }));
   if (interval) {
     const width = `${clamp(interval[1], 0, 100) - clamp(interval[0], 0, 100)}%`;
     svg.append(s('rect', { class: 'ssrnet-age-interval', x: x(interval[0]), y: 4, width, height: 12, rx: 4 }));
   }
   if (Number.isFinite(age)) svg.append(s('circle', { class: 'ssrnet-age-mark', cx: x(age), cy: 10, r: 7 }));
-  for (const tick of [0, 25, 50, 75, 100]) {
-    const anchor = tick === 0 ? 'start' : tick === 100 ? 'end' : 'middle';
-    svg.append(s('text', { x: x(tick), y: 32, 'text-anchor': anchor }, String(tick)));
+  for (const [years, anchor] of /** @type {const} */ ([[0, 'start'], [25, 'middle'], [50, 'middle'], [75, 'middle'], [100, 'end']])) {
+    svg.append(s('text', { x: x(years), y: 32, 'text-anchor': anchor }, String(years)));
   }
-  root.append(svg);
-  if (interval) root.append(h('p', { class: 'ssrnet-age-says' }, say('interval', { low, high })));
-  const doubts = list(face?.doubts, DOUBTS.length);
+  const root = h('div', { class: 'ssrnet-age', lang: say('lang') }, h('p', { class: 'ssrnet-age-value' }, inYears(say, age)), svg);
+  if (interval) root.append(h('p', { class: 'ssrnet-age-interval-text' }, say('interval', { low, high })));
   if (doubts.length) {
-    const known = doubts.filter((doubt) => DOUBTS.includes(doubt)).map((doubt) => say(`doubt.${doubt}`));
-    const reasons = [...new Set(known)].join(say('doubts.separator'));
-    const text = reasons ? say('doubts', { reasons }) : say('doubts.unknown');
+    const reasons = DOUBTS.filter((doubt) => doubts.includes(doubt)).map((doubt) => say(`doubt.${doubt}`));
+    const text = say(reasons.length ? 'doubts' : 'doubts.unknown', { reasons: reasons.join(say('doubts.separator')) });
     root.append(h('p', { class: 'ssrnet-age-doubts' }, text));
   }
   return root;
 }
 
-/** What the stages of several faces are drawn on: years from where a stage starts. @param {Reading[]} readings @param {number} k @returns {Span} */
-function windowOf(readings, k) {
-  let low = 0, high = 0;
+/** What a stage of several faces is drawn on, years from where it starts. @param {Reading[]} readings @param {number} k @returns {Span} */
+function spanOf(readings, k) {
+  let low = 0, high = k === 0 ? 100 : 0;
   for (const stage of readings.flatMap((reading) => reading.stages[k] ?? [])) {
-    const span = stage.fixed * stage.bins.length;
-    const places = stage.bins.map((bin, i) => (i + bin.eta) * stage.width).filter(Number.isFinite);
-    const ends = [...places, ...places.map((place) => place + stage.width), stage.contribution].filter(Number.isFinite);
-    low = Math.min(low, ...ends.map((end) => Math.max(end, -span)));
-    high = Math.max(high, span, ...ends.map((end) => Math.min(end, 2 * span)));
+    const grid = stage.fixed * stage.bins.length;
+    const ends = [...stage.bins.flatMap((_, i) => placesOf(stage, i).moved), stage.contribution].filter(Number.isFinite);
+    // a network may move bins anywhere; what is too far off is not worth a smaller picture of the others
+    low = Math.max(Math.min(low, ...ends), -grid);
+    high = Math.max(high, grid, Math.min(Math.max(...ends), 2 * grid));
   }
-  return [low, k === 0 ? Math.max(high, 100) : high || 1];
+  return [low, high || 1];
 }
 
 /**
- * A ruler of years that can roll: draws ticks for a span.
+ * A ruler of years that can roll.
  *
- * @param {SVGElement} parent @param {number} y @param {number} size Of the span, years. @param {number} width Pixels.
- * @returns {(low: number) => void}
+ * @param {Element} parent @param {number} y @param {Span} span @param {number} width Pixels.
+ * @returns {(start: number) => void} Draws the ticks, with the span from a year.
  */
-function ruler(parent, y, size, width) {
-  const step = STEPS.find((step) => (step / size) * width >= 46) ?? 1000;
-  const ticks = Array.from({ length: Math.floor(size / step) + 2 }, () => {
-    const line = s('line', { class: 'ssrnet-tick' });
-    const text = s('text', { class: 'ssrnet-tick-label', 'text-anchor': 'middle' });
-    parent.append(line, text);
-    return { line, text };
-  });
-  return (low) => {
-    const first = Math.ceil(low / step - 1e-9);
+function drawRuler(parent, y, [low, high], width) {
+  const x = scale([low, high], width), years = high - low;
+  const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100].find((step) => (step / years) * width >= 54) ?? years;
+  const ticks = Array.from({ length: Math.floor(years / step) + 2 }, () => ({
+    line: s('line', { class: 'ssrnet-tick', y1: y, y2: y + 5 }),
+    text: s('text', { class: 'ssrnet-tick-label', y: y + 18, 'text-anchor': 'middle' }),
+  }));
+  parent.append(...ticks.flatMap(({ line, text }) => [line, text]));
+  return (start) => {
+    const first = Math.ceil((start + low) / step - 1e-9);
     ticks.forEach(({ line, text }, i) => {
-      const years = (first + i) * step, at = ((years - low) / size) * width;
-      set(line, { x1: at, x2: at, y1: y, y2: y + 5 });
-      // a label that would be cut in half is left out
-      set(text, { x: at < 8 || at > width - 10 ? NaN : at, y: y + 17 });
-      text.textContent = step < 1 ? inTenths(years) : digits(years, 0);
+      const value = (first + i) * step, at = x(value - start);
+      const seen = at < width - PAD + 1 ? at : NaN;
+      put(line, { x1: seen, x2: seen });
+      put(text, { x: seen });
+      text.textContent = digits(value + 0, step < 1 ? 1 : 0);
     });
   };
 }
 
 /**
- * The stages of a face, each looking closer at where the one before ended.
+ * The stages of a face, each a closer look at where the ones before ended.
  *
- * @param {Reading} reading @param {number} entry @param {Span[]} windows @param {number} highest p.
+ * @param {Reading} reading @param {number} entry @param {Span[]} spans @param {number} highest p that has room.
  * @param {number} width Pixels. @param {Say} say @param {string} label
- * @returns {{svg: SVGSVGElement, draw: Draw, bins: SVGGElement[][], select: (place: Place) => void}}
  */
-function drawStages(reading, entry, windows, highest, width, say, label) {
-  const { stages } = reading;
-  const height = stages.length * (LANE + GAP) - GAP;
-  const svg = s('svg', { class: 'ssrnet-stages', width, height, viewBox: `0 0 ${width} ${height}` });
-  svg.setAttribute('role', 'group');
-  svg.setAttribute('aria-label', label);
-  /** @type {SVGGElement[][]} */
-  const groups = [];
-  const base = TITLE + BARS, cellTop = base + LINK, axis = cellTop + CELL;
+function drawStages(reading, entry, spans, highest, width, say, label) {
+  const { stages } = reading, height = Math.max(stages.length * (LANE + GAP) - GAP, 0);
+  const svg = s('svg', { class: 'ssrnet-stages', width, height, role: 'group', 'aria-label': label });
   const lanes = stages.map((stage, k) => {
-    const [low, high] = windows[k], size = high - low, y = k * (LANE + GAP);
-    /** @param {number} years From where the stage starts. */
-    const x = (years) => ((years - low) / size) * width;
-    const few = stage.bins.length <= FEW;
-    const kind = stages.length === 1 ? '' : k === 0 ? 'coarse' : k === stages.length - 1 ? 'finest' : 'finer';
-    const funnel = s('polygon', { class: 'ssrnet-funnel' });
-    const title = s('text', { class: 'ssrnet-title', x: 10, y: 18 }, say('stage', { k: k + 1 }));
-    if (kind) title.append(s('tspan', { class: 'ssrnet-kind', dx: 8 }, say(kind)));
-    const says = s('text', { class: 'ssrnet-says', x: width - 10, y: 18, 'text-anchor': 'end' });
-    const lane = s('svg', { y, width, height: LANE });
-    const group = s('g', { role: 'group', class: `ssrnet-stage ssrnet-stage-${(k % 4) + 1}` });
-    group.setAttribute('aria-label', `${say('stage', { k: k + 1 })}: ${say('years', { age: inTenths(stage.shown) })}`);
-    const origin = s('line', { class: 'ssrnet-origin', x1: x(0), x2: x(0), y1: TITLE, y2: axis });
-    const lever = s('rect', { class: 'ssrnet-lever' });
-    const mark = s('line', { class: 'ssrnet-mark', y1: TITLE, y2: axis + 6 });
-    lane.append(s('rect', { class: 'ssrnet-lane', width, height: LANE, rx: 8 }), title, says, origin, lever);
+    const x = scale(spans[k], width), few = stage.bins.length <= FEW, y = k * (LANE + GAP);
+    const kind = stages.length === 1 ? '' : say(k === 0 ? 'coarse' : k === stages.length - 1 ? 'finest' : 'finer');
+    const title = s('text', { class: 'ssrnet-title', x: PAD, y: 18 }, say('stage', { k: k + 1 }));
+    title.append(s('tspan', { class: 'ssrnet-kind', dx: 8 }, kind));
+    const lane = s('svg', { class: colorOf(k), y, width, height: LANE });
+    const says = s('text', { class: 'ssrnet-says', x: width - PAD, y: 18, 'text-anchor': 'end' });
+    const lever = s('rect', { class: 'ssrnet-lever' }), reach = s('text', { class: 'ssrnet-reach' });
+    const mark = s('circle', { class: 'ssrnet-mark', cy: AXIS + 8, r: 5.5 }), funnel = s('polygon', { class: `ssrnet-funnel ${colorOf(k)}` });
     const bins = stage.bins.map((bin, i) => {
-      const cell = between(i * stage.fixed, (i + 1) * stage.fixed, x);
-      const parts = {
-        bar: s('rect', { class: 'ssrnet-bar' }),
-        link: s('polygon', { class: 'ssrnet-link' }),
-        part: s('rect', { class: 'ssrnet-part' }),
-        p: s('text', { class: 'ssrnet-p', 'text-anchor': 'middle' }, digits(bin.p, 3)),
-      };
-      const hit = few ? { y: base, height: LINK + CELL } : { y: TITLE, height: axis - TITLE };
-      const node = s('g', { class: 'ssrnet-bin', role: 'button', tabindex: -1, 'aria-pressed': false });
-      node.setAttribute('aria-label', describe(reading, k, i, say).label);
-      Object.assign(node.dataset, { entry, stage: k, bin: i });
-      node.append(parts.link, parts.bar, s('rect', { class: 'ssrnet-cell', ...cell, y: cellTop, height: CELL, rx: few ? 5 : 0 }));
+      const [left, right] = placesOf(stage, i).fixed, cell = between(x, left, right);
+      const said = describe(reading, k, i, say).label, address = { 'data-entry': entry, 'data-stage': k, 'data-bin': i };
+      const node = s('g', { class: 'ssrnet-bin', role: 'button', 'aria-label': said, ...address });
+      const bar = s('rect', { class: 'ssrnet-bar' }), link = s('path', { class: 'ssrnet-link' });
+      link.setAttribute('opacity', String(clamp(bin.p / highest, 0.12, 1)));
+      node.append(link, bar, s('rect', { class: few ? 'ssrnet-cell' : 'ssrnet-slot', ...cell, y: GRID, height: CELL, rx: few ? 6 : 0 }));
       if (few) {
-        const text = s('text', { class: 'ssrnet-cell-label', x: cell.x + cell.width / 2, y: cellTop + 19 });
-        text.setAttribute('text-anchor', 'middle');
-        text.append(s('tspan', { class: 'ssrnet-index' }, String(i)), s('tspan', { dx: 7 }, signed(bin.shown)));
+        const text = s('text', { x: cell.x + cell.width / 2, y: GRID + 19, 'text-anchor': 'middle' });
+        text.append(s('tspan', { class: 'ssrnet-index' }, cell.width > 96 ? say('bin.short', { i }) : String(i)), s('tspan', { dx: 8 }, signed(bin.shown)));
         node.append(text);
       }
-      node.append(s('rect', { class: 'ssrnet-hit', ...cell, ...hit }));
-      return { node, ...parts, cell };
+      node.append(s('rect', { class: 'ssrnet-hit', ...cell, y: few ? BASE : TITLE, height: AXIS - (few ? BASE : TITLE) }));
+      const p = s('text', { class: 'ssrnet-p', 'text-anchor': 'middle' }, `p ${digits(bin.p, 3)}`);
+      return { node, bar, link, cell, p, part: s('rect', { class: 'ssrnet-part', y: AXIS + 5, height: 6 }) };
     });
+    const group = s('g', { role: 'group', 'aria-label': `${say('stage', { k: k + 1 })}: ${inYears(say, stage.shown)}` });
     group.append(...bins.map((bin) => bin.node));
-    groups.push(bins.map((bin) => bin.node));
-    lane.append(group, ...bins.flatMap((bin) => [bin.part, bin.p]), mark);
-    lane.classList.add(`ssrnet-stage-${(k % 4) + 1}`);
-    const roll = ruler(lane, axis + 6, size, width);
+    lane.append(s('rect', { class: 'ssrnet-lane', width, height: LANE, rx: 10 }), title, says);
+    lane.append(s('line', { class: 'ssrnet-origin', x1: x(0), x2: x(0), y1: TITLE + 4, y2: AXIS }), lever, group);
+    lane.append(...bins.flatMap(({ part, p }) => [part, p]), mark, reach);
     svg.append(funnel, lane);
-    return { stage, lane, funnel, says, lever, mark, bins, x, y, roll, low, high, size };
+    return { stage, x, y, lane, says, lever, reach, mark, funnel, bins, roll: drawRuler(lane, AXIS + 15, spans[k], width) };
   });
-  let now = 0;
   /** @type {Place | null} */
   let chosen = null;
+  let now = 0;
 
-  /** @type {Draw} */
-  const draw = (t) => {
+  /** @param {number} t */
+  function draw(t) {
     now = t;
-    let bin = reading.V, run = 0;
-    lanes.forEach(({ stage, lane, funnel, says, lever, mark, bins, x, y, roll, low, size }, k) => {
-      const moved = movedAt(t, k), added = addedAt(t, k), start = run;
-      bin = (bin / (bins.length || 1)) * mix(1, stage.factor, moved);
-      const here = t >= stages.length || Math.floor(t) === k || (t <= 0);
-      lane.classList.toggle('ssrnet-waiting', !here && k > t);
-      let sum = 0;
-      set(lever, { x: NaN });
-      bins.forEach((parts, i) => {
-        const { p, eta, share } = stage.bins[i];
-        const left = (i + mix(0, eta, moved)) * bin, bar = between(left, left + bin, x);
-        const tall = (clamp(p, 0, highest) / highest) * BARS;
-        set(parts.bar, { ...bar, y: base - tall, height: tall });
-        const top = `${bar.x},${base} ${bar.x + bar.width},${base}`;
-        const { cell } = parts, ends = [bar.x, bar.width].every(Number.isFinite);
-        set(parts.link, { points: ends ? `${top} ${cell.x + cell.width},${cellTop} ${cell.x},${cellTop}` : NaN });
-        set(parts.part, { ...between(sum, sum + share * added, x), y: axis, height: 6 });
+    const at = stagesAt(reading, t);
+    lanes.forEach(({ stage, x, y, lane, says, lever, reach, mark, funnel, bins, roll }, k) => {
+      const { start, width: bin, moved, added, run } = at[k];
+      lane.classList.toggle('ssrnet-waiting', t > 0 && t < k);
+      for (const element of [lever, reach]) put(element, { x: NaN });
+      let total = 0;
+      bins.forEach(({ bar, link, cell, p: label, part }, i) => {
+        const { p, eta, share } = stage.bins[i], left = (i + mix(0, eta, moved)) * bin, place = between(x, left, left + bin);
+        const tall = (clamp(p, 0, highest) / highest) * PEAK, right = place.x + place.width;
+        put(bar, { ...place, y: BASE - tall, height: tall });
+        const middle = BASE + LINK / 2, end = cell.x + cell.width;
+        const ribbon = `M${place.x} ${BASE}C${place.x} ${middle} ${cell.x} ${middle} ${cell.x} ${GRID}H${end}C${end} ${middle} ${right} ${middle} ${right} ${BASE}Z`;
+        link.setAttribute('d', Number.isFinite(right) ? ribbon : '');
+        put(part, between(x, total, (total += share * added)));
         const isChosen = chosen?.stage === k && chosen.bin === i;
-        set(parts.p, { x: isChosen ? bar.x + bar.width / 2 : NaN, y: Math.max(base - tall - 5, TITLE + 6) });
-        if (isChosen) set(lever, { ...between(0, left, x), y: base - tall, height: tall });
-        sum += share * added;
+        put(label, { x: isChosen ? clamp(place.x + place.width / 2, 32, x(spans[k][1]) - 20) : NaN, y: BASE - tall - 8 });
+        if (!isChosen) return;
+        const arm = between(x, 0, left);
+        put(lever, { ...arm, y: BASE - tall, height: tall });
+        reach.textContent = inYears(say, left);
+        put(reach, { x: arm.width > 72 && tall > 18 ? arm.x + 8 : NaN, y: BASE - tall / 2 + 5 });
       });
-      run += mix(0, stage.contribution, added);
-      set(mark, { x1: x(run - start), x2: x(run - start) });
-      const said = added >= 1 ? stage.shown : added > 0 ? stage.contribution * added : 0;
-      says.textContent = say('years', { age: k === 0 ? inTenths(said) : signed(said) });
-      roll(Number.isFinite(start) ? start + low : low);
-      if (k > 0) {
-        const above = lanes[k - 1], from = start - aboveStart(k - 1, t);
-        const ends = [from + low, from + low + size].map((years) => clamp(above.x(years), 0, width));
-        const points = `${ends[0]},${y - GAP} ${ends[1]},${y - GAP} ${width},${y} 0,${y}`;
-        set(funnel, { points: ends.every(Number.isFinite) ? points : NaN });
-      }
+      put(mark, { cx: x(run - start) });
+      const said = mix(0, stage.shown, added);
+      says.textContent = Number.isFinite(said) ? say('years', { age: k === 0 ? inTenths(said) : signed(said) }) : '';
+      roll(start);
+      const ends = k === 0 ? [NaN] : spans[k].map((end) => clamp(lanes[k - 1].x(start + end - at[k - 1].start), 0, width));
+      const points = `${ends[0]},${y - GAP} ${ends[1]},${y - GAP} ${width - 10},${y} 10,${y}`;
+      funnel.setAttribute('points', ends.every(Number.isFinite) ? points : '');
     });
-  };
-  /** Where a stage starts at a time. @param {number} k @param {number} t */
-  const aboveStart = (k, t) =>
-    stages.slice(0, k).reduce((sum, stage, j) => sum + mix(0, stage.contribution, addedAt(t, j)), 0);
-  /** @param {Place} place */
-  const select = (place) => {
-    chosen = place.entry === entry ? place : null;
-    groups.forEach((nodes, k) =>
-      nodes.forEach((node, i) => {
-        const isChosen = chosen?.stage === k && chosen.bin === i;
+  }
+
+  /** @param {Place | null} place */
+  function select(place) {
+    chosen = place?.entry === entry ? place : null;
+    lanes.forEach(({ bins }, k) =>
+      bins.forEach(({ node, part }, i) => {
+        const isChosen = chosen?.stage === k && chosen.bin === i, isFirst = !chosen && k === 0 && i === 0;
         node.setAttribute('aria-pressed', String(isChosen));
-        node.setAttribute('tabindex', isChosen || (!chosen && k === 0 && i === 0) ? '0' : '-1');
-        lanes[k].bins[i].part.classList.toggle('ssrnet-chosen', isChosen);
+        node.setAttribute('tabindex', isChosen || isFirst ? '0' : '-1');
+        part.classList.toggle('ssrnet-chosen', isChosen);
       }),
     );
     draw(now);
-  };
-  return { svg, draw, bins: groups, select };
+  }
+  return { svg, draw, select, nodes: lanes.map(({ bins }) => bins.map(({ node }) => node)) };
 }
 
-/** @param {number} value */
-const signed = (value) => (value >= 0 ? `+${inTenths(value)}` : inTenths(value));
-
-/**
- * A bin in words.
- *
- * @param {Reading} reading @param {number} k @param {number} i @param {Say} say
- */
-function describe(reading, k, i, say) {
-  const stage = reading.stages[k], { p, eta, shown } = stage.bins[i];
-  /** @param {number} low @param {number} high */
-  const range = (low, high) => say('range', { low: inTenths(low), high: inTenths(high) });
-  const left = stage.start + (i + eta) * stage.width, grid = stage.start + i * stage.fixed;
-  const values = { p: digits(p, 3), left: inTenths(left), start: inTenths(stage.start) };
-  const facts = {
-    p: values.p,
-    fixed: range(grid, grid + stage.fixed),
-    moved: range(left, left + stage.width),
-    share: say('years', { age: inTenths(shown) }),
-  };
-  const how = say(k === 0 ? 'share.how.first' : 'share.how', values);
-  return { facts, how, label: say('bin.label', { k: k + 1, i, ...facts }) };
-}
-
-/**
- * The stages added up to the age, a row for each reading, on one axis of years.
- *
- * @param {Reading[]} readings @param {Span} span Years. @param {number} width Pixels. @param {Say} say
- * @returns {{svg: SVGSVGElement, draw: Draw}}
- */
-function drawSum(readings, [low, high], width, say) {
-  const several = readings.length > 1, row = several ? 62 : 44, top = 6;
-  const height = top + row * readings.length + 26;
-  const svg = s('svg', { class: 'ssrnet-sum', width, height, viewBox: `0 0 ${width} ${height}`, role: 'img' });
-  svg.setAttribute('aria-label', `${say('axis')}: ${readings.map((reading) => equation(reading, say)).join('; ')}`);
-  /** @param {number} years */
-  const x = (years) => ((years - low) / (high - low)) * width;
-  const rows = readings.map((reading, r) => {
-    const y = top + r * row + (several ? 20 : 0);
-    if (several) svg.append(s('text', { class: 'ssrnet-row', x: 0, y: y - 6 }, reading.weights));
-    if (reading.interval) {
-      svg.append(s('rect', { class: 'ssrnet-band', ...between(reading.interval[0], reading.interval[1], x), y, height: 34, rx: 4 }));
-    }
-    const parts = reading.stages.map((_, k) => s('rect', { class: `ssrnet-term ssrnet-stage-${(k % 4) + 1}` }));
-    const mark = s('line', { class: 'ssrnet-total', y1: y, y2: y + 34 });
-    const text = s('text', { class: 'ssrnet-total-label', y: y + 22 });
-    svg.append(...parts, mark, text);
-    return { reading, y, parts, mark, text };
+/** A bin in words. @param {Reading} reading @param {number} k @param {number} i @param {Say} say */
+function describe({ stages }, k, i, say) {
+  const stage = stages[k], { p, eta, shown } = stage.bins[i], { fixed, moved } = placesOf(stage, i), { start } = stage;
+  const weight = { p: digits(p, 3), eta: signed(eta, 3), delta: signed(stage.delta, 3) };
+  const [onGrid, after] = [fixed, moved].map((ends) => {
+    const [low, high] = ends.map((end) => inTenths(start + end));
+    return say('range', { low, high });
   });
-  ruler(svg, height - 24, high - low, width)(low);
-  /** @type {Draw} */
-  const draw = (t) => {
-    for (const { reading, y, parts, mark, text } of rows) {
-      let run = 0;
-      reading.stages.forEach(({ contribution }, k) => {
-        const next = run + mix(0, contribution, addedAt(t, k));
-        set(parts[k], { ...between(run, next, x), y: y + 9, height: 16 });
-        run = next;
-      });
-      const at = x(run), end = reading.interval ? Math.max(x(reading.interval[1]), at) : at;
-      set(mark, { x1: at, x2: at });
-      const right = end + 110 < width;
-      set(text, { x: right ? end + 8 : Math.min(at, x(reading.interval?.[0] ?? run)) - 8, 'text-anchor': right ? 'start' : 'end' });
-      text.textContent = say('years', { age: inTenths(t >= reading.stages.length ? reading.shown : run) });
-    }
-  };
-  return { svg, draw };
+  const facts = { ...weight, fixed: onGrid, moved: after, share: say('years', { age: inTenths(shown) }) };
+  const how = say(k === 0 ? 'share.first' : 'share.later', { p: weight.p, place: inTenths(start + moved[0]), start: inTenths(start) });
+  return { facts, how, label: say('bin.label', { k: k + 1, i, ...facts }) };
 }
 
 /** The sum of the stages in numbers. @param {Reading} reading @param {Say} say */
 function equation({ stages, total, shown, age }, say) {
   if (!stages.length) return say('no stages');
   if (!Number.isFinite(total)) return say('no age');
-  const terms = stages.map(({ shown }, k) => `${k === 0 ? '' : shown < 0 ? ' − ' : ' + '}${inTenths(k === 0 ? shown : Math.abs(shown))}`);
-  const values = { sum: terms.join(''), total: say('years', { age: inTenths(shown) }) };
-  const clamped = Number.isFinite(age) && Math.abs(age - total) > 0.05;
-  return clamped ? say('clamped', { ...values, age: inTenths(age) }) : say('sum', values);
+  const sum = stages.map(({ shown }, k) => (k === 0 ? inTenths(shown) : `${shown < 0 ? '−' : '+'} ${inTenths(Math.abs(shown))}`));
+  const isClamped = Number.isFinite(age) && Math.abs(age - total) > 0.05;
+  return say(isClamped ? 'clamped' : 'sum', { sum: sum.join(' '), total: inYears(say, shown), age: inTenths(age) });
+}
+
+/**
+ * The stages added up to the ages, a row for each reading, on one axis.
+ *
+ * @param {Reading[]} readings @param {Span} span @param {number} width Pixels. @param {Say} say
+ */
+function drawSum(readings, span, width, say) {
+  const several = readings.length > 1, head = several ? 20 : 0, row = 40 + head, x = scale(span, width);
+  const height = row * readings.length + 24, said = readings.map((reading) => equation(reading, say)).join('; ');
+  const svg = s('svg', { class: 'ssrnet-sum', width, height, role: 'img', 'aria-label': `${say('axis')}: ${said}` });
+  const rows = readings.map(({ weights, stages, interval }, r) => {
+    const y = r * row + head;
+    if (several) svg.append(s('text', { class: 'ssrnet-row', x: PAD, y: y - 5 }, weights));
+    const band = s('rect', { class: 'ssrnet-band', y, height: 34, rx: 5 }), mark = s('line', { class: 'ssrnet-total', y1: y, y2: y + 34 });
+    put(band, between(x, ...(interval ?? [NaN, NaN])));
+    const terms = stages.map((_, k) => s('rect', { class: `ssrnet-term ${colorOf(k)}`, y: y + 9, height: 16 }));
+    const text = s('text', { class: 'ssrnet-total-label', y: y + 23 });
+    svg.append(band, ...terms, mark, text);
+    return { terms, mark, text };
+  });
+  drawRuler(svg, height - 23, span, width)(0);
+  /** @param {number} t */
+  const draw = (t) =>
+    readings.forEach((reading, r) => {
+      const { terms, mark, text } = rows[r], at = stagesAt(reading, t);
+      at.forEach(({ start, run }, k) => put(terms[k], between(x, start, run)));
+      const run = at.at(-1)?.run ?? reading.age, ends = [run, ...(reading.interval ?? [])].map(x);
+      const right = Math.max(...ends), fits = right + 110 < width;
+      put(mark, { x1: x(run), x2: x(run) });
+      put(text, { x: fits ? right + 8 : Math.min(...ends) - 8 });
+      text.setAttribute('text-anchor', fits ? 'start' : 'end');
+      text.textContent = inYears(say, run);
+    });
+  return { svg, draw };
 }
 
 /**
@@ -445,225 +296,187 @@ function equation({ stages, total, shown, age }, say) {
  *
  * @param {HTMLElement} element Its content is replaced.
  * @param {Entry[]} entries One for each set of weights.
- * @param {Options} [options] `language` as a tag; `number` of the face, from 1; `autoplay` plays once, unless the
+ * @param {Options} [options] `language` as a tag; `number` of the face, from 1; `autoplay` plays at once, unless the
  *   visitor prefers less motion.
  * @returns {{update: (entries: Entry[], options?: Options) => void, destroy: () => void}} `update` keeps the options
  *   that it is not given.
  */
 export function mountBreakdown(element, entries, options = {}) {
-  /** @type {Required<Options>} */
-  let settings = { language: 'en', number: 1, autoplay: false, ...options };
+  let settings = { language: 'en', number: 1, autoplay: false };
+  let say = translator('en'), last = 0, time = Infinity, frame = 0, width = 0;
   /** @type {Reading[]} */
   let readings = [];
-  let say = translator('en');
-  let stages = 0, time = 0, frame = 0, width = 0;
   /** @type {Place | null} */
   let chosen = null;
   /** @type {ReturnType<typeof drawStages>[]} */
   let figures = [];
-  /** @type {Draw[]} */
-  let draws = [];
+  /** @type {ReturnType<typeof drawSum> | undefined} */
+  let total;
+  const calm = matchMedia('(prefers-reduced-motion: reduce)');
 
-  const intro = h('p', { class: 'ssrnet-intro' });
+  const intro = h('p', { class: 'ssrnet-intro' }), now = h('p', { class: 'ssrnet-now' });
   const play = h('button', { type: 'button', class: 'ssrnet-play' });
-  const slider = h('input', { type: 'range', min: 0, step: 0.05, class: 'ssrnet-slider' });
-  const label = h('span', { class: 'ssrnet-slider-label' });
-  const now = h('p', { class: 'ssrnet-now' });
+  const slider = h('input', { type: 'range', min: 0, step: 0.05, class: 'ssrnet-slider' }), label = h('span');
   const controls = h('div', { class: 'ssrnet-controls' }, play, h('label', {}, label, slider), now);
-  const drawings = h('div', { class: 'ssrnet-figures' });
-  const sum = h('figure', { class: 'ssrnet-sums' });
+  const drawings = h('div', { class: 'ssrnet-figures' }), sum = h('figure', { class: 'ssrnet-sums' });
   const details = h('div', { class: 'ssrnet-details', 'aria-live': 'polite' });
-  const body = h('div', { class: 'ssrnet-body' }, intro, controls, drawings, sum, details);
-  const root = h('section', { class: 'ssrnet-breakdown' }, body);
+  const body = h('div', { class: 'ssrnet-body' }, drawings, sum, details);
+  const root = h('section', { class: 'ssrnet-breakdown' }, intro, controls, body);
   element.replaceChildren(root);
 
   /** @param {number} t */
   function show(t) {
-    time = clamp(t, 0, stages);
+    time = clamp(t, 0, last);
+    const k = Math.floor(time), isOne = last === 1 ? '.one' : '';
+    now.textContent =
+      time === last ? (readings.length === 1 ? equation(readings[0], say) : say('axis'))
+      : time === 0 ? say('grid')
+      : say((time - k < 0.5 ? 'moving' : 'adding') + isOne, { k: k + 1 });
     slider.value = String(time);
-    const k = Math.min(Math.floor(time), stages - 1), single = readings.length === 1;
-    const text =
-      time <= 0 ? say(stages === 1 ? 'grid.one' : 'grid')
-      : time >= stages ? (single ? equation(readings[0], say) : say('axis'))
-      : say(time - k < 0.5 ? 'moving' : 'adding', { k: k + 1 });
-    now.textContent = text;
-    slider.setAttribute('aria-valuetext', text);
-    draws.forEach((draw) => draw(time));
+    slider.setAttribute('aria-valuetext', now.textContent);
+    for (const { draw } of figures) draw(time);
+    total?.draw(time);
   }
 
-  function stop() {
+  /** @param {boolean} isOn */
+  function setPlaying(isOn) {
     cancelAnimationFrame(frame);
     frame = 0;
-    play.classList.remove('ssrnet-playing');
-    play.textContent = say('play');
-  }
-
-  function start() {
-    const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
-    const from = time >= stages ? 0 : time;
-    /** @type {number | null} */
-    let since = null;
-    play.classList.add('ssrnet-playing');
-    play.textContent = say('pause');
-    /** @param {number} at */
-    const step = (at) => {
-      since ??= at;
-      const t = from + (at - since) / 1000 / SECONDS_PER_STAGE;
-      show(calm ? Math.floor(2 * t) / 2 : t);
-      if (time < stages) frame = requestAnimationFrame(step);
-      else stop();
+    play.classList.toggle('ssrnet-playing', isOn);
+    play.textContent = say(isOn ? 'pause' : 'play');
+    if (!isOn) return;
+    const from = time >= last ? 0 : time, since = performance.now();
+    const step = () => {
+      const t = from + (performance.now() - since) / 1000 / SECONDS_PER_STAGE;
+      show(calm.matches ? Math.floor(2 * t) / 2 : t); // less motion: from one picture to the next
+      if (time < last) frame = requestAnimationFrame(step);
+      else setPlaying(false);
     };
-    frame = requestAnimationFrame(step);
+    step();
   }
 
-  /** @param {Place} place */
+  /** @param {Place | null} place */
   function select(place) {
-    const reading = readings[place.entry], stage = reading?.stages[place.stage];
-    if (!stage?.bins[place.bin]) return;
-    chosen = place;
-    figures.forEach((figure) => figure.select(place));
-    const { facts, how } = describe(reading, place.stage, place.bin, say);
-    const title = h('p', { class: `ssrnet-details-title ssrnet-stage-${(place.stage % 4) + 1}` });
-    title.append(say('bin', { k: place.stage + 1, i: place.bin }));
-    if (readings.length > 1) title.append(h('small', {}, reading.weights));
-    const rows = Object.entries(facts).map(([key, value]) => {
-      const dd = h('dd', { 'data-fact': key }, h('span', {}, value));
-      if (key === 'share') dd.prepend(h('small', {}, `${how} = `));
-      return h('div', {}, h('dt', {}, say(key)), dd);
-    });
-    details.replaceChildren(title, h('dl', {}, ...rows), h('p', { class: 'ssrnet-hint' }, say('hint')));
+    chosen = place && readings[place.entry]?.stages[place.stage]?.bins[place.bin] ? place : null;
+    for (const figure of figures) figure.select(chosen);
+    details.replaceChildren();
+    if (!chosen) return;
+    const { entry, stage: k, bin: i } = chosen, { facts, how } = describe(readings[entry], k, i, say);
+    /** @param {(keyof typeof facts)[]} keys */
+    const row = (...keys) => h('div', {}, ...keys.flatMap((key) => [h('dt', {}, say(key)), h('dd', { 'data-fact': key }, facts[key])]));
+    const share = row('share');
+    share.lastElementChild?.before(h('dd', { class: 'ssrnet-how' }, how));
+    const title = h('p', { class: `ssrnet-details-title ${colorOf(k)}` }, say('bin', { k: k + 1, i }));
+    if (readings.length > 1) title.append(h('small', {}, readings[entry].weights));
+    details.append(title, h('dl', {}, row('p', 'eta', 'delta'), row('fixed'), row('moved'), share));
+    details.append(h('p', { class: 'ssrnet-hint' }, say('hint')));
   }
 
   function layOut() {
-    const focused = drawings.contains(document.activeElement);
-    width = Math.max(Math.floor(drawings.clientWidth), 260);
-    const columns = Math.max(Math.min(readings.length, Math.floor(width / 340)), 1);
-    const each = Math.floor((width - 24 * (columns - 1)) / columns);
-    const windows = Array.from({ length: stages }, (_, k) => windowOf(readings, k));
-    const weights = readings.flatMap((reading) => reading.stages.flatMap((stage) => stage.bins.map((bin) => bin.p)));
+    const hadFocus = drawings.contains(document.activeElement), several = readings.length > 1;
+    width = Math.max(Math.floor(drawings.clientWidth), 240);
+    const columns = clamp(Math.floor((width + 24) / (340 + 24)), 1, readings.length || 1); // as the grid has
+    const spans = Array.from({ length: last }, (_, k) => spanOf(readings, k));
+    const weights = readings.flatMap(({ stages }) => stages.flatMap(({ bins }) => bins.map(({ p }) => p)));
     const highest = Math.max(...weights.filter(Number.isFinite), 0) || 1;
-    const several = readings.length > 1;
     figures = readings.map((reading, e) => {
-      const values = { number: settings.number, weights: reading.weights };
-      return drawStages(reading, e, windows, highest, each, say, say(several ? 'figure.named' : 'figure', values));
+      const name = say(reading.weights ? 'figure.weights' : 'figure', { number: settings.number, weights: reading.weights });
+      const each = Math.floor((width - 24 * (columns - 1)) / columns);
+      return drawStages(reading, e, spans, highest, each, say, `${name}. ${say('figure.keys')}`);
     });
-    drawings.replaceChildren(
-      ...figures.map(({ svg }, e) => {
-        const figure = h('figure', {}, svg);
-        if (several || !readings[e].stages.length) {
-          const caption = h('figcaption', {}, h('b', {}, readings[e].weights), h('span', {}, equation(readings[e], say)));
-          figure.prepend(caption);
-        }
-        return figure;
-      }),
-    );
-    const total = drawSum(readings, windows[0] ?? [0, 100], width, say);
+    const shown = figures.map(({ svg }, e) => {
+      const name = say(readings[e].weights ? 'figure.weights' : 'figure', { number: settings.number, weights: readings[e].weights });
+      const caption = h('figcaption', {}, h('b', {}, name));
+      if (several || !readings[e].stages.length) caption.append(h('span', {}, equation(readings[e], say)));
+      return h('figure', {}, caption, svg);
+    });
+    drawings.replaceChildren(...shown);
+    total = drawSum(readings, spans[0] ?? [0, 100], width, say);
     sum.replaceChildren(h('figcaption', {}, say('axis')), total.svg);
-    draws = [...figures.map((figure) => figure.draw), total.draw];
-    if (chosen) select(chosen);
+    select(chosen);
     show(time);
-    if (focused && chosen) figures[chosen.entry]?.bins[chosen.stage]?.[chosen.bin]?.focus();
+    if (hadFocus && chosen) figures[chosen.entry].nodes[chosen.stage][chosen.bin].focus();
   }
 
   /** @param {Entry[]} given @param {Options} [more] */
   function update(given, more = {}) {
-    stop();
-    const first = stages === 0;
-    const atEnd = first || time >= stages;
+    const wasAtEnd = time >= last;
     settings = { ...settings, ...more };
     say = translator(settings.language);
-    readings = list(given, 8).map(read);
-    stages = Math.max(0, ...readings.map((reading) => reading.stages.length));
-    const counts = new Set(readings.map((reading) => reading.stages.length));
-    const count = say(`stages.${stages}`) || say('stages.several');
-    intro.textContent = stages > 1 || counts.size > 1 ? say('intro', { stages: count }) : say('intro.one');
-    root.lang = settings.language;
-    root.classList.toggle('ssrnet-empty', stages === 0);
-    slider.max = String(stages);
+    readings = list(given, MOST_ENTRIES).map(readEntry);
+    last = Math.max(0, ...readings.map(({ stages }) => stages.length));
+    root.lang = say('lang');
+    root.classList.toggle('ssrnet-empty', !last);
+    root.classList.toggle('ssrnet-several', readings.length > 1);
+    intro.textContent = last === 1 ? say('intro.one') : say('intro', { stages: say(`stages.${last}`) || say('stages.several') });
     label.textContent = say('slider');
-    stop();
+    slider.max = String(last);
     if (!chosen || !readings[chosen.entry]?.stages[chosen.stage]?.bins[chosen.bin]) chosen = largest(readings);
-    time = atEnd ? stages : Math.min(time, stages);
+    time = wasAtEnd ? last : Math.min(time, last);
+    setPlaying(false);
     layOut();
-    if (!chosen) details.replaceChildren();
-    if (settings.autoplay && !matchMedia('(prefers-reduced-motion: reduce)').matches && stages) {
-      show(0);
-      start();
-    }
+    if (settings.autoplay && last && !calm.matches) setPlaying(true);
   }
 
-  /** @param {EventTarget | null} target @returns {Place | null} */
+  /** @param {Element | EventTarget | null} target @returns {Place | null} */
   function placeOf(target) {
-    const node = target instanceof Element ? target.closest('.ssrnet-bin') : null;
-    if (!(node instanceof SVGElement) || !drawings.contains(node)) return null;
-    return { entry: Number(node.dataset.entry), stage: Number(node.dataset.stage), bin: Number(node.dataset.bin) };
+    const data = target instanceof Element ? target.closest('.ssrnet-bin')?.attributes : null;
+    /** @param {string} name */
+    const read = (name) => Number(data?.getNamedItem(`data-${name}`)?.value);
+    return data ? { entry: read('entry'), stage: read('stage'), bin: read('bin') } : null;
   }
 
-  /** @param {Place | null} place */
-  function pick(place) {
-    if (place && (place.entry !== chosen?.entry || place.stage !== chosen.stage || place.bin !== chosen.bin)) select(place);
+  /** @param {Event} event */
+  function pick(event) {
+    // a finger stays with what it touched first, whatever it is over
+    const finger = event instanceof PointerEvent && event.pointerType === 'touch' ? event : null;
+    const place = placeOf(finger ? document.elementFromPoint(finger.clientX, finger.clientY) : event.target);
+    if (place && JSON.stringify(place) !== JSON.stringify(chosen)) select(place);
   }
 
-  for (const kind of /** @type {const} */ (['pointerover', 'pointerdown', 'pointermove'])) {
-    drawings.addEventListener(kind, (event) => {
-      // a finger stays with the bin that it touched first, whatever it is over
-      const under = event.pointerType === 'touch' ? document.elementFromPoint(event.clientX, event.clientY) : null;
-      pick(placeOf(under ?? event.target));
-    });
-  }
-  drawings.addEventListener('focusin', (event) => pick(placeOf(event.target)));
+  for (const kind of ['pointerover', 'pointerdown', 'pointermove', 'focusin']) drawings.addEventListener(kind, pick);
   drawings.addEventListener('keydown', (event) => {
     const at = placeOf(event.target);
     if (!at) return;
-    const lanes = figures[at.entry].bins, lane = lanes[at.stage];
-    const flat = lanes.flat(), index = flat.indexOf(lane[at.bin]);
-    const other = lanes[at.stage + (event.key === 'ArrowDown' ? 1 : event.key === 'ArrowUp' ? -1 : 0)];
-    /** @type {Record<string, SVGGElement | undefined>} */
-    const targets = {
-      ArrowRight: flat[index + 1],
-      ArrowLeft: flat[index - 1],
-      ArrowDown: other?.[Math.min(at.bin, other.length - 1)],
-      ArrowUp: other?.[Math.min(at.bin, other.length - 1)],
-      Home: flat[0],
-      End: flat.at(-1),
-    };
-    if (!Object.hasOwn(targets, event.key)) return;
-    event.preventDefault();
-    targets[event.key]?.focus();
+    const lanes = figures[at.entry].nodes, all = lanes.flat(), index = all.indexOf(lanes[at.stage][at.bin]);
+    /** @param {number} stage */
+    const inStage = (stage) => lanes[stage]?.[Math.min(at.bin, lanes[stage].length - 1)];
+    const target = new Map([
+      ['ArrowRight', all[index + 1]],
+      ['ArrowLeft', all[index - 1]],
+      ['ArrowDown', inStage(at.stage + 1)],
+      ['ArrowUp', inStage(at.stage - 1)],
+      ['Home', all[0]],
+      ['End', all[all.length - 1]],
+    ]).get(event.key);
+    if (/^(Arrow|Home|End)/.test(event.key)) event.preventDefault();
+    target?.focus();
   });
   slider.addEventListener('input', () => {
-    stop();
-    show(Number(slider.value));
+    const t = Number(slider.value);
+    setPlaying(false);
+    show(t);
   });
-  play.addEventListener('click', () => (frame ? stop() : start()));
+  play.addEventListener('click', () => setPlaying(!frame));
   const observer = new ResizeObserver(() => {
-    if (Math.abs(drawings.clientWidth - width) >= 1 && drawings.clientWidth) layOut();
+    if (drawings.clientWidth && Math.abs(drawings.clientWidth - width) >= 1) layOut();
   });
-  update(entries);
+  update(entries, options);
   observer.observe(drawings);
-
   return {
     update,
     destroy() {
-      stop();
+      setPlaying(false);
       observer.disconnect();
       root.remove();
     },
   };
 }
 
-/** The bin with the largest share of any age. @param {Reading[]} readings @returns {Place | null} */
-function largest(readings) {
-  /** @type {Place | null} */
-  let place = null;
-  let most = -1;
-  readings.slice(0, 1).forEach((reading, entry) =>
-    reading.stages.forEach((stage, k) =>
-      stage.bins.forEach(({ share }, i) => {
-        const size = Number.isFinite(share) ? Math.abs(share) : 0;
-        if (size > most) [most, place] = [size, { entry, stage: k, bin: i }];
-      }),
-    ),
-  );
-  return place;
+/** The bin with the largest share of the first age. @param {Reading[]} readings @returns {Place | null} */
+function largest([reading]) {
+  const bins = (reading?.stages ?? []).flatMap(({ bins }, stage) => bins.map(({ share }, bin) => ({ share, stage, bin })));
+  if (!bins.length) return null;
+  const { stage, bin } = bins.reduce((most, other) => (Math.abs(other.share) > Math.abs(most.share) ? other : most));
+  return { entry: 0, stage, bin };
 }
