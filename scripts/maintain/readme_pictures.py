@@ -81,9 +81,9 @@ def photograph_demo() -> bytes:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1100, "height": 800})
         page.goto(url)
-        page.locator(".gallery button").nth(1).click()
+        page.get_by_role("button", name="Example: three sizes").click(timeout=60_000)
         page.locator(".ssr-face").nth(1).click(timeout=60_000)
-        page.get_by_text("face 2, ").wait_for()
+        page.get_by_text("Face 2, stage by stage").first.wait_for()
         page.wait_for_timeout(1000)  # pictures fade in
         picture = page.screenshot(full_page=True)
         browser.close()

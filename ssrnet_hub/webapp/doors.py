@@ -34,7 +34,7 @@ _ADDRESS = re.compile(r"localhost|[0-9.]+|\[.*\]", re.IGNORECASE)
 
 _OPEN = re.compile(
     r"""
-    /(config/?|theme\.css|favicon\.ico|manifest\.json|robots\.txt)?
+    /(card/?|config/?|theme\.css|favicon\.ico|manifest\.json|robots\.txt)?
   | /(assets|static|svelte)/.+
   | /page/[a-z]+\.(js|css)
   | /gradio_api/(

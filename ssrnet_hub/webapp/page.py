@@ -283,8 +283,6 @@ def build(limits: Limits, work: Optional[Path] = None) -> Built:
                 _add_many(parts)
             with gr.Tab(say("about"), id="about", elem_id="tab-about"):
                 gr.Markdown(say("about_text"), elem_id="about")
-                with gr.Accordion(say("card"), open=False):
-                    gr.Markdown(_card(DEFAULT))
         with gr.Accordion(say("options"), open=False, elem_id="options"):
             for component in options:
                 component.render()
@@ -292,6 +290,9 @@ def build(limits: Limits, work: Optional[Path] = None) -> Built:
         opened: list[Any] = [tabs, options.weights]
         page.load(None, opened, opened, js=_OPEN_LINK, api_visibility="private")
         options.weights.change(None, options.weights, js=_KEEP_LINK, api_visibility="private")
+    with page.route("Model card", "/card", show_in_navbar=False):
+        gr.Navbar(visible=False)
+        gr.Markdown(_card(DEFAULT), elem_id="card")
     # not api_open: requests that pass by the queue would pass by its limits
     page.queue(max_size=limits.queue, default_concurrency_limit=_REQUESTS, api_open=False)
     return Built(page, service, looks, i18n)

@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 from PIL import Image
 
+from ..batch.records import to_cell
 from ..inference.estimator import Face
 from ..inference.tracking import Sighting
 from ..inference.video import Moment
@@ -74,8 +75,9 @@ def tell_row(row: Mapping[str, Any], picture: Optional[Image.Image]) -> dict[str
     names = ("age", "interval", "doubts", "score", "turned")
     faces = [{name: face[name] for name in names} for face in row["faces"]]
     return {
-        "file": row["file"],
-        "error": row["error"],
+        # visitors copy it into spreadsheets
+        "file": to_cell(row["file"]),
+        "error": row["error"] and to_cell(row["error"]),
         "picture": picture and _picture(picture, 75),
         "faces": faces,
     }

@@ -12,7 +12,7 @@ _ENGLISH = {
     "title": "How old does a face look?",
     "intro": "# How old does a face look?\n"
     "SSR-Net, with only 40,531 parameters, estimates age in three stages, from coarse to fine. See how. It is off by "
-    "years, and no proof of age.",
+    "years, and not proof of age.",
     "photo": "Photo",
     "camera": "Camera",
     "video": "Video",

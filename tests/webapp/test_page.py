@@ -232,7 +232,7 @@ def test_the_answer_at_first_sight(visit, photos, axe, locale):
             assert page.locator("#tab-photo img:visible, #result img:visible").count() == 1 + 2
             for number in (2, 1):
                 faces(page).locator(f"xpath=self::*[@data-face={number}]").tap()
-                expect(heading(page)).to_contain_text(re.compile(rf"(face|人脸) {number}"))
+                expect(heading(page)).to_contain_text(re.compile(rf"(Face|人脸) {number}"))
             # nothing sticks out
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             keep(page, f"photo-{locale}-{width}x{height}-{scheme}")
@@ -260,14 +260,14 @@ def test_from_a_photo_to_the_breakdown_of_each_face(visit, photos, estimator):
         expect(card).to_contain_text("{:.0f} to {:.0f}".format(*face.interval()))
     assert [card.get_attribute("data-face") for card in faces(page).all()] == ["1", "2"]
     expect(page.locator(".ssr-photo > img")).to_be_visible()
-    expect(heading(page)).to_contain_text("face 1")
+    expect(heading(page)).to_contain_text("Face 1")
     bins(page).first.focus()
     first = page.locator(".ssrnet-details").inner_text()
     assert f"{expected[0].stages[0].p[0]:.2f}" in first
     # by the keyboard
     faces(page).nth(1).focus()
     page.keyboard.press("Enter")
-    expect(heading(page)).to_contain_text("face 2")
+    expect(heading(page)).to_contain_text("Face 2")
     expect(faces(page).nth(1)).to_have_attribute("aria-pressed", "true")
     expect(faces(page).nth(0)).to_have_attribute("aria-pressed", "false")
     assert "Face 2; " in faces(page).nth(1).get_attribute("aria-label")
@@ -275,7 +275,7 @@ def test_from_a_photo_to_the_breakdown_of_each_face(visit, photos, estimator):
     box, (x1, y1, x2, y2) = page.locator(".ssr-photo").bounding_box(), expected[0].box
     scale = box["width"] / 800
     page.locator(".ssr-photo").click(position={"x": (x1 + x2) / 2 * scale, "y": (y1 + y2) / 2 * scale})
-    expect(heading(page)).to_contain_text("face 1")
+    expect(heading(page)).to_contain_text("Face 1")
     for kind, start in (("SVG", b"<?xml"), ("PNG", b"\x89PNG")):
         with page.expect_download() as download:
             page.get_by_role("button", name=f"Save figure as {kind}").click()
@@ -321,7 +321,7 @@ def test_other_weights(visit, photos):
     expect(page.locator(".ssrnet-figures")).to_contain_text(OTHER)
     keep(page, "compare")
     faces(page).nth(1).click()
-    expect(heading(page)).to_contain_text("face 2")
+    expect(heading(page)).to_contain_text("Face 2")
     expect(page.locator(".ssrnet-figures > *")).to_have_count(2)
     # no such weights: what is there stays
     choose(page, ".weights", "../secret")
@@ -598,7 +598,7 @@ def test_visitors_do_not_see_each_other(visit, photos):
     upload(other, photos / "cat.png")
     expect(faces(other)).to_have_count(0)
     faces(one).nth(1).click()
-    expect(heading(one)).to_contain_text("face 2")
+    expect(heading(one)).to_contain_text("Face 2")
 
 
 def test_about(visit):
