@@ -54,9 +54,9 @@ _MAX_MIN_FACE = 400
 
 
 class Seen(NamedTuple):
-    """What a visitor looks at, and what is found in it is kept by."""
+    """What a visitor looks at, and by what the faces in it are kept; None where they are not."""
 
-    key: Hashable
+    key: Optional[Hashable]
     photo: Sent
 
 
@@ -101,10 +101,9 @@ class _Answers:
             seen, search = self._seen(photo), _search(min_face, rotated)
             weights = self._models.tidy(weights)
             compared = self._compared(weights, others)
-            faces, drawn, size = self._service.look(
-                seen.photo, weights, search, self._looks.get(seen.key, (weights, search))
-            )
-            self._looks.put(seen.key, (weights, search), faces)
+            known = self._looks.get(seen.key, (weights, search))
+            faces, drawn, size = self._service.look(seen.photo, weights, search, known)
+            self._keep(seen, weights, search, faces)
             told = {weights: faces}
             for name in compared:
                 if not faces or not is_heard():
@@ -137,7 +136,7 @@ class _Answers:
         if isinstance(photo, Upload):
             return Seen(photo, find_upload(photo, self._uploads))
         if isinstance(photo, bytes):
-            return Seen(object(), photo)
+            return Seen(None, photo)
         number = photo.get("example") if isinstance(photo, dict) else None
         if type(number) is not int or not 0 <= number < len(_EXAMPLES):
             raise PhotoError("A photo must be uploaded.")
@@ -158,8 +157,12 @@ class _Answers:
         faces = self._looks.get(seen.key, (weights, search))
         if faces is None:
             faces = self._service.faces(seen.photo, weights, search)
-            self._looks.put(seen.key, (weights, search), faces)
+            self._keep(seen, weights, search, faces)
         return faces
+
+    def _keep(self, seen: Seen, weights: str, search: Search, faces: Sequence[Face]) -> None:
+        if seen.key is not None:
+            self._looks.put(seen.key, (weights, search), faces)
 
     def many(
         self,

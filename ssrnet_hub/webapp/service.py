@@ -50,7 +50,7 @@ class Look(NamedTuple):
         size: Width and height of the photo, pixels.
     """
 
-    faces: list[Face]
+    faces: Sequence[Face]
     drawn: Image.Image
     size: tuple[int, int]
 
@@ -109,7 +109,11 @@ class Service:
         self._decoder = Decoder(limits.max_decode_seconds, (1 << 30) + 32 * limits.max_pixels)
 
     def look(
-        self, photo: Sent, weights: Optional[str] = None, search: Search = _SEARCH, faces: Optional[list[Face]] = None
+        self,
+        photo: Sent,
+        weights: Optional[str] = None,
+        search: Search = _SEARCH,
+        faces: Optional[Sequence[Face]] = None,
     ) -> Look:
         """The faces in a photo, unless they are known, and a picture of them."""
         return self._turns.take(self._draw, self._models.searching(weights, search), photo, faces)
@@ -250,7 +254,7 @@ class Service:
         except ArchiveError as e:
             yield name, e
 
-    def _draw(self, estimator: AgeEstimator, photo: Sent, faces: Optional[list[Face]]) -> Look:
+    def _draw(self, estimator: AgeEstimator, photo: Sent, faces: Optional[Sequence[Face]]) -> Look:
         image = self._read(photo)
         faces = estimator(image) if faces is None else faces
         size = image.size

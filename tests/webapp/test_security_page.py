@@ -322,7 +322,9 @@ def test_the_pages_own_files(demo):
     assert linked >= {"page/early.js", "page/page.css"}
     for path in (*linked, "page/breakdown.js", "page/strings.js"):
         answer = HTTP.get(demo.url + path)
-        assert answer.status_code == 200 and re.match("(text|application)/(javascript|css)", answer.headers["content-type"]), path
+        assert answer.status_code == 200 and re.match(
+            "(text|application)/(javascript|css)", answer.headers["content-type"]
+        ), path
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
         assert answer.headers["x-content-type-options"] == "nosniff" and answer.headers["cache-control"] == "no-cache"
         assert HTTP.get(demo.url + path, headers={"Origin": "http://evil.example"}).status_code == 403
