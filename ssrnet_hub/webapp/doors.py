@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import gradio as gr
 from fastapi.exceptions import RequestValidationError
 from gradio.route_utils import FnIndexInferError
+from gradio.server_messages import ProcessCompletedMessage
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -63,8 +64,10 @@ _PARTS = 50
 """Most brackets and commas in a request for each photo that it may name. A file as Gradio names it has about 10 of
 them, a picture within a request one. Parsed, each is up to a hundred bytes and a step of several loops."""
 
-_PATIENCE = 10.0
-"""Nobody need listen yet to what was asked for less than so many seconds ago."""
+_PATIENCE = 20.0
+"""Nobody need listen yet to what was asked for less than so many seconds ago: a busy browser takes its time."""
+
+_UNHEARD = "Nobody waited for the answer to this request: send it again."
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
@@ -228,6 +231,10 @@ class Doors:
             before = time.monotonic() - _PATIENCE
             for event in list(blocks._queue.event_ids_to_events.values()):
                 if event.enqueue_time < before and self._listening.keys().isdisjoint((event._id, event.session_hash)):
+                    if not event.streaming:
+                        # who listens after all is not left to wait for ever
+                        said = ProcessCompletedMessage(output={"error": _UNHEARD}, success=False)
+                        blocks._queue.send_message(event, said)
                     await blocks._queue.clean_events(event_id=event._id)
                     if event.streaming:
                         # it may be waiting for the next picture of a camera

@@ -935,6 +935,9 @@ def test_work_ends_when_nobody_listens(demo, batch):
         time.sleep(3)
         assert not idle(demo)
         wait_until_idle(demo, 60)
+        # who listens too late is told so
+        url = f"{demo.url}gradio_api/queue/data?session_hash=never-{name}"
+        assert "Nobody waited for the answer" in HTTP.get(url).text
         # somebody for a while
         session = f"once-{name}"
         start(demo, number, [[zipped], None, *options], session)

@@ -27,6 +27,7 @@ export function mount(element, props, { watch, upload }) {
   // the number makes it another value even for the same photo
   function choose(photo) {
     props.value = { ...photo, number: ++taken };
+    again();
   }
 
   const visible = () => element.offsetParent !== null;
@@ -97,7 +98,7 @@ export function mount(element, props, { watch, upload }) {
     return h('button', { type: 'button', class: wide, onclick: act }, icon(path), h('span', {}, say(name)));
   }
 
-  follow(props, watch, (value, language, words) => {
+  const again = follow(props, watch, (value, language, words) => {
     say = words;
     const chosen = value?.example;
     const examples = props.examples.map(({ name, picture }, example) =>
