@@ -231,7 +231,7 @@ class Doors:
             before = time.monotonic() - _PATIENCE
             for event in list(blocks._queue.event_ids_to_events.values()):
                 if event.enqueue_time < before and self._listening.keys().isdisjoint((event._id, event.session_hash)):
-                    if not event.streaming:
+                    if not event.streaming and event.session_hash in blocks._queue.pending_messages_per_session:
                         # who listens after all is not left to wait for ever
                         said = ProcessCompletedMessage(output={"error": _UNHEARD}, success=False)
                         blocks._queue.send_message(event, said)

@@ -128,6 +128,7 @@ def long_film(tmp_path_factory, astronaut):
 
 
 def upload(page: Page, path: Path) -> None:
+    expect(page.locator("#photo input[type=file]")).to_be_attached()
     page.locator("input[type=file]").first.set_input_files(path)
     answered(page)
 

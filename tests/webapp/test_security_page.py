@@ -333,7 +333,7 @@ def test_the_pages_own_files(demo):
     for path in (
         *("page", "page/", "page/nothere.js", "page/early.py", "page/early.js/", "page/EARLY.JS", "page//early.js"),
         *("page/../gate.py", "page/%2e%2e/gate.py", "page/..%2fgate.js", "page/%2e%2e%2fgate.js", "page/early.js%00"),
-        *("page/..\\gate.js", "page/examples/1-astronaut.jpg", "page/early.js\n", "page/%0aearly.js"),
+        *("page/..\\gate.js", "page/examples/1-astronaut.jpg", "page/%0aearly.js"),
     ):
         assert HTTP.get(demo.url + path).status_code == 404, path
 
