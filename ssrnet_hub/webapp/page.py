@@ -294,7 +294,6 @@ def build(limits: Limits, work: Optional[Path] = None) -> Built:
         page.load(None, opened, opened, js=_OPEN_LINK, api_visibility="private")
         options.weights.change(None, options.weights, js=_KEEP_LINK, api_visibility="private")
     with page.route("Model card", "/card", show_in_navbar=False):
-        gr.Navbar(visible=False)
         gr.Markdown(_card(DEFAULT), elem_id="card")
     # not api_open: requests that pass by the queue would pass by its limits
     page.queue(max_size=limits.queue, default_concurrency_limit=_REQUESTS, api_open=False)
