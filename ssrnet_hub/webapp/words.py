@@ -1,4 +1,4 @@
-"""What Gradio's components say, in English and Chinese; the page's own have theirs in ``static/words.js``."""
+"""What Gradio's components say, in English and Chinese; the page's own have theirs in ``static/say.js``."""
 
 from collections.abc import Sequence
 from string import Template

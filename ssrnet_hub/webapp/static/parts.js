@@ -1,5 +1,5 @@
 /** What the components of the page share. Everything about photos is untrusted: text goes into text nodes. */
-import { sayIn } from './words.js';
+import { sayIn } from './say.js';
 
 /** An element. @param {string} tag @param {Record<string, any>} [attributes] @param {...(Node | string | null)} children */
 export function h(tag, attributes = {}, ...children) {

@@ -1,6 +1,6 @@
 /** The bar: a photo by upload, drop, paste, or camera, or one of the examples. Its value says which photo. */
 import { follow, h, hear, icon, tell } from './parts.js';
-import { exampleName } from './words.js';
+import { exampleName } from './say.js';
 
 const UPLOAD = 'M12 16V4m0 0L7 9m5-5 5 5M4 16v3a1 1 0 0 0 1 1h14a1 1 0 0 0 1-1v-3';
 const PASTE = 'M9 4h6v3H9zM9 5H6v15h12V5h-3';
