@@ -1,6 +1,7 @@
 /** Many photos: how many faces there are of each age, a row a face, and files to save. */
 import { translator } from './strings.js';
-import { follow, h, s, years } from './parts.js';
+import { h, s } from './dom.js';
+import { follow, years } from './parts.js';
 
 const STEP = 10;
 
@@ -42,7 +43,7 @@ function histogram(ages, say) {
     return [
       s('rect', { class: 'ssr-bar-of', x: `${i * width + 0.6}%`, width: `${width - 1.2}%`, y: 100 - height, height },
         s('title', {}, label)),
-      count ? s('text', { x: `${(i + 0.5) * width}%`, y: 94 - height, 'text-anchor': 'middle' }, String(count)) : null,
+      s('text', { x: `${(i + 0.5) * width}%`, y: 94 - height, 'text-anchor': 'middle' }, count ? String(count) : ''),
       s('text', { x: `${i * width}%`, y: 118, 'text-anchor': i ? 'middle' : 'start' }, String(i * STEP)),
     ];
   });

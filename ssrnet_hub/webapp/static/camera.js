@@ -1,5 +1,6 @@
 /** The picture of a camera with boxes and ages, and who is in it. */
-import { follow, h, years } from './parts.js';
+import { h } from './dom.js';
+import { follow, years } from './parts.js';
 
 /** @param {HTMLElement} element @param {any} props @param {any} gradio */
 export function mount(element, props, { watch }) {

@@ -1,24 +1,6 @@
 /** What the components of the page share. Everything about photos is untrusted: text goes into text nodes. */
+import { s } from './dom.js';
 import { sayIn } from './say.js';
-
-/** An element. @param {string} tag @param {Record<string, any>} [attributes] @param {...(Node | string | null)} children */
-export function h(tag, attributes = {}, ...children) {
-  return fill(document.createElement(tag), attributes, children);
-}
-
-/** An element of SVG. @param {string} tag @param {Record<string, any>} [attributes] @param {...(Node | string | null)} children */
-export function s(tag, attributes = {}, ...children) {
-  return fill(document.createElementNS('http://www.w3.org/2000/svg', tag), attributes, children);
-}
-
-function fill(element, attributes, children) {
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith('on')) element.addEventListener(name.slice(2), value);
-    else if (value !== false && value != null) element.setAttribute(name, value === true ? '' : String(value));
-  }
-  element.append(...children.filter((child) => child !== null));
-  return element;
-}
 
 /** An icon, 20 x 20. @param {string} path */
 export const icon = (path) =>

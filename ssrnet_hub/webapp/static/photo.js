@@ -1,5 +1,6 @@
 /** The bar: a photo by upload, drop, paste, or camera, or one of the examples. Its value says which photo. */
-import { follow, h, hear, icon, tell } from './parts.js';
+import { h } from './dom.js';
+import { follow, hear, icon, tell } from './parts.js';
 import { exampleName } from './say.js';
 
 const UPLOAD = 'M12 16V4m0 0L7 9m5-5 5 5M4 16v3a1 1 0 0 0 1 1h14a1 1 0 0 0 1-1v-3';
@@ -32,14 +33,14 @@ export function mount(element, props, { watch, upload }) {
 
   const visible = () => element.offsetParent !== null;
   const input = h('input', {
-    type: 'file', accept: ['image/*', ...props.suffixes].join(), hidden: true, tabindex: -1,
+    type: 'file', accept: ['image/*', ...props.suffixes].join(), hidden: '', tabindex: -1,
     onchange: () => {
       const [file] = input.files;
       if (file) take(file);
       input.value = '';
     },
   });
-  const note = h('p', { class: 'ssr-note', role: 'alert', hidden: true });
+  const note = h('p', { class: 'ssr-note', role: 'alert', hidden: '' });
 
   /** @param {string} text */
   function warn(text) {
@@ -70,7 +71,7 @@ export function mount(element, props, { watch, upload }) {
     } catch (error) {
       return warn(say('no camera', { why: error?.message ?? '' }));
     }
-    const video = h('video', { autoplay: true, muted: true, playsinline: true });
+    const video = h('video', { autoplay: '', muted: '', playsinline: '' });
     video.srcObject = stream;
     const shoot = () => {
       const canvas = h('canvas', { width: video.videoWidth, height: video.videoHeight });
@@ -78,7 +79,7 @@ export function mount(element, props, { watch, upload }) {
       canvas.toBlob((blob) => take(new File([blob], 'camera.jpg', { type: 'image/jpeg' })), 'image/jpeg', 0.92);
       dialog.close();
     };
-    const capture = h('button', { type: 'button', class: 'ssr-button ssr-primary', disabled: true, onclick: shoot }, say('capture'));
+    const capture = h('button', { type: 'button', class: 'ssr-button ssr-primary', disabled: '', onclick: shoot }, say('capture'));
     const cancel = h('button', { type: 'button', class: 'ssr-button', onclick: () => dialog.close() }, say('cancel'));
     const dialog = h('dialog', { class: 'ssr-dialog', 'aria-label': say('camera') }, video, h('div', {}, capture, cancel));
     video.onloadeddata = () => {
@@ -118,7 +119,7 @@ export function mount(element, props, { watch, upload }) {
         button('paste', PASTE, paste),
         button('camera', CAMERA, snap),
         h('div', { class: 'ssr-examples', role: 'group', 'aria-label': say('examples') }, ...examples)),
-      h('p', { class: 'ssr-invite', hidden: chosen === undefined }, say('invite')),
+      h('p', { class: 'ssr-invite', hidden: chosen === undefined ? '' : null }, say('invite')),
       note);
     if (focused) examples.find((it) => it.getAttribute('aria-label') === focused)?.focus();
   });

@@ -1,6 +1,7 @@
 /** The photo with its faces: as boxes, as cards from left to right, and the breakdown of the one that is chosen. */
 import { ageBar, mountBreakdown } from './breakdown.js';
-import { follow, h, hear, years } from './parts.js';
+import { h } from './dom.js';
+import { follow, hear, years } from './parts.js';
 
 /** @param {HTMLElement} element @param {any} props @param {any} gradio */
 export function mount(element, props, { trigger, watch }) {

@@ -1,5 +1,6 @@
 /** Saves a file that the server made. */
-import { follow, h } from './parts.js';
+import { h } from './dom.js';
+import { follow } from './parts.js';
 
 /** @param {HTMLElement} element @param {any} props @param {any} gradio */
 export function mount(element, props, { watch }) {

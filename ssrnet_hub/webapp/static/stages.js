@@ -10,8 +10,8 @@
  *   V?: number | null}} Face
  * @typedef {{weights: string, face: Face}} Entry
  *
- * What is read of it: NaN where there is no number. `fixed` is the width of a bin on the fixed grid, `factor` the change
- * of the number of bins (1 + δ), `start` the sum of the stages before; `shown` are rounded such that they add up.
+ * What is read of it: NaN where there is no number. `fixed` is the width of a bin on the fixed grid, `factor` the
+ * change of the number of bins (1 + δ), `start` the sum of the stages before; `shown` are rounded such that they add up.
  * @typedef {{p: number, eta: number, share: number, shown: number}} Bin
  * @typedef {{bins: Bin[], delta: number, width: number, fixed: number, factor: number, start: number,
  *   contribution: number, shown: number}} Read
@@ -19,7 +19,9 @@
  *   total: number, shown: number, V: number}} Reading
  */
 
-const MOST_STAGES = 8, MOST_BINS = 400, MOST_YEARS = 1e6;
+const MOST_STAGES = 8;
+const MOST_BINS = 400;
+const MOST_YEARS = 1e6;
 
 /** @param {unknown} value */
 const number = (value) => (typeof value === 'number' && Math.abs(value) < MOST_YEARS ? value : NaN);
@@ -57,25 +59,39 @@ function roundedParts(parts, start, end) {
 
 /** @param {any} entry @returns {Reading} */
 export function readEntry(entry) {
-  const face = entry?.face ?? {}, given = list(face.stages, MOST_STAGES);
+  const face = entry?.face ?? {};
+  const given = list(face.stages, MOST_STAGES);
   const counts = given.map((stage) => list(stage?.p, MOST_BINS).length);
   // the width of the first stage's bins tells the range as well
   const implied = number(given[0]?.width) * counts[0] * (1 + number(given[0]?.delta));
   const V = [number(face.V), implied].find((years) => years > 0) ?? 101;
-  let fixed = V, before = V, total = 0;
+  let fixed = V;
+  let before = V;
+  let total = 0;
   const stages = given.map((stage, k) => {
-    const etas = list(stage?.eta, MOST_BINS), count = counts[k] || 1;
+    const etas = list(stage?.eta, MOST_BINS);
+    const count = counts[k] || 1;
     const [delta, width, contribution] = [stage?.delta, stage?.width, stage?.contribution].map(number);
     const bins = list(stage?.p, MOST_BINS).map((value, i) => {
-      const p = number(value), eta = number(etas[i]);
+      const p = number(value);
+      const eta = number(etas[i]);
       return { p, eta, share: p * (i + eta) * width, shown: NaN };
     });
-    const start = total, factor = before / (width * count);
+    const start = total;
+    const factor = before / (width * count);
     [fixed, before, total] = [fixed / count, width, total + contribution];
-    roundedParts(bins.map((bin) => bin.share), start, total).forEach((shown, i) => (bins[i].shown = shown));
+    roundedParts(
+      bins.map((bin) => bin.share),
+      start,
+      total,
+    ).forEach((shown, i) => (bins[i].shown = shown));
     return { bins, delta, width, fixed, factor, start, contribution, shown: NaN };
   });
-  roundedParts(stages.map((stage) => stage.contribution), 0, total).forEach((shown, k) => (stages[k].shown = shown));
+  roundedParts(
+    stages.map((stage) => stage.contribution),
+    0,
+    total,
+  ).forEach((shown, k) => (stages[k].shown = shown));
   const [low, high, ...more] = list(face.interval, 3).map(number);
   const interval = /** @type {[number, number] | null} */ (low <= high && !more.length ? [low, high] : null);
   const name = String(entry?.weights ?? '');
@@ -103,9 +119,12 @@ const ease = (t) => ((t = Math.min(Math.max(t, 0), 1)), t * t * (3 - 2 * t));
  *   it, the width of its bins, how far they have moved and are added, and the sum after it.
  */
 export function stagesAt({ stages, V }, t) {
-  let width = V, run = 0;
+  let width = V;
+  let run = 0;
   return stages.map(({ bins, factor, contribution }, k) => {
-    const moved = ease(2 * (t - k)), added = ease(2 * (t - k) - 1), start = run;
+    const moved = ease(2 * (t - k));
+    const added = ease(2 * (t - k) - 1);
+    const start = run;
     width /= (bins.length || 1) * mix(1, factor, moved);
     run += mix(0, contribution, added);
     return { start, width, moved, added, run };

@@ -6,9 +6,11 @@
 /** @type {Words} */
 const en = {
   lang: 'en',
-  intro: 'The network decides in {stages}, each finer than the one before. Each stage weighs a few bins of years (p), \
+  intro:
+    'The network decides in {stages}, each finer than the one before. Each stage weighs a few bins of years (p), \
 shifts them (η), and resizes them (δ): weight × place of every bin, added up, is the age.',
-  'intro.one': 'The network decides in one stage: it gives every bin of years a weight (p). Weight × place of every bin, \
+  'intro.one':
+    'The network decides in one stage: it gives every bin of years a weight (p). Weight × place of every bin, \
 added up, is the age.',
   'stages.several': 'several stages',
   'stages.2': 'two stages',
@@ -31,10 +33,11 @@ added up, is the age.',
   figure: 'Face {number}',
   'figure.weights': 'Face {number} · {weights}',
   'figure.keys': 'Use the arrow keys to move between bins.',
+  done: 'All stages are added up',
   axis: 'The stages added up, years',
   bin: 'Stage {k}, bin {i}',
   'bin.short': 'bin {i}',
-  'bin.label': 'Stage {k}, bin {i}: weight p {p}; fixed grid {fixed}; after η and δ {moved}; share of the age {share}',
+  'bin.label': 'bin {i} {share}, stage {k}; p {p}; fixed grid {fixed}; after η and δ {moved}',
   hint: 'Point at a bin, tap it, or use the arrow keys.',
   p: 'p',
   eta: 'η',
@@ -67,7 +70,8 @@ added up, is the age.',
 /** @type {Words} */
 const zh = {
   lang: 'zh-Hans',
-  intro: '网络分{stages}由粗到细估计年龄：每个阶段给少数几个分箱（bin）分配权重 p，再让它们平移（η）、伸缩（δ）。\
+  intro:
+    '网络分{stages}由粗到细估计年龄：每个阶段给少数几个分箱（bin）分配权重 p，再让它们平移（η）、伸缩（δ）。\
 把所有分箱的“权重 × 位置”加起来，就是年龄。',
   'intro.one': '网络一步得出年龄：给年龄轴上的每个分箱（bin）分配权重 p，再把所有分箱的“权重 × 位置”加起来。',
   'stages.several': '多个阶段',
@@ -91,10 +95,11 @@ const zh = {
   figure: '人脸 {number}',
   'figure.weights': '人脸 {number} · {weights}',
   'figure.keys': '用方向键切换分箱。',
+  done: '各阶段已全部累加',
   axis: '各阶段累加（岁）',
   bin: '第 {k} 阶段，分箱 {i}',
   'bin.short': '分箱 {i}',
-  'bin.label': '第 {k} 阶段，分箱 {i}：权重 p 为 {p}；固定网格 {fixed}；经 η 和 δ 调整后 {moved}；对年龄的贡献 {share}',
+  'bin.label': '分箱 {i} {share}，第 {k} 阶段；p {p}；固定网格 {fixed}；η、δ 调整后 {moved}',
   hint: '指向或点按分箱，也可以使用方向键。',
   p: 'p',
   eta: 'η',

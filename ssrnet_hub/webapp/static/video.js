@@ -1,5 +1,6 @@
 /** The ages of the people of a video over time; a line follows the place that is played, and a click goes to another. */
-import { follow, h, s, years } from './parts.js';
+import { h, s } from './dom.js';
+import { follow, years } from './parts.js';
 
 const COLORS = 6, WIDTH = 900, HEIGHT = 300, LEFT = 34, BOTTOM = 26, TOP = 8, GAP = 1;
 

@@ -1,0 +1,27 @@
+"""The browser that the machine has, for tests of what it shows."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+def find_chromium() -> str:
+    """The path of Chromium; without one the test is skipped, or fails where SSRNET_TEST_BROWSER is set."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not chromium:
+        if os.environ.get("SSRNET_TEST_BROWSER"):
+            pytest.fail("SSRNET_TEST_BROWSER is set, and there is no chromium: apt-get install chromium")
+        pytest.skip("no chromium is installed: apt-get install chromium")
+    return chromium
+
+
+def keep(page: Page, name: str) -> None:
+    """Keep a picture of a page in the folder that SSRNET_SCREENSHOTS names."""
+    folder = os.environ.get("SSRNET_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=Path(folder, f"{name}.png"), full_page=True)
