@@ -24,6 +24,7 @@ from ssrnet_hub import save_pretrained
 from ssrnet_hub.images.alignment import Framing
 from ssrnet_hub.models.pretrained import new_model
 
+from ..browser import QUIET, find_chromium, keep
 from ..demo_server import serve
 from ..hub_server import HubServer
 from ..pictures import encode, walk, write_film, write_zip
@@ -43,7 +44,6 @@ GRADIOS_OWN: set[tuple[str, str]] = set()
 """What axe finds in Gradio's own parts, serious or critical, by rule and part. It may only shrink."""
 
 OTHER = "age/other"
-QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +67,7 @@ def webcam(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(webcam):
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if not chromium:
-        if os.environ.get("SSRNET_TEST_BROWSER"):
-            pytest.fail("SSRNET_TEST_BROWSER is set, and there is no chromium: apt-get install chromium")
-        pytest.skip("no chromium is installed: apt-get install chromium")
+    chromium = find_chromium()
     camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     camera += [f"--use-file-for-fake-video-capture={webcam}"]
     with sync_playwright() as playwright:
@@ -137,13 +133,6 @@ def answered(page: Page) -> None:
     """Wait until a photo of one's own is answered: the example that is there before has faces, too."""
     expect(page.locator(".ssr-invite")).to_be_hidden()
     expect(page.locator("#result [aria-busy]")).to_have_count(0)
-
-
-def keep(page: Page, name: str) -> None:
-    folder = os.environ.get("SSRNET_SCREENSHOTS")
-    if folder:
-        page.wait_for_timeout(600)  # pictures fade in
-        page.screenshot(path=Path(folder, f"{name}.png"), full_page=True)
 
 
 def faces(page: Page):

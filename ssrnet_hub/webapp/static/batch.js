@@ -1,7 +1,8 @@
 /** Many photos: how many faces there are of each age, a row a face, and files to save. */
-import { translator } from './strings.js';
 import { h, s } from './dom.js';
-import { follow, years } from './parts.js';
+import { follow } from './parts.js';
+import { digits, inTenths } from './stages.js';
+import { translator } from './strings.js';
 
 const STEP = 10;
 
@@ -63,10 +64,10 @@ function table(rows, say, words) {
       const file = h('th', { scope: 'row' }, row.file);
       if (!face) return h('tr', {}, picture, file, h('td', { colspan: 5 }, row.error ?? say('no face found')));
       const turned = face.turned ? `, ${say('rotated', { degrees: face.turned })}` : '';
-      const ends = face.interval ? words('range', { low: years(face.interval[0], 0), high: years(face.interval[1], 0) }) : '';
+      const ends = face.interval ? words('range', { low: digits(face.interval[0], 0), high: digits(face.interval[1], 0) }) : '';
       const reasons = (face.doubts ?? []).map((doubt) => words(`doubt.${doubt}`)).join(words('doubts.separator'));
       return h('tr', {}, picture, file,
-        ...[i + 1, years(face.age), ends, `${Math.round(100 * face.score)}%${turned}`,
+        ...[i + 1, inTenths(face.age), ends, `${Math.round(100 * face.score)}%${turned}`,
           reasons && words('doubts', { reasons })].map((text) => h('td', {}, String(text))));
     });
   });

@@ -1,6 +1,7 @@
 /** The picture of a camera with boxes and ages, and who is in it. */
 import { h } from './dom.js';
-import { follow, years } from './parts.js';
+import { follow } from './parts.js';
+import { digits } from './stages.js';
 
 /** @param {HTMLElement} element @param {any} props @param {any} gradio */
 export function mount(element, props, { watch }) {
@@ -13,7 +14,7 @@ export function mount(element, props, { watch }) {
     hint.textContent = say('camera hint');
     if (!value?.picture) return;
     image.src = value.picture;
-    const people = value.people.map(({ person, age }) => say('person', { person, age: years(age, 0) }));
+    const people = value.people.map(({ person, age }) => say('person', { person, age: digits(age, 0) }));
     image.alt = people.join(', ') || say('nobody');
   });
 }

@@ -17,9 +17,6 @@ export function follow(props, watch, show) {
   return again;
 }
 
-/** A round number of years for a table or a label. @param {number | null} age @param {number} [digits] */
-export const years = (age, digits = 1) => (typeof age === 'number' ? age.toFixed(digits) : 'NaN');
-
 /** What the photo and its answer tell each other: `busy`, with a preview, `ask`, with a number, and `failed`. */
 export const tell = (name, detail) => dispatchEvent(new CustomEvent(`ssrnet-${name}`, { detail }));
 export const hear = (name, heard) => addEventListener(`ssrnet-${name}`, (event) => heard(event.detail));

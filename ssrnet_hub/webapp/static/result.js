@@ -1,7 +1,9 @@
 /** The photo with its faces: as boxes, as cards from left to right, and the breakdown of the one that is chosen. */
 import { ageBar, mountBreakdown } from './breakdown.js';
 import { h } from './dom.js';
-import { follow, hear, years } from './parts.js';
+import { follow, hear } from './parts.js';
+import { translator } from './strings.js';
+import { inYears } from './words.js';
 
 /** @param {HTMLElement} element @param {any} props @param {any} gradio */
 export function mount(element, props, { trigger, watch }) {
@@ -28,7 +30,8 @@ export function mount(element, props, { trigger, watch }) {
     if (!value?.picture || (value.number ?? 0) < asked) return;
     ready();
     const faces = [...value.faces].sort((a, b) => a.box[0] + a.box[2] - b.box[0] - b.box[2]);
-    const ageOf = (face) => (face.entries[0].face.age === null ? say('nan') : say('years', { age: years(face.entries[0].face.age) }));
+    const words = translator(language);
+    const ageOf = (face) => inYears(words, face.entries[0].face.age);
     if (seen !== value.picture) chosen = faces[0]?.number ?? 0;
     seen = value.picture;
     if (!faces.some((face) => face.number === chosen)) chosen = faces[0]?.number ?? 0;

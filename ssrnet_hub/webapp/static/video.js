@@ -1,6 +1,7 @@
 /** The ages of the people of a video over time; a line follows the place that is played, and a click goes to another. */
 import { h, s } from './dom.js';
-import { follow, years } from './parts.js';
+import { follow } from './parts.js';
+import { digits } from './stages.js';
 
 const COLORS = 6, WIDTH = 900, HEIGHT = 300, LEFT = 34, BOTTOM = 26, TOP = 8, GAP = 1;
 
@@ -94,7 +95,7 @@ function chart(people, say) {
         svg.setAttribute('aria-valuenow', String(Math.round(seconds * 10) / 10));
         const now = people.flatMap(({ person, points }) => {
           const near = points.filter(([at]) => Math.abs(at - seconds) <= GAP / 2).at(-1);
-          return near ? say('person', { person, age: years(near[2], 0) }) : [];
+          return near ? say('person', { person, age: digits(near[2], 0) }) : [];
         });
         svg.setAttribute('aria-valuetext', [say('seconds', { seconds: seconds.toFixed(1) }), ...now].join(', '));
       },
