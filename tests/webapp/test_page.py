@@ -325,7 +325,7 @@ def test_the_smallest_face(visit, photos):
     upload(page, photos / "two.png")
     options(page)
     box = page.locator("#min-face input[type=number]")
-    box.fill("100")
+    box.fill("200")
     box.blur()
     expect(faces(page)).to_have_count(1)
 
