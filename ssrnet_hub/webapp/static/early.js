@@ -30,9 +30,8 @@ window.ssrnet = (() => {
     if (url.href !== location.href) history.replaceState(history.state, '', url);
   }
 
-  // Gradio's client ends its stream of answers when the last one has come. What is asked for at that moment would be
-  // told that the connection broke, and the page would be loaded again without the visitor's photo: so the stream is
-  // not broken off, but read to its end, which the server has sent.
+  // Gradio's client breaks its stream of answers off when the last one has come, and tells whatever is asked for at that
+  // moment that the connection is lost. It is read to its end instead, which the server has sent.
   const { fetch } = window;
   window.fetch = (what, options) => {
     const stream = what instanceof Request && new URL(what.url).pathname.endsWith('/queue/data');
