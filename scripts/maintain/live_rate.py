@@ -1,4 +1,4 @@
-"""Measure how many pictures a second the demo's live tab shows to chromium with a camera of 640x480."""
+"""Measure how many pictures a second the demo's Camera tab shows to chromium with a camera of 640x480."""
 
 import argparse
 import os
@@ -37,7 +37,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=camera)
         page = browser.new_page(permissions=["camera"])
         page.goto(url)
-        page.get_by_role("tab", name="Live").click()
+        page.get_by_role("tab", name="Camera").click()
         page.locator("#camera").get_by_text("Click to Access Webcam").click()
         page.locator("#camera").get_by_text("Record").click()
         page.locator("#seen img[alt*=years]").wait_for()

@@ -91,8 +91,9 @@ def record_page() -> tuple[bytes, list[Image.Image]]:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1100, "height": 900})
         page.goto(url)
-        page.locator(".ssr-example").nth(1).click(timeout=60_000)
-        page.locator(".ssr-face[data-face='2']").click(timeout=60_000)
+        page.get_by_role("button", name="Example: three sizes").click(timeout=60_000)
+        page.locator(".ssr-face").nth(1).click(timeout=60_000)
+        page.get_by_text("Face 2, stage by stage").first.wait_for()
         page.wait_for_timeout(1000)  # pictures fade in
         picture = page.screenshot(full_page=True)
         page.locator(".ssr-example").nth(0).click()

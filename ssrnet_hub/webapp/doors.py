@@ -8,22 +8,25 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import gradio as gr
 from fastapi.exceptions import RequestValidationError
 from gradio.route_utils import FnIndexInferError
+from gradio.server_messages import ProcessCompletedMessage
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import ConfigError
 from .limits import Limits
 
-__all__ = ["REFUSALS", "Doors", "answered_hosts", "is_loopback"]
+__all__ = ["REFUSALS", "Doors", "OwnFiles", "answered_hosts", "is_loopback"]
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _NAME = re.compile(r"\*|(\*\.)?[a-z0-9_]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]", re.IGNORECASE)
@@ -32,8 +35,9 @@ _ADDRESS = re.compile(r"localhost|[0-9.]+|\[.*\]", re.IGNORECASE)
 
 _OPEN = re.compile(
     r"""
-    /(config/?|theme\.css|favicon\.ico|manifest\.json|robots\.txt)?
+    /(card/?|config/?|theme\.css|favicon\.ico|manifest\.json|robots\.txt)?
   | /(assets|static|svelte)/.+
+  | /page/[a-z]+\.(js|css)
   | /gradio_api/(
         (app_id|info|login_check|user|reset)/?|openapi\.json|theme\.css|startup-events
       | upload|upload_progress|file=(?!https?://).+
@@ -60,8 +64,10 @@ _PARTS = 50
 """Most brackets and commas in a request for each photo that it may name. A file as Gradio names it has about 10 of
 them, a picture within a request one. Parsed, each is up to a hundred bytes and a step of several loops."""
 
-_PATIENCE = 10.0
-"""Nobody need listen yet to what was asked for less than so many seconds ago."""
+_PATIENCE = 20.0
+"""Nobody need listen yet to what was asked for less than so many seconds ago: a busy browser takes its time."""
+
+_UNHEARD = "Nobody waited for the answer to this request: send it again."
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
@@ -115,6 +121,15 @@ def answered_hosts(host: str, names: Sequence[str]) -> list[str]:
         return ["*"]
     own = f"[{host}]" if ":" in host and not host.startswith("[") else host
     return list(dict.fromkeys((*_LOOPBACK, own, *names)))
+
+
+class OwnFiles(StaticFiles):
+    """What the page is made of besides Gradio, for itself alone, and never that of an earlier version."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update({"cache-control": "no-cache", "cross-origin-resource-policy": "same-origin"})
+        return response
 
 
 class Doors:
@@ -216,6 +231,10 @@ class Doors:
             before = time.monotonic() - _PATIENCE
             for event in list(blocks._queue.event_ids_to_events.values()):
                 if event.enqueue_time < before and self._listening.keys().isdisjoint((event._id, event.session_hash)):
+                    if not event.streaming and event.session_hash in blocks._queue.pending_messages_per_session:
+                        # who listens after all is not left to wait for ever
+                        said = ProcessCompletedMessage(output={"error": _UNHEARD}, success=False)
+                        blocks._queue.send_message(event, said)
                     await blocks._queue.clean_events(event_id=event._id)
                     if event.streaming:
                         # it may be waiting for the next picture of a camera

@@ -2,23 +2,22 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from threading import Lock
 from typing import Optional
 
 from ..inference.estimator import Face
-from .uploads import Upload
 
 __all__ = ["Looks"]
 
-_Key = tuple[Upload, str]
+_Key = tuple[Hashable, Hashable]
 
 _FACE = 8192
 """Bytes of a face besides its crop."""
 
 
 class Looks:
-    """Faces by photo and weights. Those looked at longest ago go first, and all of them after a while.
+    """Faces by photo and settings. Those looked at longest ago go first, and all of them after a while.
 
     Args:
         max_size: Bytes of memory, about.
@@ -34,21 +33,21 @@ class Looks:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def get(self, photo: Upload, weights: str) -> Optional[Sequence[Face]]:
-        """The faces in a photo as some weights see them; None where they are not kept."""
+    def get(self, photo: Hashable, settings: Hashable) -> Optional[Sequence[Face]]:
+        """The faces in a photo by some settings; None where they are not kept."""
         self.sweep()
         with self._lock:
-            if (photo, weights) not in self._kept:
+            if (photo, settings) not in self._kept:
                 return None
-            self._kept.move_to_end((photo, weights))
-            return self._kept[photo, weights][2]
+            self._kept.move_to_end((photo, settings))
+            return self._kept[photo, settings][2]
 
-    def put(self, photo: Upload, weights: str, faces: Sequence[Face]) -> None:
+    def put(self, photo: Hashable, settings: Hashable, faces: Sequence[Face]) -> None:
         """Keep the faces in a photo."""
         size = _FACE + sum(_FACE + 4 * face.crop.width * face.crop.height for face in faces)
         with self._lock:
-            self._drop((photo, weights))
-            self._kept[photo, weights] = time.monotonic(), size, faces
+            self._drop((photo, settings))
+            self._kept[photo, settings] = time.monotonic(), size, faces
             self._size += size
             while self._size > self._max_size:
                 self._drop(next(iter(self._kept)))

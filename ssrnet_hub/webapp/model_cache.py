@@ -6,7 +6,7 @@ import tempfile
 from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
-from typing import Any, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 from weakref import WeakKeyDictionary
 
 from huggingface_hub import HfApi, hf_hub_download
@@ -22,9 +22,16 @@ from ..models.zoo import DEFAULT, ZOO
 from ..utils.untrusted import MAX_FILE_SIZE
 from .limits import Limits
 
-__all__ = ["ModelCache"]
+__all__ = ["ModelCache", "Search"]
 
 _REPO = re.compile(r"(?P<repo>[A-Za-z0-9][\w-]*(\.[\w-]+)*/[A-Za-z0-9][\w-]*(\.[\w-]+)*)(@(?P<revision>[\w.-]+))?")
+
+
+class Search(NamedTuple):
+    """How photos are searched for faces; see `MTCNNDetector`."""
+
+    min_face: Optional[float] = None
+    upright_only: bool = False
 
 
 class ModelCache:
@@ -86,6 +93,16 @@ class ModelCache:
             self._kept[name] = estimator
             while len(self._kept) > self._limits.kept_weights:
                 self._kept.popitem(last=False)
+        return estimator
+
+    def searching(self, name: Optional[str], search: Search) -> AgeEstimator:
+        """As by index, on the same networks, with another way to search."""
+        estimator = self[name]
+        if search == Search():
+            return estimator
+        estimator, detector = copy.copy(estimator), copy.copy(self._detector)
+        detector.min_face, detector.upright_only = search
+        estimator.detector = detector
         return estimator
 
     def quick(self, name: Optional[str]) -> AgeEstimator:

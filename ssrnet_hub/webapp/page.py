@@ -1,21 +1,20 @@
 """The page: what a visitor sees, and what happens on a click. It computes nothing itself."""
 
 import html
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Union
 
 import gradio as gr
+from gradio.i18n import I18nData
 from gradio.utils import get_upload_folder
 
-from ..batch.records import to_cell
-from ..errors import SSRNetHubError, UnknownModelError
+from ..errors import PhotoError, SSRNetHubError, UnknownModelError
 from ..hub.cards import render_card
 from ..images.formats import picture_suffixes
 from ..inference.estimator import Face
@@ -25,69 +24,47 @@ from ..models.zoo import DEFAULT
 from .gate import GatedBlocks, is_heard, who_asks
 from .limits import Limits
 from .looks import Looks
-from .model_cache import ModelCache
-from .rendering import offer_files, say_doubts, say_turned, show_ages, show_breakdowns, show_faces, show_frame
+from .model_cache import ModelCache, Search
+from .rendering import tell_figure, tell_files, tell_frame, tell_look, tell_moments, tell_row, thumbnail
 from .service import Sent, Service, tell_error
 from .turns import ONE_EACH
 from .uploads import Upload, find_upload
+from .words import words
 
-__all__ = ["THEME", "Built", "build", "make_page"]
+__all__ = ["HEAD", "STATIC", "THEME", "Built", "build", "make_page"]
 
-_EXAMPLES = Path(__file__).parent / "examples"
+STATIC = Path(__file__).parent / "static"
+HEAD = """
+<link rel="stylesheet" href="./page/page.css">
+<script src="./page/early.js"></script>
+<link rel="modulepreload" href="./page/photo.js">
+"""
+"""What the page loads besides Gradio's own files; all of it lies in `STATIC`."""
+
+_EXAMPLES = sorted((Path(__file__).parent / "examples").glob("*.jpg"))
 _FONTS = ("system-ui", "sans-serif")  # of the visitor's own machine: none is fetched
 THEME = gr.themes.Soft(
     primary_hue="blue", secondary_hue="blue", neutral_hue="slate", font=_FONTS, font_mono="monospace"
+).set(
+    # of more contrast than the theme's own, by WCAG AA
+    block_label_text_color="*primary_800",
+    block_title_text_color="*primary_800",
+    body_text_color_subdued="*neutral_500",
+    button_primary_background_fill="*primary_600",
+    button_primary_background_fill_hover="*primary_700",
 )
 _REQUESTS, _FILMS, _CAMERAS = 8, 6, 12
 """Requests of one kind, films and cameras that are answered at a time; each photo and frame waits for its turn."""
 
-_PICK = """
-element.addEventListener('click', event => {
-  const face = event.target.closest('[data-face]');
-  if (face) trigger('click', {face: Number(face.dataset.face)});
-});
-"""
-# browsers give a picture of a format that they do not know no type, and Gradio takes only what has one
-_TAKE = """
-() => {
-  const suffixes = SUFFIXES;
-  const untyped = file => !file.type && suffixes.some(suffix => file.name.toLowerCase().endsWith(suffix));
-  const typed = files => {
-    const transfer = new DataTransfer();
-    for (const f of files) transfer.items.add(untyped(f) ? new File([f], f.name, {type: 'image/unknown'}) : f);
-    return transfer;
-  };
-  document.addEventListener('drop', event => {
-    const files = [...event.dataTransfer.files];
-    if (!event.target.closest('#photo') || !files.some(untyped)) return;
-    event.preventDefault();
-    event.stopImmediatePropagation();
-    const init = {dataTransfer: typed(files), bubbles: true, cancelable: true};
-    event.target.dispatchEvent(new DragEvent('drop', init));
-  }, true);
-  document.addEventListener('change', event => {
-    if (event.target.matches('#photo input[type=file]')) event.target.files = typed(event.target.files).files;
-  }, true);
-  document.addEventListener('click', event => {
-    if (event.target.matches('#photo input[type=file]')) event.target.accept = ['image/*', ...suffixes].join();
-  }, true);
-}
-"""
-_INTRO = """# How old does a face look?
-A network with only **40,531 parameters** estimates the age of a face in three stages, from coarse to fine, and adds
-them up. See the estimate, and how the network arrived at it. *It is off by years, is not proof of age, and must not be
-used to make decisions about people.*"""
+_MAX_MIN_FACE = 400
+"""Largest choice for the smallest face, pixels."""
 
 
-@dataclass
-class Visit:
-    """What a visitor is looking at: which photo by which weights, and by which others."""
+class Seen(NamedTuple):
+    """What a visitor looks at, and by what the faces in it are kept; None where they are not."""
 
-    photo: Optional[Upload] = None
-    weights: str = DEFAULT
-    others: list[str] = field(default_factory=list)
-    scale: float = 1.0
-    picked: int = 0
+    key: Optional[Hashable]
+    photo: Sent
 
 
 @dataclass
@@ -115,58 +92,62 @@ class _Answers:
         self._service, self._models, self._limits, self._looks, self._work = service, models, limits, looks, work
         self._uploads = Path(get_upload_folder()).resolve()
 
-    def look(self, photo: Optional[Sent], weights: Optional[str], others: Optional[list[str]]) -> tuple[Any, ...]:
-        """A new photo, or other weights for the one that is there."""
+    def look(
+        self,
+        photo: Union[Sent, dict[str, Any], None],
+        weights: Optional[str],
+        others: Optional[list[str]],
+        min_face: Optional[float],
+        rotated: Optional[bool],
+        number: Optional[float] = None,
+    ) -> Optional[dict[str, Any]]:
+        """A new photo or an example, or other settings for the one that is there; the answer has the number as well."""
         if not photo:
-            return Visit(), None, "", ""
+            return None
         with _plainly():
-            visit = Visit(photo if isinstance(photo, Upload) else None, self._models.tidy(weights))
-            visit.others = self._compared(visit.weights, others)
-            faces, drawn, visit.scale = self._service.look(photo, visit.weights)
-            if visit.photo:
-                self._looks.put(visit.photo, visit.weights, faces)
-            if not faces:
-                gr.Info("No face was found in this photo. Faces smaller than 20 pixels are not detected.")
-            elif len(faces) == self._limits.max_faces:
-                gr.Info(f"Only the {len(faces)} largest faces are shown.")
-            return visit, drawn, show_faces(faces, visit.picked), self._breakdown(visit, faces)
+            seen, search = self._seen(photo), _search(min_face, rotated)
+            weights = self._models.tidy(weights)
+            compared = self._compared(weights, others)
+            known = self._looks.get(seen.key, (weights, search))
+            faces, drawn, size = self._service.look(seen.photo, weights, search, known)
+            self._keep(seen, weights, search, faces)
+            told = {weights: faces}
+            for name in compared:
+                if not faces or not is_heard():
+                    break
+                # the same detector finds the same faces in the same order
+                told[name] = self._faces(seen, name, search)
+            return {**tell_look(told, drawn, size, self._limits.max_faces), "number": number}
 
-    def compare(self, visit: Optional[Visit], others: Optional[list[str]]) -> tuple[Visit, str]:
-        """Other weights beside those that are there."""
-        visit = visit or Visit()
+    def figure(
+        self,
+        photo: Union[Sent, dict[str, Any], None],
+        weights: Optional[str],
+        min_face: Optional[float],
+        rotated: Optional[bool],
+        event: gr.EventData,
+    ) -> Optional[dict[str, str]]:
+        """The breakdown of a face, as the command draws it, to be saved."""
+        if not photo:
+            return None
         with _plainly():
-            visit.others = self._compared(visit.weights, others)
-            return visit, self._breakdown(visit, self._faces(visit))
-
-    def pick_row(self, visit: Optional[Visit], event: gr.EventData) -> tuple[Any, ...]:
-        """A click on the row of a face."""
-        return self._pick(visit or Visit(), lambda _: getattr(event, "face", None))
-
-    def pick_box(self, visit: Optional[Visit], event: gr.SelectData) -> tuple[Any, ...]:
-        """A click into the photo: the smallest box that it is in."""
-        visit = visit or Visit()
-
-        def find(faces: Sequence[Face]) -> Optional[int]:
-            try:
-                x, y = (v / visit.scale for v in event.index)
-            except (TypeError, ValueError, OverflowError):  # not of our page
+            asked, kind = (getattr(event, name, None) for name in ("weights", "kind"))
+            index = getattr(event, "face", None)
+            weights = self._models.tidy(weights if asked is None else asked)
+            faces = self._faces(self._seen(photo), weights, _search(min_face, rotated))
+            if type(index) is not int or not 0 <= index < len(faces) or kind not in ("png", "svg"):
                 return None
-            hit = [
-                ((x2 - x1) * (y2 - y1), index)
-                for index, (x1, y1, x2, y2) in enumerate(face.box for face in faces if face.box)
-                if x1 <= x <= x2 and y1 <= y <= y2
-            ]
-            return min(hit)[1] if hit else None
+            return tell_figure(faces[index], f"face-{index + 1}-{weights.replace('/', '-')}", kind)
 
-        return self._pick(visit, find)
-
-    def _pick(self, visit: Visit, choose: Callable[[Sequence[Face]], Any]) -> tuple[Any, ...]:
-        with _plainly():
-            faces = self._faces(visit)
-            index = choose(faces)
-            if isinstance(index, int) and 0 <= index < len(faces):
-                visit.picked = index
-            return visit, show_faces(faces, visit.picked), self._breakdown(visit, faces)
+    def _seen(self, photo: Any) -> Seen:
+        if isinstance(photo, Upload):
+            return Seen(photo, find_upload(photo, self._uploads))
+        if isinstance(photo, bytes):
+            return Seen(None, photo)
+        number = photo.get("example") if isinstance(photo, dict) else None
+        if type(number) is not int or not 0 <= number < len(_EXAMPLES):
+            raise PhotoError("A photo must be uploaded.")
+        return Seen(number, _EXAMPLES[number].read_bytes())
 
     def _compared(self, weights: str, others: Any) -> list[str]:
         """The names to compare with, each once."""
@@ -178,53 +159,47 @@ class _Answers:
             raise UnknownModelError(f"Compare with {self._limits.max_compared} weights at a time, at most.")
         return list(names)
 
-    def _faces(self, visit: Visit, weights: Optional[str] = None) -> Sequence[Face]:
-        """The faces of a visitor's photo, looked for again where they are not kept any more."""
-        if visit.photo is None:
-            return []
-        weights = weights or visit.weights
-        faces = self._looks.get(visit.photo, weights)
+    def _faces(self, seen: Seen, weights: str, search: Search) -> Sequence[Face]:
+        """The faces of a photo, looked for again where they are not kept any more."""
+        faces = self._looks.get(seen.key, (weights, search))
         if faces is None:
-            faces = self._service.faces(find_upload(visit.photo, self._uploads), weights)
-            self._looks.put(visit.photo, weights, faces)
+            faces = self._service.faces(seen.photo, weights, search)
+            self._keep(seen, weights, search, faces)
         return faces
 
-    def _breakdown(self, visit: Visit, faces: Sequence[Face]) -> str:
-        if not faces:
-            return ""
-        picked = [(visit.weights, faces[visit.picked])]
-        for name in visit.others if visit.photo else ():
-            if not is_heard():
-                break
-            # the same detector finds the same faces in the same order
-            picked.append((name, self._faces(visit, name)[visit.picked]))
-        return show_breakdowns(picked, visit.picked + 1)
+    def _keep(self, seen: Seen, weights: str, search: Search, faces: Sequence[Face]) -> None:
+        if seen.key is not None:
+            self._looks.put(seen.key, (weights, search), faces)
 
     def many(
         self,
         photos: Optional[list[Sent]],
         weights: str,
+        min_face: Optional[float],
+        rotated: Optional[bool],
         progress: gr.Progress = gr.Progress(),  # noqa: B008  as Gradio wants it
-    ) -> Iterator[tuple[Any, ...]]:
+    ) -> Iterator[dict[str, Any]]:
         """Photos and zips to a table and files, photo by photo."""
         rows: list[dict[str, Any]] = []
+        told: list[dict[str, Any]] = []
         with _plainly():
-            for row in self._service.each(photos, weights):
+            for row, picture in self._service.each_with_picture(photos, weights, _search(min_face, rotated)):
                 rows.append(row)
+                told.append(tell_row(row, picture))
                 progress((len(rows), max(len(rows), len(photos or ()))), desc=row["file"][-100:])
-                yield _table(rows), gr.skip()
-        yield _table(rows), offer_files(rows)
+                yield {"rows": told}
+        yield {"rows": told, "files": tell_files(rows)}
 
     def live(self, picture: Optional[Sent], weights: str, watch: Optional[Watch]) -> tuple[Any, ...]:
         """The next picture of a camera."""
         if picture is None:
-            return "", None
+            return None, None
         with _plainly():
             weights, now = self._models.tidy(weights), monotonic()
             if watch is None or watch.weights != weights or now - watch.started > self._limits.max_live_seconds:
                 watch = Watch(weights, self._service.watch(weights))
             frame, people = self._service.follow(watch.tracker, picture, monotonic() - watch.started)
-            return show_frame(frame, people), watch
+            return tell_frame(frame, people), watch
 
     def film(
         self,
@@ -240,24 +215,16 @@ class _Answers:
             for moment in self._service.film(video, copy, weights):
                 if moment is not None:
                     seen.append(moment)
-                    progress(moment.progress, desc=f"{moment.seconds:.1f} seconds processed")
-                yield None, ""
-            yield copy, show_ages(seen)
+                    progress(moment.progress, desc=f"{moment.seconds:.1f} s")
+                yield None, None
+            yield copy, tell_moments(seen)
 
 
-def _table(rows: list[dict[str, Any]]) -> list[list[Any]]:
-    lines = []
-    for row in rows:
-        # visitors copy it into spreadsheets
-        file = to_cell(row["file"])
-        for number, face in enumerate(row["faces"], start=1):
-            age = "NaN" if face["age"] is None else f"{face['age']:.1f}"
-            ends = "{:.0f} to {:.0f}".format(*face["interval"]) if face["interval"] else ""
-            remark = say_doubts(face["doubts"])
-            lines.append([file, number, age, ends, f"{face['score']:.0%}{say_turned(face['turned'])}", remark])
-        if not row["faces"]:
-            lines.append([file, "", "", "", "", to_cell(row["error"] or "no face found")])
-    return lines
+def _search(min_face: Any, rotated: Any) -> Search:
+    """How to search, as the options say; 0 is the detector's own choice."""
+    if min_face and not (type(min_face) in (int, float) and 12 <= min_face <= _MAX_MIN_FACE):
+        raise PhotoError(f"The smallest face is from 12 to {_MAX_MIN_FACE} pixels.")
+    return Search(min_face or None, rotated is False)
 
 
 def make_page(limits: Optional[Limits] = None) -> gr.Blocks:
@@ -271,6 +238,27 @@ class Built(NamedTuple):
     page: gr.Blocks
     service: Service
     looks: Looks
+    i18n: gr.I18n
+
+
+class _Parts(NamedTuple):
+    """What the tabs are made with."""
+
+    answers: _Answers
+    limits: Limits
+    say: Callable[[str], I18nData]
+    weights: gr.Dropdown
+    min_face: gr.Slider
+    rotated: gr.Checkbox
+
+    def html(self, script: str, *events: str, **options: Any) -> gr.HTML:
+        """A component of our own: ``mount`` of a module puts the value into words, in the language of its label."""
+        run = f"import(new URL('./page/{script}.js', document.baseURI)).then(it => it.mount("
+        run += "element, props, {trigger, watch, upload}))"
+        for event in events:
+            # Gradio looks for the names of events in the script
+            run += f"; '{event}'"
+        return gr.HTML(html_template="", js_on_load=run, label=self.say("language"), apply_default_css=False, **options)
 
 
 def build(limits: Limits, work: Optional[Path] = None) -> Built:
@@ -284,118 +272,150 @@ def build(limits: Limits, work: Optional[Path] = None) -> Built:
     models = ModelCache(limits, work)
     service = Service(models, limits, is_heard, who_asks)
     answers = _Answers(service, models, limits, looks, work)
-    with GatedBlocks(limits, title="How old does a face look?", analytics_enabled=False) as page:
-        gr.Markdown(_INTRO)
-        with gr.Tab("Photo"):
-            _add_photo(answers, models, limits)
-        with gr.Tab("Live"):
-            _add_live(answers, models, limits)
-        with gr.Tab("Video"):
-            _add_film(answers, models, limits)
-        with gr.Tab("Many photos"):
-            _add_many(answers, models, limits)
-        with gr.Tab("About"):
-            gr.Markdown(_about(models, limits))
-            with gr.Accordion(f"Model card of {DEFAULT}", open=False):
-                gr.Markdown(_card(DEFAULT))
+    english, chinese = (words(language, models.names, limits) for language in ("en", "zh"))
+    i18n = gr.I18n(**{"en": english, "zh-CN": chinese, "zh-TW": chinese})
+
+    def say(key: str) -> I18nData:
+        return i18n(f"ssrnet_{key}")
+
+    with GatedBlocks(limits, title=english["ssrnet_title"], analytics_enabled=False) as page:
+        gr.Markdown(say("intro"), elem_id="intro")
+        options = _make_options(models, limits, say)
+        parts = _Parts(answers, limits, say, options.weights, options.min_face, options.rotated)
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab(say("photo"), id="photo", elem_id="tab-photo"):
+                _add_photo(parts, options.others)
+            with gr.Tab(say("camera"), id="camera", elem_id="tab-camera"):
+                _add_live(parts)
+            with gr.Tab(say("video"), id="video", elem_id="tab-video"):
+                _add_film(parts)
+            with gr.Tab(say("batch"), id="batch", elem_id="tab-batch"):
+                _add_many(parts)
+            with gr.Tab(say("about"), id="about", elem_id="tab-about"):
+                gr.Markdown(say("about_text"), elem_id="about")
+        with gr.Accordion(say("options"), open=False, elem_id="options"):
+            for component in options:
+                component.render()
         _add_endpoints(service)
-        page.load(None, js=_TAKE.replace("SUFFIXES", json.dumps(sorted(picture_suffixes()))), api_visibility="private")
+        opened: list[Any] = [tabs, options.weights]
+        page.load(None, opened, opened, js=_OPEN_LINK, api_visibility="private")
+        options.weights.change(None, options.weights, js=_KEEP_LINK, api_visibility="private")
+    with page.route("Model card", "/card", show_in_navbar=False):
+        gr.Markdown(_card(DEFAULT), elem_id="card")
     # not api_open: requests that pass by the queue would pass by its limits
     page.queue(max_size=limits.queue, default_concurrency_limit=_REQUESTS, api_open=False)
-    return Built(page, service, looks)
+    return Built(page, service, looks, i18n)
 
 
-def _add_photo(answers: _Answers, models: ModelCache, limits: Limits) -> None:
-    visit = gr.State(time_to_live=3600)
-    with gr.Row(equal_height=False):
-        with gr.Column():
-            photo = gr.Image(
-                label="Photo",
-                type="filepath",
-                image_mode=None,
-                sources=["upload", "clipboard", "webcam"],
-                height=420,
-                elem_id="photo",
-            )
-            with gr.Row():
-                weights = _choose_weights(models)
-                others = gr.Dropdown(
-                    models.names,
-                    label="Compare with",
-                    multiselect=True,
-                    max_choices=limits.max_compared,
-                    allow_custom_value=True,
-                    elem_id="others",
-                )
-            if _EXAMPLES.is_dir():
-                gr.Examples(sorted(map(str, _EXAMPLES.iterdir())), photo, label="Examples")
-        with gr.Column():
-            drawn = gr.Image(
-                label="Faces (click one)",
-                interactive=False,
-                format="jpeg",
-                height=420,
-                buttons=["download", "fullscreen"],
-                elem_id="drawn",
-            )
-            faces = gr.HTML(js_on_load=_PICK, elem_id="faces")
-    breakdown = gr.HTML(elem_id="breakdown")
-    shown = [visit, drawn, faces, breakdown]
-    quietly: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
-    gr.on([photo.change, weights.change], answers.look, [photo, weights, others], shown, **quietly)
-    others.change(answers.compare, [visit, others], [visit, breakdown], **quietly)
-    drawn.select(answers.pick_box, visit, [visit, faces, breakdown], **quietly)
-    faces.click(answers.pick_row, visit, [visit, faces, breakdown], **quietly)
+_OPEN_LINK = "(tabs, weights) => window.ssrnet.openLink(weights)"
+_KEEP_LINK = "weights => window.ssrnet.keepWeights(weights)"
 
 
-def _add_live(answers: _Answers, models: ModelCache, limits: Limits) -> None:
+class _Options(NamedTuple):
+    """The settings of all tabs; only photos are compared."""
+
+    weights: gr.Dropdown
+    others: gr.Dropdown
+    min_face: gr.Slider
+    rotated: gr.Checkbox
+
+
+def _make_options(models: ModelCache, limits: Limits, say: Callable[[str], I18nData]) -> _Options:
+    own: dict[str, Any] = {"allow_custom_value": True, "render": False}
+    weights = gr.Dropdown(
+        models.names,
+        value=models.names[0],
+        label=say("weights"),
+        info=say("weights_info"),
+        elem_classes="weights",
+        **own,
+    )
+    others = gr.Dropdown(
+        models.names,
+        label=say("compare"),
+        info=say("compare_info"),
+        multiselect=True,
+        max_choices=limits.max_compared,
+        elem_id="others",
+        **own,
+    )
+    min_face = gr.Slider(
+        0, _MAX_MIN_FACE, 0, step=20, label=say("min_face"), info=say("min_face_info"), elem_id="min-face", render=False
+    )
+    # which it would compare with nothing where the field is empty
+    min_face.preprocess = lambda payload: payload  # type: ignore[method-assign]
+    rotated = gr.Checkbox(True, label=say("rotated"), info=say("rotated_info"), elem_id="rotated", render=False)
+    return _Options(weights, others, min_face, rotated)
+
+
+def _add_photo(parts: _Parts, others: gr.Dropdown) -> None:
+    answers, first = parts.answers, {"example": 0}
+    photo = parts.html(
+        "photo",
+        value=first,
+        suffixes=sorted(picture_suffixes()),
+        examples=[{"name": path.stem[2:], "picture": thumbnail(path)} for path in _EXAMPLES],
+        elem_id="photo",
+    )
+    # what a visitor sees first
+    result = parts.html("result", "save", value=answers.look(first, None, None, None, None), elem_id="result")
+    saved = parts.html("save", elem_id="saved")
+    number = gr.Number(0, visible=False)
+    settings: list[Any] = [photo, parts.weights, parts.min_face, parts.rotated]
+    quietly: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    looked = gr.on(
+        [photo.change, parts.weights.change, others.change, parts.min_face.release, parts.rotated.change],
+        answers.look,
+        [photo, parts.weights, others, parts.min_face, parts.rotated, number],
+        result,
+        js="(...values) => [...values.slice(0, -1), window.ssrnet.ask()]",
+        # what Gradio puts off until an answer has come, it forgets where that is an error
+        trigger_mode="multiple",
+        **quietly,
+    )
+    looked.failure(None, js="() => window.ssrnet.failed()", api_visibility="private")
+    result.save(answers.figure, settings, saved, **quietly)
+
+
+def _add_live(parts: _Parts) -> None:
     watch = gr.State(time_to_live=3600)
     with gr.Row(equal_height=False):
         with gr.Column():
             camera = gr.Image(
-                label="Camera",
+                label=parts.say("camera"),
                 sources=["webcam"],
                 streaming=True,
                 webcam_options=gr.WebcamOptions(constraints={"video": {"width": 640, "height": 480}}),
                 elem_id="camera",
             )
-            weights = _choose_weights(models)
         with gr.Column():
-            seen = gr.HTML("Start your camera to see your face and its estimated age here.", elem_id="seen")
-            gr.Markdown(
-                "Ages are averaged over the last seconds and settle while you hold still. No frames are stored."
-            )
+            seen = parts.html("camera", elem_id="seen")
+            gr.Markdown(parts.say("camera_note"))
     camera.stream(
-        answers.live,
-        [camera, weights, watch],
+        parts.answers.live,
+        [camera, parts.weights, watch],
         [seen, watch],
         stream_every=0.1,
-        time_limit=limits.max_live_seconds,
+        time_limit=parts.limits.max_live_seconds,
         concurrency_limit=_CAMERAS,
         show_progress="hidden",
         api_visibility="private",
     )
 
 
-def _add_film(answers: _Answers, models: ModelCache, limits: Limits) -> None:
+def _add_film(parts: _Parts) -> None:
     with gr.Row(equal_height=False):
         with gr.Column():
-            film = gr.Video(
-                label=f"Video of at most {limits.max_film_seconds} seconds",
-                sources=["upload"],
-                height=360,
-                elem_id="film",
-            )
-            weights = _choose_weights(models)
+            film = gr.Video(label=parts.say("video_label"), sources=["upload"], height=320, elem_id="film")
             with gr.Row():
-                start = gr.Button("Follow the faces", variant="primary")
-                stop = gr.Button("Stop", elem_id="film-stop")
+                start = gr.Button(parts.say("track"), variant="primary", elem_id="film-start")
+                stop = gr.Button(parts.say("stop"), elem_id="film-stop")
         with gr.Column():
-            copy = gr.Video(label="Video with ages", interactive=False, autoplay=True, height=360, elem_id="copy")
-    ages = gr.HTML(elem_id="ages")
+            copy = gr.Video(label=parts.say("video_ages"), interactive=False, autoplay=True, height=320, elem_id="copy")
+    ages = parts.html("video", elem_id="ages")
     running = start.click(
-        answers.film,
-        [film, weights],
+        parts.answers.film,
+        [film, parts.weights],
         [copy, ages],
         concurrency_limit=_FILMS,
         concurrency_id=ONE_EACH,
@@ -404,38 +424,25 @@ def _add_film(answers: _Answers, models: ModelCache, limits: Limits) -> None:
     stop.click(None, cancels=running, api_visibility="private")
 
 
-def _add_many(answers: _Answers, models: ModelCache, limits: Limits) -> None:
+def _add_many(parts: _Parts) -> None:
+    photos = gr.File(
+        label=parts.say("photos_label"),
+        file_count="multiple",
+        file_types=[*sorted(picture_suffixes()), ".zip"],
+        elem_id="photos",
+        height=180,
+    )
     with gr.Row():
-        photos = gr.File(
-            label=f"Up to {limits.max_photos} photos, or zips of photos",
-            file_count="multiple",
-            file_types=[*sorted(picture_suffixes()), ".zip"],
-            elem_id="photos",
-        )
-        with gr.Column():
-            weights = _choose_weights(models)
-            start = gr.Button("Estimate ages", variant="primary")
-            stop = gr.Button("Stop")
-    table = gr.Dataframe(
-        headers=["file", "face", "age", "90% interval", "confidence", "note"],
-        interactive=False,
-        wrap=True,
-        elem_id="table",
+        start = gr.Button(parts.say("estimate"), variant="primary", elem_id="batch-start")
+        stop = gr.Button(parts.say("stop"), elem_id="batch-stop")
+    table = parts.html("batch", elem_id="table")
+    running = start.click(
+        parts.answers.many,
+        [photos, parts.weights, parts.min_face, parts.rotated],
+        table,
+        api_visibility="private",
     )
-    files = gr.HTML(elem_id="files")
-    running = start.click(answers.many, [photos, weights], [table, files], api_visibility="private")
     stop.click(None, cancels=running, api_visibility="private")
-
-
-def _choose_weights(models: ModelCache) -> gr.Dropdown:
-    return gr.Dropdown(
-        models.names,
-        value=models.names[0],
-        label="Weights",
-        info="A name, or owner/repo on the Hugging Face Hub",
-        allow_custom_value=True,
-        elem_classes="weights",
-    )
 
 
 def _resolved(schema: dict[str, Any]) -> dict[str, Any]:
@@ -474,29 +481,6 @@ def _add_endpoints(service: Service) -> None:
         answered = gr.JSON(label="answer")
         for ask, given in ((service.predict, image), (service.explain, image), (service.predict_batch, images)):
             gr.Button().click(answer(ask), [given, weights], answered, api_name=ask.__name__)
-
-
-def _about(models: ModelCache, limits: Limits) -> str:
-    return f"""
-**About.** [SSR-Net](https://www.ijcai.org/proceedings/2018/0150.pdf) (IJCAI 2018) uses *soft stagewise regression*:
-stage 1 has three bins of about 34 years each, and stages 2 and 3 divide these into three finer bins each. Every stage
-weights its bins (height **p**), shifts them (**eta**), and scales them (**delta**). The age is the sum of the three
-stages.
-
-**Weights.** {", ".join(models.names)}. The default ships with the package. Its model card below shows for whom
-errors are largest; its license allows non-commercial research. Other weights are loaded from public repositories on the
-Hugging Face Hub, as safetensors files of at most {limits.max_weights_size / 1e6:.0f} MB.
-
-**Limits.** Photos of at most {limits.max_pixels / 1e6:.0f} megapixels and {limits.max_file_size / 1e6:.0f} MB. The
-output is an estimate of apparent age, off by years, and more so on old scans and on faces unlike the training data. Do
-not use it to make decisions about people, such as whether they may enter, buy, work, or get help. Ask people before you
-estimate their age.
-
-**Privacy.** Uploads and results are deleted from this server within {2 * limits.sweep / 60:.0f} minutes. Nothing is
-kept, counted, or sent elsewhere.
-
-**API.** The endpoints for `gradio_client` are `/predict`, `/explain`, and `/predict_batch`; see *Use via API* below.
-"""
 
 
 def _card(name: str) -> str:

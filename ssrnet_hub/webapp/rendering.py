@@ -1,154 +1,104 @@
-"""How answers look on the page."""
+"""What the page's own components are told: numbers, keys and pictures, which they put into words."""
 
 import base64
-import html
 import io
 import json
-import math
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, Optional
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Optional
 
 from PIL import Image
 
+from ..batch.records import to_cell
 from ..inference.estimator import Face
 from ..inference.tracking import Sighting
 from ..inference.video import Moment
-from ..inference.visualization import draw_people, figure_svg, plot_ages, plot_breakdown
+from ..inference.visualization import draw_people, plot_breakdown
 from .service import to_csv
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-__all__ = ["CSS", "offer_files", "say_age", "show_ages", "show_breakdowns", "show_faces", "show_frame"]
-
-_PHONE = 4.2
-"""Width of the breakdown on a phone, inches of the figure."""
-
-CSS = """
-.ssr-faces { display: flex; flex-wrap: wrap; gap: 10px; }
-.ssr-face { display: flex; align-items: center; gap: 12px; padding: 8px 14px 8px 8px; cursor: pointer; text-align: left;
-  border: 2px solid var(--border-color-primary); border-radius: 12px; background: var(--background-fill-secondary);
-  color: var(--body-text-color); font: inherit; min-width: 190px; }
-.ssr-face:hover { border-color: var(--color-accent); }
-.ssr-face:focus-visible { outline: 3px solid var(--color-accent); outline-offset: 2px; }
-.ssr-face[aria-pressed=true] { border-color: var(--color-accent); box-shadow: inset 0 0 0 1px var(--color-accent); }
-.ssr-face img { width: 64px; height: 64px; border-radius: 8px; object-fit: cover; }
-.ssr-face b { font-size: 1.35em; }
-.ssr-face small, .ssr-breakdown small { display: block; opacity: .75; }
-.ssr-face small b { font-size: 1em; }
-.ssr-breakdowns { display: flex; flex-wrap: wrap; gap: 24px; }
-.ssr-breakdown { flex: 1 1 340px; min-width: 0; max-width: 1000px; margin: 0; color: var(--body-text-color); }
-.ssr-breakdown figcaption { font-weight: 600; padding-bottom: 4px; }
-.ssr-breakdown svg { width: 100%; height: auto; display: block; }
-.ssr-breakdown .ssr-narrow { display: none; }
-.ssr-several .ssr-breakdown .ssr-wide { display: none; }
-.ssr-several .ssr-breakdown .ssr-narrow { display: block; }
-@media (max-width: 700px) {
-  .ssr-breakdown .ssr-wide { display: none; }
-  .ssr-breakdown .ssr-narrow { display: block; }
-  .ssr-face { flex: 1 1 100%; }
-}
-.ssr-frame { width: 100%; border-radius: 8px; display: block; }
-.ssr-file { font-weight: 600; margin-right: 12px; }
-"""
+__all__ = ["tell_figure", "tell_files", "tell_frame", "tell_look", "tell_moments", "tell_row", "thumbnail"]
 
 
-def say_age(face: Face) -> str:
-    """The age in years to a tenth, or NaN."""
-    return "NaN" if math.isnan(face.age) else f"{face.age:.1f}"
-
-
-def say_interval(face: Face) -> str:
-    """What is known of how far off the age may be, as HTML; nothing with weights without a calibration."""
-    ends = face.interval()
-    said = "" if ends is None else "<small>90% interval: {:.0f} to {:.0f}</small>".format(*ends)
-    return said + (f"<small><b>{say_doubts(face.doubts)}</b></small>" if face.doubts else "")
-
-
-def say_doubts(doubts: Optional[Sequence[str]]) -> str:
-    """Reasons not to trust an age; empty if there are none, or without a calibration."""
-    return f"not reliable: {', '.join(doubts)}" if doubts else ""
-
-
-def say_turned(turned: int) -> str:
-    """The rotation of a face, to be appended to other text; empty for an upright face."""
-    return f", rotated by {turned}°" if turned else ""
-
-
-def show_faces(faces: Sequence[Face], picked: int) -> str:
-    """A button a face: its crop, number, age, and how sure the detector is."""
-    if not faces:
-        return ""
-    cards = []
-    for index, face in enumerate(faces):
-        cards.append(
-            f'<button type="button" class="ssr-face" data-face="{index}" aria-pressed="{str(index == picked).lower()}">'
-            f'<img src="{_picture(face.crop)}" alt="face {index + 1}">'
-            f"<span>face {index + 1}<br><b>{say_age(face)}</b> years{say_interval(face)}"
-            f"<small>found with {face.score:.0%} confidence{say_turned(face.turned)}</small></span></button>"
-        )
-    return f'<div class="ssr-faces" role="group" aria-label="faces">{"".join(cards)}</div>'
-
-
-def show_breakdowns(faces: Sequence[tuple[str, Face]], number: int) -> str:
-    """The breakdown of a face by one or more weights, as wide as the page or for a phone, as the page is.
+def tell_look(
+    told: Mapping[str, Sequence[Face]], drawn: Image.Image, size: tuple[int, int], max_faces: int
+) -> dict[str, Any]:
+    """What was found in a photo.
 
     Args:
-        faces: Names of weights, and what they say of the same face.
-        number: The face's, from 1.
+        told: Faces by the names of weights, the same ones for all; those of the first name are the answer.
+        drawn: The photo with boxes.
+        size: Width and height of the photo, to which the boxes refer.
+        max_faces: Most faces that are looked for.
     """
-    several = len(faces) > 1
-    figures = []
-    for index, (name, face) in enumerate(faces):
-        drawings = _draw(partial(plot_breakdown, face), f"face{index}")
-        figures.append(
-            f'<figure class="ssr-breakdown"><figcaption><span>face {number}, {html.escape(name)}: {say_age(face)} years'
-            f"</span>{say_interval(face)}</figcaption>{drawings}</figure>"
+    first, *_ = told.values()
+    faces = []
+    for index, face in enumerate(first):
+        assert face.box
+        faces.append(
+            {
+                "number": index + 1,
+                "box": [v / size[axis % 2] for axis, v in enumerate(face.box)],
+                "crop": _picture(face.crop),
+                "entries": [{"weights": name, "face": these[index].to_dict()} for name, these in told.items()],
+            }
         )
-    return f'<div class="ssr-breakdowns {"ssr-several" if several else ""}">{"".join(figures)}</div>'
+    return {"picture": _picture(drawn), "size": drawn.size, "faces": faces, "all": len(faces) < max_faces}
 
 
-def show_frame(frame: Image.Image, people: Sequence[Sighting]) -> str:
-    """A picture of a camera with boxes and ages, which lies in the page and nowhere on the server's disk."""
-    said = ", ".join(f"person {sighting.person}: {sighting.age:.0f} years" for sighting in people) or "nobody"
-    return f'<img class="ssr-frame" src="{_picture(draw_people(frame, people))}" alt="{said}">'
-
-
-def show_ages(seen: Sequence[Moment]) -> str:
-    """The ages of the people of a film over time, as wide as the page or for a phone, as the page is."""
-    people = {sighting.person for moment in seen for sighting in moment.people}
-    if not people:
-        return "<p>No faces were found in this video.</p>"
-    said = f"{len(people)} {'people' if len(people) > 1 else 'person'}; lines are averages over the last seconds"
-    points = [(moment.seconds, moment.people) for moment in seen]
-    drawings = _draw(partial(plot_ages, points), "ages")
-    return f'<figure class="ssr-breakdown"><figcaption>Age over time: {said}</figcaption>{drawings}</figure>'
-
-
-def _draw(plot: Callable[..., "Figure"], prefix: str) -> str:
-    """A figure twice, of which the page shows one."""
-    return "".join(
-        f'<div class="ssr-{size}">{figure_svg(plot(width=width), f"{prefix}-{size}-")}</div>'
-        for size, width in (("wide", 9.0), ("narrow", _PHONE))
-    )
-
-
-def offer_files(rows: list[dict[str, Any]]) -> str:
-    """Links that save answers as CSV and JSON; what they save is in the links, and nowhere on the server's disk."""
-    files = {"ages.csv": ("text/csv", to_csv(rows)), "ages.json": ("application/json", json.dumps(rows, indent=2))}
-    links = [
-        f'<a class="ssr-file" download="{name}" href="{_data_uri(kind, text.encode())}">{name}</a>'
-        for name, (kind, text) in files.items()
-    ]
-    broken = sum(row["error"] is not None for row in rows)
-    said = f"{len(rows)} photos" + (f", {broken} of them could not be read" if broken else "")
-    return f"<p>{said}. Save: {' '.join(links)}</p>"
-
-
-def _picture(image: Image.Image) -> str:
+def tell_figure(face: Face, name: str, kind: str) -> dict[str, str]:
+    """The breakdown of a face as a file, PNG or SVG."""
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=88)
+    plot_breakdown(face).savefig(file, format=kind, dpi=150)
+    mime = {"png": "image/png", "svg": "image/svg+xml"}[kind]
+    return {"name": f"{name}.{kind}", "content": _data_uri(mime, file.getvalue())}
+
+
+def tell_frame(frame: Image.Image, people: Sequence[Sighting]) -> dict[str, Any]:
+    """A picture of a camera with boxes and ages, which lies in the page and nowhere on the server's disk."""
+    ages = [{"person": sighting.person, "age": sighting.age} for sighting in people]
+    return {"picture": _picture(draw_people(frame, people)), "people": ages}
+
+
+def tell_moments(seen: Sequence[Moment]) -> dict[str, Any]:
+    """The ages of the people of a film over time: seconds, age of the frame and smoothed age."""
+    people: dict[int, list[list[Optional[float]]]] = {}
+    for moment in seen:
+        for sighting in moment.people:
+            point = [round(moment.seconds, 3), round(sighting.face.age, 2), round(sighting.age, 2)]
+            people.setdefault(sighting.person, []).append(point)
+    return {"people": [{"person": person, "points": points} for person, points in sorted(people.items())]}
+
+
+def tell_row(row: Mapping[str, Any], picture: Optional[Image.Image]) -> dict[str, Any]:
+    """A photo among many."""
+    names = ("age", "interval", "doubts", "score", "turned")
+    faces = [{name: face[name] for name in names} for face in row["faces"]]
+    return {
+        # visitors copy it into spreadsheets
+        "file": to_cell(row["file"]),
+        "error": row["error"] and to_cell(row["error"]),
+        "picture": picture and _picture(picture, 75),
+        "faces": faces,
+    }
+
+
+def tell_files(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Answers as CSV and JSON, to be saved; they lie in the page and nowhere on the server's disk."""
+    return {"ages.csv": to_csv(list(map(dict, rows))), "ages.json": json.dumps(rows, indent=2)}
+
+
+@cache
+def thumbnail(path: Path) -> str:
+    """A small picture of an example."""
+    with Image.open(path) as image:
+        image.thumbnail((120, 120))
+        return _picture(image.convert("RGB"), 80)
+
+
+def _picture(image: Image.Image, quality: int = 88) -> str:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
     return _data_uri("image/jpeg", file.getvalue())
 
 

@@ -13,11 +13,11 @@ from typing import Any, Optional
 import gradio.mcp
 import gradio.route_utils
 import gradio.routes
+from starlette.routing import Mount
 
-from .doors import REFUSALS, Doors, answered_hosts, is_loopback
+from .doors import REFUSALS, Doors, OwnFiles, answered_hosts, is_loopback
 from .limits import Limits
-from .page import THEME, build
-from .rendering import CSS
+from .page import HEAD, STATIC, THEME, build
 from .uploads import FilesOnlyParser, Folder
 
 __all__ = ["launch"]
@@ -69,10 +69,11 @@ def launch(
         ending.callback(setattr, gradio.route_utils, _PARSER, getattr(gradio.route_utils, _PARSER))
         setattr(gradio.route_utils, _PARSER, FilesOnlyParser)
         folder = ending.enter_context(_own_folder())
-        page, service, looks = build(limits, folder.work)
+        page, service, looks, i18n = build(limits, folder.work)
 
         @asynccontextmanager
         async def guarded(app: gradio.routes.App) -> AsyncIterator[None]:
+            app.router.routes.insert(0, Mount("/page", OwnFiles(directory=STATIC)))
             # around everything that Gradio has put around its routes, of which the one for CORS answers by itself
             app.middleware_stack = doors = Doors(app.middleware_stack or app.build_middleware_stack(), limits, hosts)
             unheard = asyncio.create_task(doors.end_unheard(page))
@@ -86,7 +87,8 @@ def launch(
                     signal.signal(number, lambda *_: ended.set())
         started = page.launch(
             theme=THEME,
-            css=CSS,
+            head=HEAD,
+            i18n=i18n,
             max_file_size=limits.max_file_size,
             max_threads=_THREADS,
             state_session_capacity=limits.max_sessions,

@@ -21,7 +21,7 @@ from ..inference.tracking import AgeTracker, Sighting
 from ..inference.video import Moment, annotate_frames
 from ..inference.visualization import draw_faces
 from .limits import Limits
-from .model_cache import ModelCache
+from .model_cache import ModelCache, Search
 from .turns import Turns, Visitor
 from .uploads import Upload
 
@@ -32,8 +32,13 @@ T = TypeVar("T")
 Sent = Union[Upload, bytes]
 """A file as it reaches the service: an upload, or what was inside of a request or a zip."""
 
+_SEARCH = Search()
+
 _DRAWN_PIXELS = 2_000_000
 """Largest picture that is drawn for the page, width x height."""
+
+_THUMBNAIL = (96, 96)
+"""Largest picture of a photo among many, width and height."""
 
 
 class Look(NamedTuple):
@@ -42,12 +47,12 @@ class Look(NamedTuple):
     Attributes:
         faces: The largest first.
         drawn: The photo with a box and the age of each face, reduced where it is large.
-        scale: Its width as a share of the photo's.
+        size: Width and height of the photo, pixels.
     """
 
-    faces: list[Face]
+    faces: Sequence[Face]
     drawn: Image.Image
-    scale: float
+    size: tuple[int, int]
 
 
 def tell(face: Face) -> dict[str, Any]:
@@ -103,15 +108,21 @@ class Service:
         # at most 25 bytes a pixel are needed, for gray of 16 bits; the rest is the process itself
         self._decoder = Decoder(limits.max_decode_seconds, (1 << 30) + 32 * limits.max_pixels)
 
-    def look(self, photo: Sent, weights: Optional[str] = None) -> Look:
-        """The faces in a photo, and a picture of them."""
-        return self._turns.take(self._draw, self._models[weights], photo)
+    def look(
+        self,
+        photo: Sent,
+        weights: Optional[str] = None,
+        search: Search = _SEARCH,
+        faces: Optional[Sequence[Face]] = None,
+    ) -> Look:
+        """The faces in a photo, unless they are known, and a picture of them."""
+        return self._turns.take(self._draw, self._models.searching(weights, search), photo, faces)
 
-    def faces(self, photo: Optional[Sent], weights: Optional[str] = None) -> list[Face]:
+    def faces(self, photo: Optional[Sent], weights: Optional[str] = None, search: Search = _SEARCH) -> list[Face]:
         """The faces in a photo, the largest first."""
         if not photo:
             raise PhotoError("There is no photo yet: upload one first.")
-        return self._turns.take(self._search, self._models[weights], photo)
+        return self._turns.take(self._search, self._models.searching(weights, search), photo)
 
     def predict(self, image: Sent, weights: Optional[str] = None) -> dict[str, Any]:
         """Detect the faces in a photo and estimate their ages.
@@ -158,11 +169,18 @@ class Service:
 
     def each(self, images: Optional[Sequence[Sent]], weights: Optional[str] = None) -> Iterator[dict[str, Any]]:
         """What `predict_batch` answers, photo by photo, as long as somebody waits for it."""
+        for row, _ in self.each_with_picture(images, weights):
+            yield row
+
+    def each_with_picture(
+        self, images: Optional[Sequence[Sent]], weights: Optional[str] = None, search: Search = _SEARCH
+    ) -> Iterator[tuple[dict[str, Any], Optional[Image.Image]]]:
+        """As `each`, with a small picture of each photo that could be read."""
         if not images:
             raise PhotoError("There are no photos yet: upload some first.")
         if isinstance(images, (Upload, bytes)):
             images = [images]
-        estimator = self._models[weights]
+        estimator = self._models.searching(weights, search)
         count = 0
         for number, sent in enumerate(images, start=1):
             for name, photo in self._unpack(sent, number):
@@ -236,27 +254,31 @@ class Service:
         except ArchiveError as e:
             yield name, e
 
-    def _draw(self, estimator: AgeEstimator, photo: Sent) -> Look:
+    def _draw(self, estimator: AgeEstimator, photo: Sent, faces: Optional[Sequence[Face]]) -> Look:
         image = self._read(photo)
-        faces = estimator(image)
-        width = image.width
+        faces = estimator(image) if faces is None else faces
+        size = image.size
         if image.width * image.height > _DRAWN_PIXELS:
             ratio = (_DRAWN_PIXELS / (image.width * image.height)) ** 0.5
             image.thumbnail((max(image.width * ratio, 1), max(image.height * ratio, 1)))
-        scale = image.width / width
-        return Look(faces, draw_faces(image, [_scaled(face, scale) for face in faces]), scale)
+        scale = image.width / size[0]
+        return Look(faces, draw_faces(image, [_scaled(face, scale) for face in faces]), size)
 
     def _search(self, estimator: AgeEstimator, photo: Sent) -> list[Face]:
         return estimator(self._read(photo))
 
-    def _row(self, estimator: AgeEstimator, name: str, photo: Union[Sent, ArchiveError]) -> dict[str, Any]:
+    def _row(
+        self, estimator: AgeEstimator, name: str, photo: Union[Sent, ArchiveError]
+    ) -> tuple[dict[str, Any], Optional[Image.Image]]:
         if isinstance(photo, ArchiveError):
-            return {"file": name, "faces": [], "error": tell_error(photo)}
+            return {"file": name, "faces": [], "error": tell_error(photo)}, None
         try:
-            faces = estimator(self._read(photo, name))
+            image = self._read(photo, name)
+            faces = estimator(image)
         except PhotoError as e:
-            return {"file": name, "faces": [], "error": tell_error(e)}
-        return {"file": name, "faces": [tell(face) for face in faces], "error": None}
+            return {"file": name, "faces": [], "error": tell_error(e)}, None
+        image.thumbnail(_THUMBNAIL)
+        return {"file": name, "faces": [tell(face) for face in faces], "error": None}, image
 
     def _read(self, photo: Sent, name: str = "The picture", max_pixels: Optional[int] = None) -> Image.Image:
         """The one place where the page reads a picture."""

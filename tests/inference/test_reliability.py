@@ -141,16 +141,20 @@ def test_a_calibration_travels_with_the_weights(estimator, astronaut, tmp_path):
     assert (again.interval(0.8), again.oddness) == (face.interval(0.8), face.oddness)
 
 
-def test_the_page_says_so(estimator, astronaut):
-    from ssrnet_hub.webapp.rendering import say_interval
+def test_the_page_is_told(estimator, astronaut):
+    from ssrnet_hub.webapp.rendering import tell_look
+
+    def told(face):
+        (answer,) = tell_look({"a": [face]}, astronaut, astronaut.size, 100)["faces"]
+        return answer["entries"][0]["face"]
 
     (face,) = estimator(astronaut)
-    said = say_interval(face)
-    assert "{:.0f} to {:.0f}".format(*face.interval()) in said and "trusted" not in said
+    assert told(face)["interval"] == list(face.interval()) and told(face)["doubts"] == []
     strict = dataclasses.replace(face.calibration.reliability, threshold=0.0)
     doubted = dataclasses.replace(face, calibration=dataclasses.replace(face.calibration, reliability=strict))
-    assert "not reliable: not a face" in say_interval(doubted)
-    assert say_interval(dataclasses.replace(face, calibration=None)) == ""
+    assert told(doubted)["doubts"] == ["not a face"]
+    uncalibrated = told(dataclasses.replace(face, calibration=None))
+    assert uncalibrated["interval"] is None and uncalibrated["doubts"] is None
 
 
 def test_the_command_calibrates_and_measures(tmp_path, astronaut):

@@ -28,7 +28,7 @@ from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 from playwright.sync_api import expect
 
-from ssrnet_hub import save_pretrained
+from ssrnet_hub import save_pretrained, webapp
 from ssrnet_hub.cli import main
 from ssrnet_hub.errors import ConfigError, PhotoError
 from ssrnet_hub.images.alignment import Framing
@@ -45,15 +45,19 @@ from ..demo_server import Demo, serve
 from ..hostile import BOMBS, write_color
 from ..hub_server import HubServer
 from ..pictures import encode, png_header, write_zip
-from .test_page import DESK, browser, webcam  # noqa: F401  fixtures
+from .test_page import DESK, browser, choose, options, tab, webcam  # noqa: F401  fixtures
+from .test_page import upload as upload_photo
 
 HTTP = httpx.Client(timeout=60, trust_env=False)
 
-FUNCTIONS = range(16)
+FUNCTIONS = range(15)
 """Of the page, by their numbers."""
 
 REFUSED = "This file is not, or no longer, among the uploads of this server: upload it again."
 LENGTHS = {"long": 1200, "short": 10}
+LOOK = [None, [], 0, True, 0]
+"""How to look at a photo: as the page does by default."""
+
 META = {"_type": "gradio.FileData"}
 MARKUP = "<img src=http://127.0.0.1:{port}/seen>![](http://127.0.0.1:{port}/seen)"
 
@@ -211,15 +215,15 @@ def test_no_function_reads_other_files(demo, foreign, elsewhere, number):
             for way in ways + references(missing, folder, own)[:6]:
                 data = [None] * len(function["inputs"])
                 data[place] = way
-                answer = ask(demo, number, data, session, event_data={"face": 0, "index": [1, 1]})
+                answer = ask(demo, number, data, session, event_data={"face": 0, "kind": "svg"})
                 # of what is there and of what is not the same is said
                 assert (answer["success"], answer["output"]["error"]) == (False, REFUSED), (place, way)
             # a mere text is no reference to a file for any component
             for text in (str(foreign), str(missing)):
                 data = [None] * len(function["inputs"])
                 data[place] = text
-                answer = ask(demo, number, data, session, event_data={"face": 0, "index": [1, 1]})
-                assert "data:image" not in json.dumps(answer) and "years" not in json.dumps(answer)
+                answer = ask(demo, number, data, session, event_data={"face": 0, "kind": "svg"})
+                assert not re.search('data:image|"age"|years', json.dumps(answer))
     body = {"data": [{"path": str(foreign)}] * max(len(function["inputs"]), 1), "fn_index": number}
     answer = HTTP.post(f"{demo.url}gradio_api/run/predict", json={**body, "session_hash": session})
     assert answer.status_code >= 400 and "data:image" not in answer.text
@@ -259,8 +263,11 @@ def test_own_uploads_are_read(demo, foreign):
     for file in ({"path": path}, {"path": path, "meta": META, "orig_name": "a.png"}, {"url": path}):
         event, (answer,) = call(demo, "predict", [file, None])
         assert event == "complete" and len(answer["faces"]) == 1
-    visit, drawn, faces, breakdown = ask(demo, number_of(demo, "look"), [{"path": path}, None, None])["output"]["data"]
-    assert visit is None and drawn["path"] and "data-face" in faces and "<svg" in breakdown
+    (look,) = ask(demo, number_of(demo, "look"), [{"path": path}, *LOOK])["output"]["data"]
+    assert look["picture"].startswith("data:image/jpeg") and len(look["faces"]) == 1
+    data = [{"path": path}, None, 0, True]
+    (figure,) = ask(demo, number_of(demo, "figure"), data, event_data={"face": 0, "kind": "svg"})["output"]["data"]
+    assert figure["content"].startswith("data:image/svg+xml") and figure["name"] == "face-1-ssrnet.utkface.svg"
 
 
 def test_no_component_that_is_added_gets_other_files(foreign, tmp_path, monkeypatch):
@@ -297,6 +304,38 @@ def test_only_what_was_found_among_uploads_is_read(foreign, tmp_path):
     assert service.predict_batch([str(foreign)])["photos"][0]["faces"] == []
     with pytest.raises(PhotoError):
         find_upload(str(foreign), tmp_path)
+
+
+def test_examples_are_all_that_is_there_besides_uploads(demo, foreign):
+    count = len(list((Path(webapp.__file__).parent / "examples").iterdir()))
+    look = number_of(demo, "look")
+    assert ask(demo, look, [{"example": count - 1}, *LOOK])["success"]
+    for number in (count, -1, True, 0.0, "0", str(foreign), None, [0], {"path": str(foreign)}):
+        answer = ask(demo, look, [{"example": number}, *LOOK])
+        assert answer["output"]["error"] in ("A photo must be uploaded.", REFUSED), number
+
+
+def test_the_pages_own_files(demo):
+    """Scripts and style sheets, each by its name, for the page alone; nothing else that lies in the package."""
+    page = HTTP.get(demo.url).text
+    linked = set(re.findall(r"\./(page/\w+\.\w+)", page))
+    assert linked >= {"page/early.js", "page/page.css"}
+    for path in (*linked, "page/breakdown.js", "page/strings.js"):
+        answer = HTTP.get(demo.url + path)
+        assert answer.status_code == 200 and re.match(
+            "(text|application)/(javascript|css)", answer.headers["content-type"]
+        ), path
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+        assert answer.headers["x-content-type-options"] == "nosniff" and answer.headers["cache-control"] == "no-cache"
+        assert HTTP.get(demo.url + path, headers={"Origin": "http://evil.example"}).status_code == 403
+        assert HTTP.get(demo.url + path, headers={"Host": "evil.example"}).status_code == 400
+        assert HTTP.post(demo.url + path).status_code in (404, 405)
+    for path in (
+        *("page", "page/", "page/nothere.js", "page/early.py", "page/early.js/", "page/EARLY.JS", "page//early.js"),
+        *("page/../gate.py", "page/%2e%2e/gate.py", "page/..%2fgate.js", "page/%2e%2e%2fgate.js", "page/early.js%00"),
+        *("page/..\\gate.js", "page/examples/1-astronaut.jpg", "page/%0aearly.js"),
+    ):
+        assert HTTP.get(demo.url + path).status_code == 404, path
 
 
 # fmt: off
@@ -775,8 +814,8 @@ def test_errors_are_no_markup(demo, foreign, elsewhere):
     markup = MARKUP.format(port=elsewhere.server_port)
     photo = {"path": upload(demo, foreign), "meta": META}
     weights = [markup, "age/hostile", f"{markup}/{markup}", f"{demo.uploads}/{markup}"]
-    answers = [ask(demo, number_of(demo, "look"), [photo, name, []]) for name in weights]
-    answers += [ask(demo, number_of(demo, "look"), [photo, None, [name]]) for name in weights]
+    answers = [ask(demo, number_of(demo, "look"), [photo, name, *LOOK[1:]]) for name in weights]
+    answers += [ask(demo, number_of(demo, "look"), [photo, None, [name], *LOOK[2:]]) for name in weights]
     answers += [ask(demo, number_of(demo, "predict"), [photo, name]) for name in weights]
     for answer in answers:
         said = answer["output"]["error"]
@@ -791,16 +830,13 @@ def test_nothing_is_fetched_from_elsewhere(demo, browser, foreign, elsewhere, tm
     page = browser.new_page(**DESK)
     page.on("request", lambda request: asked.append(request.url))
     page.goto(demo.url)
-    page.set_input_files("#photo input[type=file]", foreign)
+    upload_photo(page, foreign)
     expect(page.locator(".ssr-face")).to_have_count(1)
+    options(page)
     for name in ("age/hostile", markup):
-        box = page.locator(".weights input").first
-        box.click()
-        box.fill(name)
-        box.press("Enter")
-        box.blur()
+        choose(page, ".weights", name)
         expect(page.locator(".toast-body").filter(has_text="<img src=http").first).to_be_visible()
-    page.get_by_role("tab", name="Many photos").click()
+    tab(page, "batch")
     page.set_input_files("#photos input[type=file]", archive)
     page.get_by_role("button", name="Estimate ages").click()
     expect(page.locator("#files")).to_contain_text("2 photos")
@@ -821,17 +857,19 @@ def test_nothing_is_fetched_from_elsewhere(demo, browser, foreign, elsewhere, tm
 def test_forty_names(demo, foreign):
     photo = {"path": upload(demo, foreign), "meta": META}
     names = [f"age/other@{number}" for number in range(40)]
-    for data in ([photo, None, names], [photo, None, [*names[:3], "ssrnet.utkface", "age/other"]]):
-        answer = ask(demo, number_of(demo, "look"), data)
+    for others in (names, [*names[:3], "ssrnet.utkface", "age/other"]):
+        answer = ask(demo, number_of(demo, "look"), [photo, None, others, *LOOK[2:]])
         assert answer["output"]["error"] == "Compare with 3 weights at a time, at most."
     # each once, and not the one that is there
     same = ["age/other", " age/other ", "ssrnet.utkface", "", "age/other"]
-    html = ask(demo, number_of(demo, "look"), [photo, " ssrnet.utkface", same])["output"]["data"][3]
-    assert html.count("<figcaption>") == 2
+    (look,) = ask(demo, number_of(demo, "look"), [photo, " ssrnet.utkface", same, *LOOK[2:]])["output"]["data"]
+    assert [entry["weights"] for entry in look["faces"][0]["entries"]] == ["ssrnet.utkface", "age/other"]
     for others in ("age/other", [["age/other"]], [7], {"a": 1}, [{"a": "b"}]):
-        assert not ask(demo, number_of(demo, "look"), [photo, None, others])["success"]
+        assert not ask(demo, number_of(demo, "look"), [photo, None, others, *LOOK[2:]])["success"]
     for weights in (7, ["age/other"], {"a": 1}, True):
-        assert not ask(demo, number_of(demo, "look"), [photo, weights, []])["success"]
+        assert not ask(demo, number_of(demo, "look"), [photo, weights, *LOOK[1:]])["success"]
+    for min_face in (1, 401, -20, "40", [40], True):
+        assert not ask(demo, number_of(demo, "look"), [photo, None, [], min_face, *LOOK[3:]])["success"]
 
 
 @pytest.fixture(scope="module")
@@ -891,15 +929,18 @@ def batch(tmp_path_factory, crowd):
 def test_work_ends_when_nobody_listens(demo, batch):
     zipped = {"path": upload(demo, batch), "meta": META}
     for name in ("predict_batch", "many"):
-        number = number_of(demo, name)
+        number, options = number_of(demo, name), [0, True] if name == "many" else []
         # nobody ever
-        start(demo, number, [[zipped], None], f"never-{name}")
+        start(demo, number, [[zipped], None, *options], f"never-{name}")
         time.sleep(3)
         assert not idle(demo)
         wait_until_idle(demo, 60)
+        # who listens too late is told so
+        url = f"{demo.url}gradio_api/queue/data?session_hash=never-{name}"
+        assert "Nobody waited for the answer" in HTTP.get(url).text
         # somebody for a while
         session = f"once-{name}"
-        start(demo, number, [[zipped], None], session)
+        start(demo, number, [[zipped], None, *options], session)
         with HTTP.stream("GET", f"{demo.url}gradio_api/queue/data?session_hash={session}", timeout=60) as stream:
             lines = stream.iter_lines()
             next(lines)
@@ -916,7 +957,7 @@ def test_two_do_not_hold_up_a_third(demo, batch, foreign):
     photos, ended = [], threading.Event()
 
     def work(session):
-        start(demo, many, [[zipped], None], session)
+        start(demo, many, [[zipped], None, 0, True], session)
         with HTTP.stream("GET", f"{demo.url}gradio_api/queue/data?session_hash={session}", timeout=300) as stream:
             for line in stream.iter_lines():
                 if "process_generating" in line or "process_completed" in line:
@@ -930,8 +971,8 @@ def test_two_do_not_hold_up_a_third(demo, batch, foreign):
     while len(set(photos)) < 2:
         time.sleep(0.1)
     before = len(photos)
-    assert ask(demo, look, [photo, None, []])["success"]
-    assert ask(demo, many, [[photo], None])["success"]
+    assert ask(demo, look, [photo, *LOOK])["success"]
+    assert ask(demo, many, [[photo], None, 0, True])["success"]
     assert len(photos) - before <= 10
     ended.set()
     for thread in two:
@@ -948,7 +989,7 @@ def test_costly_pictures_of_two_do_not_hold_up_a_third(demo, foreign):
     predict, explain, look = (number_of(demo, name) for name in ("predict", "explain", "look"))
     assert ask(demo, predict, [photo, None])["success"]
     for session in ("costly", "costly too"):
-        for number, data in ((predict, []), (predict, []), (explain, []), (look, [[]])):
+        for number, data in ((predict, []), (predict, []), (explain, []), (look, LOOK[1:])):
             start(demo, number, [costly, None, *data], session)
     started = time.monotonic()
     assert ask(demo, predict, [photo, None])["success"]
@@ -1012,7 +1053,7 @@ def test_a_session_keeps_no_photo(demo, tmp_path):
     photo = {"path": upload(demo, tmp_path / "flat.png"), "meta": META}
     server, resident = psutil.Process(demo.process.pid), []
     for number in range(5):
-        assert ask(demo, number_of(demo, "look"), [photo, None, []], f"flat{number}")["success"]
+        assert ask(demo, number_of(demo, "look"), [photo, *LOOK], f"flat{number}")["success"]
         resident.append(server.memory_info().rss)
     assert resident[-1] - resident[1] < 200e6
 
@@ -1048,35 +1089,29 @@ def test_looks_are_bounded(astronaut, estimator):
     assert looks.get(Upload(1), "a") is None and len(looks) == 0
 
 
-def test_a_click_on_what_is_not_kept_any_more(tmp_path, foreign):
+def test_a_figure_of_what_is_not_kept_any_more(tmp_path, foreign):
     """The photo is looked at again."""
     with serve(tmp_path, SSRNET_HUB_DEMO_MAX_KEPT_SIZE=1) as demo:
         photo = {"path": upload(demo, foreign), "meta": META}
-        before = ask(demo, number_of(demo, "look"), [photo, None, []], "me")["output"]["data"]
-        after = ask(demo, number_of(demo, "pick_row"), [None], "me", event_data={"face": 0})["output"]["data"]
-        assert after[1] == before[2] and "<svg" in after[2]
-        for face in (7, -1, "a", None, 1.5, [0]):
-            answer = ask(demo, number_of(demo, "pick_row"), [None], "me", event_data={"face": face})
-            assert answer["output"]["data"][1] == before[2]
-        said = demo.log.read_text()
-        for index in (
-            [1, 1],
-            "ab",
-            [1],
-            [1, 2, 3],
-            [None, None],
-            7,
-            [10**400, 1],
-            [-(10**400), 1],
-            [[], {}],
-        ):
-            answer = ask(demo, number_of(demo, "pick_box"), [None], "me", event_data={"index": index, "value": None})
-            assert answer["output"]["data"][1] == before[2]
-        assert demo.log.read_text() == said
+        data, number = [photo, None, 0, True], number_of(demo, "figure")
+        assert ask(demo, number_of(demo, "look"), [photo, *LOOK], "me")["success"]
+        for kind, signature in (("svg", b"<?xml"), ("png", b"\x89PNG")):
+            (figure,) = ask(demo, number, data, "me", event_data={"face": 0, "kind": kind})["output"]["data"]
+            assert base64.b64decode(figure["content"].partition(",")[2]).startswith(signature)
+        before = demo.log.read_text()
+        for face in (7, -1, "a", None, 1.5, [0], True):
+            answer = ask(demo, number, data, "me", event_data={"face": face, "kind": "svg"})
+            assert answer["success"] and answer["output"]["data"] == [None]
+        for kind in ("pdf", "", None, ["svg"], {"svg": 1}, "svg/../../x"):
+            answer = ask(demo, number, data, "me", event_data={"face": 0, "kind": kind})
+            assert answer["success"] and answer["output"]["data"] == [None]
+        for weights in (7, ["ssrnet.utkface"], "../secret"):
+            assert not ask(demo, number, data, "me", event_data={"face": 0, "kind": "svg", "weights": weights})[
+                "success"
+            ]
+        assert "Traceback" not in demo.log.read_text()[len(before) :]
         Path(photo["path"]).unlink()
-        assert (
-            ask(demo, number_of(demo, "pick_row"), [None], "me", event_data={"face": 0})["output"]["error"] == REFUSED
-        )
+        assert ask(demo, number, data, "me", event_data={"face": 0, "kind": "svg"})["output"]["error"] == REFUSED
 
 
 # 10: cameras
@@ -1108,7 +1143,7 @@ def test_pictures_of_a_camera_have_the_limits_of_all(demo, foreign, astronaut):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_removes_what_is_on_disk(tmp_path, foreign, number):
     with serve(tmp_path) as demo:
-        ask(demo, number_of(demo, "look"), [{"path": upload(demo, foreign), "meta": META}, None, []])
+        ask(demo, number_of(demo, "look"), [{"path": upload(demo, foreign), "meta": META}, *LOOK])
         assert demo.files
         demo.process.send_signal(number)
         assert demo.process.wait(60) == 0

@@ -2,11 +2,16 @@
 /** Elements, of which nothing is ever parsed. */
 
 /**
+ * Attributes that are functions listen to events, and what is null is left out.
+ *
  * @template {Element} T
  * @param {T} element @param {Record<string, unknown>} attributes @param {(Node | string)[]} children
  */
 function fill(element, attributes, children) {
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, String(value));
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === 'function') element.addEventListener(name.slice(2), /** @type {EventListener} */ (value));
+    else if (value != null) element.setAttribute(name, String(value));
+  }
   element.append(...children);
   return element;
 }
