@@ -105,7 +105,7 @@ def visit(browser, url):
 def faces(astronaut):
     """One face as two networks see it, by their weights; one of them with a score of gender."""
     estimators = {
-        "ssrnet.utkface": AgeEstimator(gender="ssrnet_gender.utkface"),
+        "ssrnet.utkface_fairface_aaf": AgeEstimator(gender="ssrnet_gender.utkface"),
         "ssrnet_wide.utkface": AgeEstimator("ssrnet_wide.utkface"),
     }
     return {name: estimator(astronaut)[0] for name, estimator in estimators.items()}
@@ -204,12 +204,12 @@ def test_pointing_at_a_bin_says_what_python_says(visit, faces, entries):
         expect(page.locator("[aria-live=polite]")).to_contain_text(entries[entry]["weights"])
     # the bars themselves as well
     page.locator(".ssrnet-bar").nth(1).hover()
-    assert told(page) == facts(faces["ssrnet.utkface"], 0, 1)
+    assert told(page) == facts(faces["ssrnet.utkface_fairface_aaf"], 0, 1)
 
 
 def test_shares_add_up_to_the_stages(visit, faces, entries):
     page = visit(entries[:1])
-    face = faces["ssrnet.utkface"]
+    face = faces["ssrnet.utkface_fairface_aaf"]
     for k, contribution in enumerate(rounded_contributions(face.stages)):
         shares = []
         for i in range(3):
@@ -233,7 +233,7 @@ def test_touching_a_bin(visit, faces, entries):
 
 
 def test_every_bin_by_the_keyboard(visit, faces, entries):
-    page, face = visit(entries[:1]), faces["ssrnet.utkface"]
+    page, face = visit(entries[:1]), faces["ssrnet.utkface_fairface_aaf"]
     focused = "document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent"
     page.keyboard.press("Tab")
     assert page.evaluate(focused) == "Play"
@@ -313,7 +313,7 @@ def test_play(visit, faces, entries, motion):
     assert set(seen) <= {"0", "0.5", "1", "1.5", "2", "2.5", "3"} or motion != "reduce"
     assert len(seen) > 3
     expect(slider).to_have_value("3")
-    expect(page.locator(".ssrnet-total-label")).to_have_text(f"{faces['ssrnet.utkface'].age:.1f} years")
+    expect(page.locator(".ssrnet-total-label")).to_have_text(f"{faces['ssrnet.utkface_fairface_aaf'].age:.1f} years")
     page.get_by_role("button", name="Play").click()
     page.get_by_role("button", name="Pause").click()
     expect(page.get_by_role("button", name="Play")).to_be_visible()
@@ -336,7 +336,7 @@ def test_one_axis_for_all_weights(visit, entries):
 
 
 def test_in_chinese(visit, faces, entries):
-    page, face = visit(entries[:1], **PHONE), faces["ssrnet.utkface"]
+    page, face = visit(entries[:1], **PHONE), faces["ssrnet.utkface_fairface_aaf"]
     for language in ("zh", "zh-CN", "zh-Hans", "zh-TW"):
         page.evaluate("([entries, options]) => show(entries, options)", [entries[:1], {"language": language}])
         expect(page.locator(".ssrnet-age-value")).to_have_text(f"{face.age:.1f} 岁")
@@ -363,7 +363,7 @@ def test_both_languages_have_the_same_strings(visit, entries):
 
 
 def test_age_bar(visit, faces, entries):
-    face, page = faces["ssrnet.utkface"], visit(entries)
+    face, page = faces["ssrnet.utkface_fairface_aaf"], visit(entries)
     low, high = face.interval()
     bar = page.locator(".ssrnet-age")
     expect(bar.locator(".ssrnet-age-value")).to_have_text(f"{face.age:.1f} years")

@@ -269,7 +269,7 @@ def test_from_a_photo_to_the_breakdown_of_each_face(visit, photos, estimator):
     for kind, start in (("SVG", b"<?xml"), ("PNG", b"\x89PNG")):
         with page.expect_download() as download:
             page.get_by_role("button", name=f"Save figure as {kind}").click()
-        assert download.value.suggested_filename == f"face-1-ssrnet.utkface.{kind.lower()}"
+        assert download.value.suggested_filename == f"face-1-ssrnet.utkface_fairface_aaf.{kind.lower()}"
         assert Path(download.value.path()).read_bytes().startswith(start)
 
 
@@ -303,7 +303,7 @@ def test_other_weights(visit, photos):
     expect(faces(page)).to_have_count(2)
     before = faces(page).first.inner_text()
     options(page)
-    choose(page, ".weights", "ssrnet.utkface")
+    choose(page, ".weights", "ssrnet.utkface_fairface_aaf")
     expect(faces(page).first).not_to_have_text(before, use_inner_text=True)
     assert "weights" not in page.url
     choose(page, "#others", OTHER)

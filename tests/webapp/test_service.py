@@ -164,7 +164,7 @@ def test_weights_of_a_repository(client, photos):
     theirs = client.predict(photo, "age/weights", api_name="/predict")["faces"][0]
     assert theirs["box"] == ours["box"] and theirs["age"] != ours["age"]
     assert client.predict(photo, "age/weights@main", api_name="/predict")["faces"][0] == theirs
-    assert client.predict(photo, "ssrnet.utkface", api_name="/predict")["faces"][0] == ours
+    assert client.predict(photo, "ssrnet.utkface_fairface_aaf", api_name="/predict")["faces"][0] == ours
 
 
 @pytest.mark.parametrize(
