@@ -269,8 +269,8 @@ def fill(program: Program, sets: dict[str, list[Label]], work: Path) -> None:
             end.write("\n")
     answers = tqdm(ask(program, [path for *_, path in todo], work), program.name, len(todo), mininterval=10)
     for (_, name, path), faces in zip(todo, answers, strict=True):
-        with files[name].open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"file": path.name, "faces": faces}) + "\n")
+        with files[name].open("a", encoding="utf-8") as end:
+            end.write(json.dumps({"file": path.name, "faces": faces}) + "\n")
 
 
 def kept_in(work: Path, name: str, program: Program) -> Path:

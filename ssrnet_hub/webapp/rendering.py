@@ -62,7 +62,7 @@ def tell_frame(frame: Image.Image, people: Sequence[Sighting]) -> dict[str, Any]
 
 def tell_moments(seen: Sequence[Moment]) -> dict[str, Any]:
     """The ages of the people of a film over time: seconds, age of the frame and smoothed age."""
-    people: dict[int, list[list[Optional[float]]]] = {}
+    people: dict[int, list[list[float]]] = {}
     for moment in seen:
         for sighting in moment.people:
             point = [round(moment.seconds, 3), round(sighting.face.age, 2), round(sighting.age, 2)]

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from ..chromium import QUIET
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "demo" / "browser"
-QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 expect.set_options(timeout=60_000)  # a machine that has other work to do is slow, not wrong
 

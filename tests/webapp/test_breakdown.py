@@ -17,7 +17,7 @@ import ssrnet_hub
 from ssrnet_hub import AgeEstimator
 from ssrnet_hub.inference.stages import rounded_contributions
 
-from ..browser import QUIET, find_chromium, keep
+from ..chromium import QUIET, find_chromium, keep
 
 STATIC = Path(ssrnet_hub.__file__).parent / "webapp" / "static"
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}

@@ -24,7 +24,7 @@ from ssrnet_hub import save_pretrained
 from ssrnet_hub.images.alignment import Framing
 from ssrnet_hub.models.pretrained import new_model
 
-from ..browser import QUIET, find_chromium, keep
+from ..chromium import QUIET, find_chromium, keep
 from ..demo_server import serve
 from ..hub_server import HubServer
 from ..pictures import encode, walk, write_film, write_zip
