@@ -146,11 +146,11 @@ def test_batch_with_a_zip_and_a_broken_one(client, photos, tmp_path, capsys):
     assert rows[3]["faces"][0]["age"] == pytest.approx(expected[1]["faces"][0]["age"], abs=1e-3)
 
 
-def test_heic_and_a_zip_with_what_cannot_be_read(client, astronaut, tmp_path):
+def test_heic_and_a_zip_with_what_cannot_be_read(client, astronaut, estimator, tmp_path):
     photo = tmp_path / "a.HEIC"
     photo.write_bytes(encode(astronaut, "HEIF"))
     (face,) = client.predict(handle_file(photo), api_name="/predict")["faces"]
-    assert face["age"] == pytest.approx(27.1, abs=1.5)
+    assert face["age"] == pytest.approx(estimator(astronaut)[0].age, abs=1.5)
     files = {"a.HEIC": photo.read_bytes(), "__MACOSX/._a.HEIC": b"-", "b.cr2": b"raw", "c/d.CR2": b"raw", "e.psd": b"-"}
     files["f.jxl"] = encode(astronaut, "JPEG")
     rows = client.predict([handle_file(write_zip(tmp_path / "a.zip", files))], api_name="/predict_batch")["photos"]
