@@ -83,7 +83,7 @@ _CHINESE = {
     "photos_label": "最多 $max_photos 张照片，或照片的 zip 压缩包",
     "estimate": "估计年龄",
     "about_text": """
-**原理。** [SSR-Net](https://www.ijcai.org/proceedings/2018/0150.pdf)（IJCAI 2018）采用*软分阶段回归*：第 1 阶段\
+**原理。** [SSR-Net](https://www.ijcai.org/proceedings/2018/0150.pdf)（IJCAI 2018）采用*软阶段式回归*：第 1 阶段\
 有三个区间，每个约 34 岁；第 2、3 阶段再把区间各细分为三份。每个阶段为区间赋予权重（高度 **p**），移动它们（**eta**），\
 并缩放它们（**delta**）。年龄是三个阶段之和。
 
