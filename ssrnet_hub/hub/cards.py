@@ -347,7 +347,7 @@ def render_table() -> str:
     ]
     for weights in ZOO.values():
         measured = {(m["dataset"], m["split"], m["detect"]): m for m in weights.figures}
-        name = f"[`{weights.name}`](cards/{weights.name}.md)"
+        name = f"[`{weights.name}`](cards/{weights.name}.md){' (default)' * (weights.name == DEFAULT)}"
         size = _count_bytes(weights.architecture, complete_arguments(weights.architecture)) / 1e6
         if weights.embedded:
             size = (weights.folder / WEIGHTS_FILE).stat().st_size / 1e6
@@ -357,7 +357,7 @@ def render_table() -> str:
             _headline(measured.get(("utkface", "val", False))),
             _headline(measured.get(("fgnet", None, True))),
             _headline(measured.get(("fairface_photos", "val", True)) or measured.get(("fairface_photos", None, True))),
-            "in the package" if weights.embedded else f"from the authors' `{weights.source}`",
+            "in the package" if weights.embedded else f"not included; convert the authors' `{weights.source}`",
             _LICENSES.get(weights.license, weights.license),
         ]
         lines.append(f"| {' | '.join(cells)} |")

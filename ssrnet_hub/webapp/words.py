@@ -11,8 +11,8 @@ _ENGLISH = {
     "language": "en",
     "title": "How old does a face look?",
     "intro": "# How old does a face look?\n"
-    "SSR-Net, with only 40,531 parameters, estimates age in three stages, from coarse to fine. See how. It is off by "
-    "years, and not proof of age.",
+    "SSR-Net, with only 40,531 parameters, estimates age in three stages, from coarse to fine. Expect errors of "
+    "several years: an estimate is not proof of age.",
     "photo": "Photo",
     "camera": "Camera",
     "video": "Video",
