@@ -64,9 +64,8 @@ def plot_intervals(estimator: AgeEstimator, face: Face) -> Figure:
         bottom.plot((low, high), (0, 0), color=color, linewidth=5, solid_capstyle="butt")
         bottom.plot(own.age, 0, "o", color="black", markersize=4)
         bottom.set(xlim=(0, 100), yticks=[], xticks=(0, 50, 100))
-        bottom.set_xlabel(
-            f"{own.age:.0f} years, {low:.0f} to {high:.0f}\n{', '.join(own.doubts or ()) or 'no doubts'}", fontsize=8
-        )
+        flagged = f"flagged: {', '.join(own.doubts)}" if own.doubts else "not flagged"
+        bottom.set_xlabel(f"{own.age:.0f} years, 90% interval {low:.0f} to {high:.0f}\n{flagged}", fontsize=8)
         bottom.tick_params(labelsize=7)
         for side in ("left", "right", "top"):
             bottom.spines[side].set_visible(False)
