@@ -418,9 +418,9 @@ def test_films_that_are_not_taken(red, tmp_path):
 
 @pytest.fixture(scope="module")
 def still(tmp_path_factory):
-    """3,000 frames of 2 megapixels in a thirtieth of a second: 80 kB."""
-    path = hostile.write_still(tmp_path_factory.mktemp("still") / "still.mp4", 1_500, 3_000)
-    assert path.stat().st_size < 120_000
+    """12,000 frames of 2 megapixels in less than a seventh of a second: 320 kB."""
+    path = hostile.write_still(tmp_path_factory.mktemp("still") / "still.mp4", 1_500, 12_000)
+    assert path.stat().st_size < 480_000
     return path
 
 
@@ -434,7 +434,7 @@ def still(tmp_path_factory):
     ],
 )
 def test_small_films_that_make_much_work(still, estimator, tmp_path, limits, said):
-    """They take 10 seconds otherwise, and one of 100 MB would take hours."""
+    """They take 10 seconds and more otherwise, and one of 100 MB would take hours."""
     start, known = time.monotonic(), set(children())
     with pytest.raises(VideoError, match=said):
         annotate_video(still, tmp_path / "copy.mp4", estimator, **limits)

@@ -7,7 +7,7 @@ import struct
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -225,12 +225,22 @@ def _repo_of(weights: zoo.Weights) -> str:
     )
 
 
+def _find_near(name: str) -> list[str]:
+    """Up to three names of the zoo that resemble or begin like this one, with or without their architecture."""
+
+    def likeness(own: str) -> float:
+        parts = (own, own.partition(".")[2])
+        return max(SequenceMatcher(None, name, part[:n]).ratio() for part in parts for n in (len(part), len(name)))
+
+    return [own for own in sorted(zoo.ZOO, key=likeness, reverse=True) if likeness(own) > 0.5][:3]
+
+
 def _assert_repo(name: Union[str, os.PathLike]) -> str:
     """The name, if it can be that of a repository on the Hub."""
     if isinstance(name, str) and _REPO.fullmatch(name) and not name.startswith(".") and not is_file(name):
         return name
     address = re.match(r"(?:hf[-_]hub:|https://huggingface\.co/)([^/]+/[^/]+)", str(name))
-    near = list(zoo.weights_of(str(name))) or get_close_matches(str(name), zoo.ZOO, n=3, cutoff=0.5)
+    near = list(zoo.weights_of(str(name))) or _find_near(str(name))
     raise UnknownModelError(
         f"{str(name)!r} is no folder, no name of the zoo and no owner/repo on the Hugging Face Hub. "
         + (f"Write {address[1]!r}. " if address else "")

@@ -65,10 +65,11 @@ def test_a_csv(tmp_path):
 
 
 def test_the_page_and_what_it_saves():
-    from ssrnet_hub.webapp.page import _table
+    from ssrnet_hub.webapp.rendering import tell_row
     from ssrnet_hub.webapp.service import to_csv
 
     rows = [{"file": "=1.png", "faces": [], "error": "=1.png is damaged"}]
-    assert _table(rows)[0][0] == "'=1.png" and _table(rows)[0][-1] == "'=1.png is damaged"
+    told = tell_row(rows[0], None)
+    assert (told["file"], told["error"]) == ("'=1.png", "'=1.png is damaged")
     (row,) = csv.DictReader(io.StringIO(to_csv(rows)))
     assert (row["file"], row["error"]) == ("'=1.png", "'=1.png is damaged")

@@ -347,7 +347,7 @@ def test_in_chinese(visit, faces, entries):
     labels = page.locator("[aria-label]").evaluate_all("nodes => nodes.map(node => node.ariaLabel)")
     text = " ".join([page.locator("main").inner_text(), *labels])
     # but for names and the page's own title
-    assert set(re.findall(r"[A-Za-z]+", text)) <= {"Age", "ssrnet", "utkface", "bin", "p"}
+    assert set(re.findall(r"[A-Za-z]+", text)) <= {"Age", "ssrnet", "utkface", "fairface", "aaf", "bin", "p"}
     keep(page, "breakdown-zh")
     page.evaluate("entries => shown.update(entries, {language: 'fr'})", entries)
     expect(page.get_by_role("button", name="Play")).to_be_visible()

@@ -839,6 +839,7 @@ def test_nothing_is_fetched_from_elsewhere(demo, browser, foreign, elsewhere, tm
     for name in ("age/hostile", markup):
         choose(page, ".weights", name)
         expect(page.locator(".toast-body").filter(has_text="<img src=http").first).to_be_visible()
+    choose(page, ".weights", "ssrnet.utkface_fairface_aaf")
     tab(page, "batch")
     page.set_input_files("#photos input[type=file]", archive)
     page.get_by_role("button", name="Estimate ages").click()
