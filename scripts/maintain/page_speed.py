@@ -82,8 +82,8 @@ def measure_uploads(page: Page, folder: Path, rounds: int) -> tuple[list[float],
     times: tuple[list[float], list[float]] = [], []
     for number in range(rounds + 1):
         path = folder / f"{number}.jpg"
-        photo = Image.new("RGB", (4000, 3000), (number, 80, 120))
-        photo.paste(Image.fromarray(skimage.data.astronaut()).resize((2000, 2000)), (900, 500))
+        photo = Image.new("RGB", (4000, 3000), "teal")
+        photo.paste(Image.fromarray(skimage.data.astronaut()).resize((2000, 2000)), (900 + 100 * number, 500))
         photo.save(path, quality=90)
         start = time.monotonic()
         estimator(path)
