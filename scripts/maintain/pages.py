@@ -107,6 +107,22 @@ def render_folder(measured: dict[str, Any]) -> str:
     return " ".join(lines) + f"\n\n`{measured['command']}` on {measured['device']}."
 
 
+def render_browser(measured: dict[str, Any]) -> str:
+    """Table of docs/how-to/web-page.md from what ``scripts/maintain/benchmark_browser.py`` measured."""
+    peer = next(name for name in measured["versions"] if name.endswith("/face-api"))
+    lines = [
+        f"| in one Chromium, {measured['photos']} photos | first answer, cold cache, s | median photo, s | all, s "
+        "| MB, compressed |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in measured["pages"].items():
+        photo = row["photo_seconds"]
+        cells = [row["first_answer_seconds"], photo["median"], photo["total"], row["compressed_bytes"] / 1e6]
+        title = f"`{peer}` {measured['versions'][peer]}" if peer.endswith(name) else "this page"
+        lines.append(f"| {title} | {' | '.join(f'{cell:.2f}' for cell in cells)} |")
+    return "\n".join([*lines, "", f"`{measured['command']}` on {measured['device']}, one thread each."])
+
+
 def render_training(log: Path) -> str:
     """A table of docs/experiments.md from the log of a run on several sets."""
     with log.open(encoding="utf-8", newline="") as file:

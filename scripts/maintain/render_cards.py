@@ -14,6 +14,7 @@ from typing import Any
 
 from pages import (
     render_ablations,
+    render_browser,
     render_command,
     render_comparison,
     render_folder,
@@ -45,6 +46,7 @@ def render() -> dict[Path, str]:
         ROOT / "README.zh-CN.md": {"zoo": translate_table(table), "speed": speed_zh, "peers": peers_zh},
         docs / "speed.md": {"speed": render_speed(read("cpu")), "start": render_start(read("start"))},
         docs / "tutorials" / "many-photos.md": {"folder": render_folder(read("folder"))},
+        docs / "how-to" / "web-page.md": {"browser": render_browser(read("browser"))},
         docs / "experiments.md": {
             log.stem: render_training(log) for log in sorted((ROOT / "benchmarks" / "training").glob("*.csv"))
         },
