@@ -2,10 +2,13 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Optional
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page, sync_playwright
 
 QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
@@ -18,6 +21,20 @@ def find_chromium() -> str:
             pytest.fail("SSRNET_TEST_BROWSER is set, and there is no chromium: apt-get install chromium")
         pytest.skip("no chromium is installed: apt-get install chromium")
     return chromium
+
+
+@contextmanager
+def start_chromium(webcam: Optional[Path] = None) -> Iterator[Browser]:
+    """A browser of the tests' own; with a film that its camera shows, nobody is asked whether it may."""
+    arguments = list(QUIET)
+    if webcam:
+        arguments += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        arguments += [f"--use-file-for-fake-video-capture={webcam}"]
+    path = find_chromium()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        yield browser
+        browser.close()
 
 
 def keep(page: Page, name: str) -> None:

@@ -11,9 +11,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from ..chromium import QUIET
+from ..chromium import start_chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "demo" / "browser"
@@ -94,13 +94,8 @@ def webcam(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(webcam) -> Iterator[Browser]:
-    chromium = need("chromium", "chromium-browser")
-    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    camera += [f"--use-file-for-fake-video-capture={webcam}"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=[*QUIET, *camera])
+    with start_chromium(webcam) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

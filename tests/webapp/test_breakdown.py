@@ -11,13 +11,13 @@ from itertools import accumulate
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect
 
 import ssrnet_hub
 from ssrnet_hub import AgeEstimator
 from ssrnet_hub.inference.stages import rounded_contributions
 
-from ..chromium import QUIET, find_chromium, keep
+from ..chromium import keep, start_chromium
 
 STATIC = Path(ssrnet_hub.__file__).parent / "webapp" / "static"
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -71,11 +71,8 @@ def url(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    chromium = find_chromium()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
+    with start_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 import skimage.data
 from PIL import Image
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from ssrnet_hub import save_pretrained
 from ssrnet_hub.images.alignment import Framing
 from ssrnet_hub.models.pretrained import new_model
 
-from ..chromium import QUIET, find_chromium, keep
+from ..chromium import keep, start_chromium
 from ..demo_server import serve
 from ..hub_server import HubServer
 from ..pictures import encode, walk, write_film, write_zip
@@ -67,13 +67,8 @@ def webcam(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(webcam):
-    chromium = find_chromium()
-    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    camera += [f"--use-file-for-fake-video-capture={webcam}"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=[*QUIET, *camera])
+    with start_chromium(webcam) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
