@@ -87,7 +87,9 @@ def uses(photo, film, folder):
         "predict": command("predict", photo, "--explain", "--annotate", folder / "copies"),
         "json": command("predict", photo, "--json", "--gender", "ssrnet_gender.utkface"),
         "film": command("film", film, "--output", folder / "film.mp4", "--csv", folder / "film.csv"),
-        "page": "import ssrnet_hub.webapp.page, ssrnet_hub.webapp.server, ssrnet_hub.webapp.limits as limits\n"
+        # which Gradio would call for its type stubs
+        "page": "import ast\nast.get_source_segment = None\n"
+        "import ssrnet_hub.webapp.page, ssrnet_hub.webapp.server, ssrnet_hub.webapp.limits as limits\n"
         "from ssrnet_hub.webapp.model_cache import ModelCache\n"
         "ModelCache(limits.Limits())['ssrnet.utkface_fairface_aaf']\n"
         "from ssrnet_hub.hub.cards import render_card\nrender_card('ssrnet.imdb')\n",

@@ -10,6 +10,8 @@ import pytest
 
 import ssrnet_hub
 
+from .programs import run_program
+
 
 def python(code: str) -> str:
     done = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], capture_output=True, text=True)
@@ -52,5 +54,7 @@ def test_importing_the_package_imports_no_library():
     ],
 )
 def test_timm_knows_the_models_once_the_package_was_imported(imports):
+    strict = "import warnings; warnings.filterwarnings('error', category=UserWarning)"
     use = "print(timm.create_model('ssrnet.utkface_fairface_aaf', pretrained=True).V, ssrnet_hub.models.zoo.DEFAULT)"
-    assert python(f"import {imports}\n{use}") == "101.0 ssrnet.utkface_fairface_aaf"
+    done = run_program("-c", f"{strict}\nimport {imports}\n{use}")
+    assert done.stdout.strip() == "101.0 ssrnet.utkface_fairface_aaf", done.stderr

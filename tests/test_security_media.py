@@ -279,7 +279,7 @@ folder, photo, slow = sys.argv[1:]
 sys.modules["ssrnet_hub"] = types.ModuleType("ssrnet_hub")
 sys.modules["ssrnet_hub"].__path__ = [folder]
 from ssrnet_hub.images.decoding import Decoder
-busy, idle = Decoder(max_seconds=5), Decoder(max_seconds=5)
+busy, idle = Decoder(max_seconds=3), Decoder(max_seconds=3)
 busy.load_photo(photo)
 idle.load_photo(photo)
 threading.Thread(target=busy.load_photo, args=(slow,), daemon=True).start()
@@ -534,6 +534,11 @@ def demo(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def client(demo):
+    return demo.client()
+
+
+@pytest.fixture(scope="module")
 def photo(tmp_path_factory, astronaut):
     path = tmp_path_factory.mktemp("photo") / "astronaut.png"
     astronaut.save(path)
@@ -582,11 +587,10 @@ class Visitor:
         self._http.post("cancel", json=request).raise_for_status()
 
 
-def test_a_slow_photo_on_the_page(demo, photo, tmp_path):
+def test_a_slow_photo_on_the_page(demo, client, photo, tmp_path):
     """It ends by the server's clock, and others are answered meanwhile."""
     # within all limits as well, and more than five seconds of work
     (tmp_path / "slow.ppm").write_bytes(b"P3 1400 1400 255\n" + b"0 " * (1_400 * 1_400 * 3))
-    client = demo.client()
     assert client.predict(handle_file(photo), api_name="/predict")["faces"]
 
     def ask():
@@ -604,14 +608,14 @@ def test_a_slow_photo_on_the_page(demo, photo, tmp_path):
 @pytest.mark.parametrize(
     "kind", ["PNG that is cleared when it is opened", "AVIF of many frames", "HEIC of one tile many times"]
 )
-def test_bombs_on_the_page(demo, photo, kind, tmp_path):
+def test_bombs_on_the_page(demo, client, photo, kind, tmp_path):
     (tmp_path / "bomb.jpg").write_bytes(BOMBS[kind]())
     server = psutil.Process(demo.process.pid)
     before = server.memory_info().rss
     with pytest.raises(AppError, match=r"bomb\.jpg") as e:
-        demo.client().predict(handle_file(tmp_path / "bomb.jpg"), api_name="/predict")
+        client.predict(handle_file(tmp_path / "bomb.jpg"), api_name="/predict")
     assert str(tmp_path) not in str(e.value) and server.memory_info().rss < before + 200_000_000
-    assert demo.client().predict(handle_file(photo), api_name="/predict")["faces"]
+    assert client.predict(handle_file(photo), api_name="/predict")["faces"]
 
 
 @pytest.mark.parametrize("name", ["absolute.m3u8", "renamed.mp4", "list.ffconcat", "external.mov"])

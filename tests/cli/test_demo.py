@@ -28,13 +28,12 @@ def test_limits_of_the_demo_that_are_none(run, monkeypatch, variable, value):
     assert code == 1 and f"SSRNET_HUB_DEMO_{variable}" in err and "above 0" in err
 
 
-def test_a_port_that_is_taken():
+def test_a_port_that_is_taken(run):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ran = shell("demo", "--port", port)
-    assert ran.returncode == 1
+        code, _, err = run("demo", "--port", port)
     said = f"error: The web page cannot be served on 127.0.0.1, port {port}: Address already in use. "
-    assert ran.stderr == f"{said}Name another by --port.\n"
+    assert (code, err) == (1, f"{said}Name another by --port.\n")
 
 
 def test_a_host_that_is_not_this_machine():

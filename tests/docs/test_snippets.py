@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import tomllib
 import zipfile
@@ -15,6 +14,7 @@ import pytest
 from ssrnet_hub.cli.command import build_parser
 
 from ..pictures import walk, write_film
+from ..programs import run_program
 from .pages import PAGES, READMES, ROOT, blocks_of, commands_of, name_of
 
 COMMANDS = [
@@ -105,7 +105,7 @@ RUN = [
 
 @pytest.mark.parametrize("page", RUN, ids=name_of)
 def test_what_a_page_says_runs(page, things, tmp_path):
-    """As one program, since each start of PyTorch takes seconds."""
+    """As one program, whose commands start once."""
     shutil.copytree(things, tmp_path, dirs_exist_ok=True)
     lines = ["import subprocess", "from ssrnet_hub.cli import main"]
     for block in blocks_of(page):
@@ -118,8 +118,7 @@ def test_what_a_page_says_runs(page, things, tmp_path):
     (tmp_path / "page.py").write_text("\n".join(lines), encoding="utf-8")
     path = os.pathsep.join([str(tmp_path / "bin"), os.environ["PATH"]])
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "page.py"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    done = run_program("page.py", cwd=tmp_path, env=environment, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 

@@ -6,8 +6,6 @@ import json
 import pickle
 import re
 import shutil
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +21,8 @@ from ssrnet_hub.errors import ArchitectureError, ConversionError
 from ssrnet_hub.hub.convert import convert_blog, convert_keras, convert_torch
 from ssrnet_hub.hub.loading import get_extras
 from ssrnet_hub.models.zoo import ZOO
+
+from ..programs import run_program
 
 ROOT = Path(__file__).resolve().parents[2]
 # the authors' files, and what the zoo calls them
@@ -641,8 +641,8 @@ def assert_printed_digest(printed, directory):
 
 
 def test_command(tmp_path, keras_file):
-    command = [sys.executable, "-m", "ssrnet_hub.cli", "convert", "--from", "keras", keras_file, tmp_path / "out"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    command = ("-m", "ssrnet_hub.cli", "convert", "--from", "keras", keras_file, tmp_path / "out")
+    run = run_program(*command, cwd=ROOT)
     assert run.returncode == 0, run.stderr
     assert_printed_digest(run.stdout, tmp_path / "out")
 

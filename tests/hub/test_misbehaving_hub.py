@@ -4,8 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from ssrnet_hub.models import zoo
 from ssrnet_hub.utils.io import file_digest, git_digest
 
 from ..hub_server import Answer, HubServer, commit_of
+from ..programs import Program
 from .test_loading import ROOT, TOKEN, Hub, edit_config, edit_weights
 
 CLIENT = """
@@ -54,8 +53,7 @@ class Loader(Hub):
         self.folders = folders
         env = {**os.environ, "HF_ENDPOINT": server.url, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
         env |= {"SSRNET_HUB_OWNER": "zoo-owner", "HF_HUB_DISABLE_XET": "1"}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self.client = subprocess.Popen([sys.executable, "-c", CLIENT], env=env, cwd=ROOT, text=True, **pipes)
+        self.client = Program("-c", CLIENT, env=env, cwd=ROOT)
 
     def start(self, **kwargs):
         self.client.stdin.write(json.dumps(kwargs) + "\n")

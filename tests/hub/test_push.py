@@ -4,8 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +23,7 @@ from ssrnet_hub.models import zoo
 from ssrnet_hub.models.zoo import DEFAULT
 
 from ..hub_server import HubServer
+from ..programs import Program, run_program
 
 ROOT = Path(__file__).resolve().parents[2]
 OF_ONNX = {"onnx/model.onnx", "onnx/model_fp16.onnx", "onnx/model_int8.onnx"}
@@ -61,9 +60,7 @@ for line in sys.stdin:
 class Client:
     def __init__(self, server):
         env = {**os.environ, "HF_ENDPOINT": server.url, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", CLIENT], env=env, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self.process = Program("-c", CLIENT, env=env, cwd=ROOT)
 
     def ask(self, argv=(), code="", token=TOKEN, **env):
         env |= {"HF_TOKEN": token} if token else {}
@@ -448,10 +445,9 @@ with torch.no_grad():
     print(json.dumps([model(x)[:, 0].tolist() for model in models]))
 """
     env = {**os.environ, "HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1", "HF_HOME": str(tmp_path / "home")}
-    command = [sys.executable, "-c", code]
 
     def load():
-        result = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True)
+        result = run_program("-c", code, env=env, cwd=ROOT)
         assert result.returncode == 0, result.stderr
         for ages in json.loads(result.stdout):
             np.testing.assert_allclose(ages, golden["imdb/prediction"].ravel(), atol=1e-3)

@@ -3,6 +3,7 @@
 import copy
 import csv
 import dataclasses
+import hashlib
 import json
 import math
 import re
@@ -1227,14 +1228,33 @@ def default_dtype(request):
     torch.set_default_dtype(torch.float32)
 
 
+class Recalling(MTCNNDetector):
+    """Searches a photo once, whoever asks."""
+
+    def __init__(self):
+        super().__init__()
+        self.known = {}
+
+    def __call__(self, image):
+        content = hashlib.sha256(image.tobytes()).digest()
+        if content not in self.known:
+            self.known[content] = super().__call__(image)
+        return self.known[content]
+
+
+@pytest.fixture(scope="module")
+def recalling():
+    return Recalling()
+
+
 @pytest.mark.usefixtures("default_dtype")
 @pytest.mark.parametrize("weights", ["ssrnet.utkface_fairface_aaf", "ssrnet_wide.utkface"])
-def test_ages_are_those_of_the_model_as_it_is(weights, shared):
+def test_ages_are_those_of_the_model_as_it_is(weights, shared, recalling):
     """The whole way from photo to age, and stage by stage."""
     paths = (
         sorted((shared / "data" / "photos").glob("*.jpg")) + sorted((shared / "data" / "fgnet").glob("*/*.jpg"))[::25]
     )
-    default, eager = (AgeEstimator(weights, runtime=runtime) for runtime in ("auto", "eager"))
+    default, eager = (AgeEstimator(weights, recalling, runtime=runtime) for runtime in ("auto", "eager"))
     assert len(paths) >= 30
     for path in paths:
         faces, expected = default(path), eager(path)

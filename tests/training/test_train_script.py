@@ -4,8 +4,6 @@ import ast
 import json
 import os
 import re
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import chain
@@ -18,6 +16,7 @@ from ssrnet_hub.cli.train import RECIPES
 from ssrnet_hub.hub.loading import get_extras
 from ssrnet_hub.training.recipe import read_recipe
 
+from ..programs import run_program
 from .runs import FILES, ROOT, read_log, trains, weights_of
 
 DRIVER = '''
@@ -79,10 +78,10 @@ def runs(labels, tmp_path_factory):
         return (top / "driver.py", top / folder, name, calls, SCRIPT)
 
     def run(output, *start):
-        command = [sys.executable, *start, "--labels", labels, "--output", top / output, "--cpu", *changes]
+        command = [*start, "--labels", labels, "--output", top / output, "--cpu", *changes]
         # they run side by side
         env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        return subprocess.run([*map(str, command)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=900)
+        return run_program(*command, cwd=ROOT, env=env)
 
     def one():
         answers = [run("one", *driver("seen-one", "save_pretrained", 1))]

@@ -17,6 +17,7 @@ from ssrnet_hub.inference.onnx_export import export_onnx
 
 from ..demo_server import serve
 from ..hub_server import HubServer
+from ..programs import run_program
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,6 +48,12 @@ def files(folder):
 
 def run(environment, *arguments, cwd=None):
     done = subprocess.run([sys.executable, *arguments], env=environment, cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def run_with_pytorch(environment, code):
+    done = run_program("-c", code, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -85,8 +92,8 @@ import onnxruntime
 onnxruntime.disable_telemetry_events = lambda: print("told")
 import ssrnet_hub.inference.onnx_export
 """
-    assert run(environment, "-c", code).split() == ["told"]
-    assert run({**environment, "ORT_DISABLE_TELEMETRY": "0"}, "-c", code) == ""
+    assert run_with_pytorch(environment, code).split() == ["told"]
+    assert run_with_pytorch({**environment, "ORT_DISABLE_TELEMETRY": "0"}, code) == ""
 
 
 def test_what_a_user_has_set_is_left(environment):
@@ -109,7 +116,7 @@ def test_loading_from_the_hub_asks_for_the_weights_alone(environment, tmp_path):
     folder = save_pretrained(from_pretrained(), tmp_path / "weights")
     with HubServer({"owner/weights": {"main": folder}}) as hub:
         environment |= {"HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-        run(environment, "-c", "import ssrnet_hub; ssrnet_hub.from_pretrained('owner/weights')")
+        run_with_pytorch(environment, "import ssrnet_hub; ssrnet_hub.from_pretrained('owner/weights')")
         asked = {path for _, path in hub.requests}
     assert asked and all("owner/weights" in path for path in asked)
 

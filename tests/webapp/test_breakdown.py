@@ -5,7 +5,7 @@ import re
 import shutil
 import threading
 import tomllib
-from functools import partial
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import accumulate
 from pathlib import Path
@@ -40,6 +40,7 @@ import * as breakdown from './breakdown.js';
 import * as stages from './stages.js';
 const element = document.querySelector('#breakdown');
 window.show = (entries, options) => {
+  window.known = [...entries];
   document.querySelector('#age').replaceChildren(breakdown.ageBar(entries[0]?.face, options));
   window.shown = breakdown.mountBreakdown(element, entries, options);
 };
@@ -75,26 +76,39 @@ def browser():
         yield browser
 
 
-@pytest.fixture
-def visit(browser, url):
-    """Opens the page with entries; errors, complaints and what was asked of other machines fail the test."""
-    contexts, wrong = [], []
+@pytest.fixture(scope="module")
+def windows(browser, url):
+    """A window of each kind, and what went wrong in it: to open one takes longer than most tests."""
+    wrong: list[str] = []
 
-    def open_page(entries, settings=None, **options) -> Page:
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        contexts.append(context)
-        page = context.new_page()
+    @cache
+    def window(options: str) -> Page:
+        page = browser.new_context(**json.loads(options)).new_page()
         page.set_default_timeout(LIMIT)
         page.on("request", lambda r: r.url.startswith((url, "data:")) or wrong.append(r.url))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda message: message.type == "error" and wrong.append(message.text))
+        return page
+
+    return window, wrong
+
+
+@pytest.fixture
+def visit(windows, url):
+    """Opens the page with entries; errors, complaints and what was asked of other machines fail the test."""
+    window, wrong = windows
+    wrong.clear()
+
+    def open_page(entries, settings=None, **options) -> Page:
+        options = {"viewport": {"width": 1280, "height": 900}, **options}
+        page = window(json.dumps(options))
+        page.set_viewport_size(options["viewport"])
+        page.mouse.move(0, 0)
         page.goto(url)
         page.evaluate("([entries, options]) => show(entries, options)", [entries, settings or {}])
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
     assert not wrong
 
 
@@ -435,11 +449,13 @@ def test_nothing_becomes_html(visit, entries):
 def test_other_stages(visit, entries, stages):
     odd = {"weights": "odd", "face": {"age": None, "interval": [50, 20], "doubts": None, "stages": stages}}
     page = visit([odd], **PHONE)
-    for shown in ([odd], [odd, entries[0]], [entries[0], odd], [], entries):
-        page.evaluate("entries => shown.update(entries)", shown)
+    page.evaluate("entries => known.push(...entries)", entries)
+    for numbers in ([0], [0, 1], [1, 0], [], [1, 2]):
+        page.evaluate("numbers => shown.update(numbers.map(number => known[number]))", numbers)
         if page.get_by_role("slider").is_visible():
+            page.get_by_role("slider").focus()
             for key in ("Home", "ArrowRight", "End"):
-                slide(page, key)
+                page.keyboard.press(key)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert not re.search("NaN|undefined|Infinity|null", page.locator("#breakdown").evaluate("e => e.outerHTML"))
 

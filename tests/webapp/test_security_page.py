@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -102,6 +102,25 @@ def demo(tmp_path_factory, elsewhere):
             SSRNET_HUB_DEMO_MAX_REQUEST_SIZE=4_000_000,
         ) as demo,
     ):
+        yield demo
+
+
+START = """
+import sys
+from ssrnet_hub.cli import main
+from ssrnet_hub.webapp import doors
+doors._PATIENCE = 6.0
+main(sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="module")
+def other_demo(tmp_path_factory):
+    """A server that has other names, keeps no faces in memory, and waits less for somebody to listen."""
+    folder = tmp_path_factory.mktemp("other")
+    command = [sys.executable, "-c", START, "demo", "--allowed-host", "one.example", "--host", "0.0.0.0"]
+    settings = {"ALLOWED_HOSTS": "two.example, *.three.example", "MAX_KEPT_SIZE": 1}
+    with serve(folder, command, **{f"SSRNET_HUB_DEMO_{name}": value for name, value in settings.items()}) as demo:
         yield demo
 
 
@@ -760,28 +779,27 @@ def test_which_names_are_answered():
             answered_hosts("127.0.0.1", [name])
 
 
-def test_names_that_are_allowed(tmp_path):
-    command = [sys.executable, "-m", "ssrnet_hub.cli", "demo", "--allowed-host", "one.example", "--host", "0.0.0.0"]
-    with serve(tmp_path, command, SSRNET_HUB_DEMO_ALLOWED_HOSTS="two.example, *.three.example") as demo:
-        codes = {
-            name: HTTP.get(f"{demo.url}config", headers={"Host": name, "Origin": f"http://{name}"}).status_code
-            for name in ("one.example", "two.example:8080", "a.three.example", "four.example", "127.0.0.1")
-        }
-        assert list(codes.values()) == [200, 200, 200, 400, 200]
-        # a proxy that ends TLS, and one that asks by an address of its own
-        for host, origin, code in (
-            ("one.example", "https://one.example", 200),
-            ("127.0.0.1:7860", "https://one.example", 200),
-            ("127.0.0.1:7860", "https://a.three.example", 200),
-            ("one.example:8443", "https://one.example:8443", 200),
-            ("one.example", "https://one.example:8443", 403),
-            ("127.0.0.1:7860", "https://three.example", 403),
-            ("127.0.0.1:7860", "http://0.0.0.0", 403),
-            ("127.0.0.1:7860", "http://127.0.0.1:9999", 403),
-        ):
-            answer = HTTP.get(f"{demo.url}config", headers={"Host": host, "Origin": origin})
-            assert answer.status_code == code, (host, origin)
-        assert "one.example, two.example, *.three.example" in demo.log.read_text()
+def test_names_that_are_allowed(other_demo):
+    demo = other_demo
+    codes = {
+        name: HTTP.get(f"{demo.url}config", headers={"Host": name, "Origin": f"http://{name}"}).status_code
+        for name in ("one.example", "two.example:8080", "a.three.example", "four.example", "127.0.0.1")
+    }
+    assert list(codes.values()) == [200, 200, 200, 400, 200]
+    # a proxy that ends TLS, and one that asks by an address of its own
+    for host, origin, code in (
+        ("one.example", "https://one.example", 200),
+        ("127.0.0.1:7860", "https://one.example", 200),
+        ("127.0.0.1:7860", "https://a.three.example", 200),
+        ("one.example:8443", "https://one.example:8443", 200),
+        ("one.example", "https://one.example:8443", 403),
+        ("127.0.0.1:7860", "https://three.example", 403),
+        ("127.0.0.1:7860", "http://0.0.0.0", 403),
+        ("127.0.0.1:7860", "http://127.0.0.1:9999", 403),
+    ):
+        answer = HTTP.get(f"{demo.url}config", headers={"Host": host, "Origin": origin})
+        assert answer.status_code == code, (host, origin)
+    assert "one.example, two.example, *.three.example" in demo.log.read_text()
 
 
 def test_a_name_that_is_none(capsys):
@@ -908,7 +926,7 @@ def test_faces_are_bounded(crowd, astronaut):
     assert np.array(only.landmarks) == pytest.approx(np.array(first.landmarks), abs=1e-3)
 
 
-def idle(demo: Demo, seconds: float = 4.0) -> bool:
+def idle(demo: Demo, seconds: float = 2.5) -> bool:
     """Whether the server has nothing to do, by its share of the time that somebody busy gets."""
     server, own = psutil.Process(demo.process.pid), psutil.Process()
     before = [sum(process.cpu_times()[:2]) for process in (server, own)]
@@ -917,6 +935,15 @@ def idle(demo: Demo, seconds: float = 4.0) -> bool:
         pass
     theirs, ours = (sum(p.cpu_times()[:2]) - b for p, b in zip((server, own), before, strict=True))
     return theirs < 0.4 * ours
+
+
+def wait_until_busy(demo: Demo, seconds: float = 60) -> None:
+    """Until the server has computed for a second."""
+    server, deadline = psutil.Process(demo.process.pid), time.monotonic() + seconds
+    before = sum(server.cpu_times()[:2])
+    while sum(server.cpu_times()[:2]) < before + 1:
+        assert time.monotonic() < deadline, "the server does not work"
+        time.sleep(0.1)
 
 
 def wait_until_idle(demo: Demo, seconds: float) -> None:
@@ -932,28 +959,28 @@ def batch(tmp_path_factory, crowd):
     return write_zip(path, {f"{number}.webp": crowd.read_bytes() for number in range(30)})
 
 
-def test_work_ends_when_nobody_listens(demo, batch):
-    zipped = {"path": upload(demo, batch), "meta": META}
-    for name in ("predict_batch", "many"):
-        number, options = number_of(demo, name), [0, True] if name == "many" else []
-        # nobody ever
-        start(demo, number, [[zipped], None, *options], f"never-{name}")
-        time.sleep(3)
-        assert not idle(demo)
-        wait_until_idle(demo, 60)
+def test_work_ends_when_nobody_listens(other_demo, batch):
+    demo, url = other_demo, f"{other_demo.url}gradio_api/queue/data?session_hash="
+    photos = [{"path": upload(demo, batch), "meta": META}]
+    asked = {"predict_batch": [photos, None], "many": [photos, None, 0, True]}
+    # nobody ever
+    for name, data in asked.items():
+        start(demo, number_of(demo, name), data, f"never-{name}")
+    wait_until_busy(demo)
+    wait_until_idle(demo, 60)
+    for name in asked:
         # who listens too late is told so
-        url = f"{demo.url}gradio_api/queue/data?session_hash=never-{name}"
-        assert "Nobody waited for the answer" in HTTP.get(url).text
-        # somebody for a while
-        session = f"once-{name}"
-        start(demo, number, [[zipped], None, *options], session)
-        with HTTP.stream("GET", f"{demo.url}gradio_api/queue/data?session_hash={session}", timeout=60) as stream:
-            lines = stream.iter_lines()
-            next(lines)
-            time.sleep(3)
-            assert not idle(demo)
-            lines.close()
-        wait_until_idle(demo, 60)
+        said = HTTP.get(f"{url}never-{name}").text
+        assert "process_starts" in said and "Nobody waited for the answer" in said
+    # somebody for a while
+    with ExitStack() as stack:
+        for name, data in asked.items():
+            start(demo, number_of(demo, name), data, f"once-{name}")
+            lines = stack.enter_context(HTTP.stream("GET", f"{url}once-{name}", timeout=60)).iter_lines()
+            stack.callback(lines.close)
+            assert any("process_starts" in line for line in lines)
+        wait_until_busy(demo)
+    wait_until_idle(demo, 60)
 
 
 def test_two_do_not_hold_up_a_third(demo, batch, foreign):
@@ -1039,7 +1066,8 @@ def test_long_films_do_not_hold_up_a_short_one(demo, tmp_path):
     wait_until_idle(demo, 60)
 
 
-def test_a_camera_that_nobody_watches_gives_its_place_back(demo, astronaut):
+def test_a_camera_that_nobody_watches_gives_its_place_back(other_demo, astronaut):
+    demo = other_demo
     picture = data_url(encode(astronaut, "JPEG"))
     live = number_of(demo, "live")
     for number in range(15):
@@ -1095,29 +1123,27 @@ def test_looks_are_bounded(astronaut, estimator):
     assert looks.get(Upload(1), "a") is None and len(looks) == 0
 
 
-def test_a_figure_of_what_is_not_kept_any_more(tmp_path, foreign):
+def test_a_figure_of_what_is_not_kept_any_more(other_demo, foreign):
     """The photo is looked at again."""
-    with serve(tmp_path, SSRNET_HUB_DEMO_MAX_KEPT_SIZE=1) as demo:
-        photo = {"path": upload(demo, foreign), "meta": META}
-        data, number = [photo, None, 0, True], number_of(demo, "figure")
-        assert ask(demo, number_of(demo, "look"), [photo, *LOOK], "me")["success"]
-        for kind, signature in (("svg", b"<?xml"), ("png", b"\x89PNG")):
-            (figure,) = ask(demo, number, data, "me", event_data={"face": 0, "kind": kind})["output"]["data"]
-            assert base64.b64decode(figure["content"].partition(",")[2]).startswith(signature)
-        before = demo.log.read_text()
-        for face in (7, -1, "a", None, 1.5, [0], True):
-            answer = ask(demo, number, data, "me", event_data={"face": face, "kind": "svg"})
-            assert answer["success"] and answer["output"]["data"] == [None]
-        for kind in ("pdf", "", None, ["svg"], {"svg": 1}, "svg/../../x"):
-            answer = ask(demo, number, data, "me", event_data={"face": 0, "kind": kind})
-            assert answer["success"] and answer["output"]["data"] == [None]
-        for weights in (7, ["ssrnet.utkface_fairface_aaf"], "../secret"):
-            assert not ask(demo, number, data, "me", event_data={"face": 0, "kind": "svg", "weights": weights})[
-                "success"
-            ]
-        assert "Traceback" not in demo.log.read_text()[len(before) :]
-        Path(photo["path"]).unlink()
-        assert ask(demo, number, data, "me", event_data={"face": 0, "kind": "svg"})["output"]["error"] == REFUSED
+    demo = other_demo
+    photo = {"path": upload(demo, foreign), "meta": META}
+    data, number = [photo, None, 0, True], number_of(demo, "figure")
+    assert ask(demo, number_of(demo, "look"), [photo, *LOOK], "me")["success"]
+    for kind, signature in (("svg", b"<?xml"), ("png", b"\x89PNG")):
+        (figure,) = ask(demo, number, data, "me", event_data={"face": 0, "kind": kind})["output"]["data"]
+        assert base64.b64decode(figure["content"].partition(",")[2]).startswith(signature)
+    before = demo.log.read_text()
+    for face in (7, -1, "a", None, 1.5, [0], True):
+        answer = ask(demo, number, data, "me", event_data={"face": face, "kind": "svg"})
+        assert answer["success"] and answer["output"]["data"] == [None]
+    for kind in ("pdf", "", None, ["svg"], {"svg": 1}, "svg/../../x"):
+        answer = ask(demo, number, data, "me", event_data={"face": 0, "kind": kind})
+        assert answer["success"] and answer["output"]["data"] == [None]
+    for weights in (7, ["ssrnet.utkface_fairface_aaf"], "../secret"):
+        assert not ask(demo, number, data, "me", event_data={"face": 0, "kind": "svg", "weights": weights})["success"]
+    assert "Traceback" not in demo.log.read_text()[len(before) :]
+    Path(photo["path"]).unlink()
+    assert ask(demo, number, data, "me", event_data={"face": 0, "kind": "svg"})["output"]["error"] == REFUSED
 
 
 # 10: cameras
@@ -1146,20 +1172,11 @@ def test_pictures_of_a_camera_have_the_limits_of_all(demo, foreign, astronaut):
 # 12: how it ends
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_removes_what_is_on_disk(tmp_path, foreign, number):
-    with serve(tmp_path) as demo:
-        ask(demo, number_of(demo, "look"), [{"path": upload(demo, foreign), "meta": META}, *LOOK])
-        assert demo.files
-        demo.process.send_signal(number)
-        assert demo.process.wait(60) == 0
-        assert not list(demo.uploads.iterdir())
-        assert not list(tmp_path.rglob("*.png"))
-
-
-def test_a_server_removes_what_one_before_left(tmp_path, foreign):
-    (tmp_path / "uploads").mkdir()
-    own = tmp_path / "uploads" / "ssrnet_hub-notes.txt"
+def test_a_server_removes_what_is_its_own(tmp_path, foreign):
+    """When a signal ends it; and what one before left that was killed."""
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    own = uploads / "ssrnet_hub-notes.txt"
     own.write_text("not of a server")
     with serve(tmp_path) as killed:
         left = Path(upload(killed, foreign))
@@ -1169,15 +1186,21 @@ def test_a_server_removes_what_one_before_left(tmp_path, foreign):
     with serve(tmp_path) as running:
         assert not left.exists()
         kept = Path(upload(running, foreign))
+        before = set(uploads.iterdir())
         with serve(tmp_path) as second:
             # of one that runs nothing is removed
             assert kept.is_file()
-            assert Path(upload(second, foreign)).parent.parent != kept.parent.parent
-            second.process.terminate()
+            other = Path(upload(second, foreign))
+            assert other.parent.parent != kept.parent.parent
+            assert ask(second, number_of(second, "look"), [{"path": str(other), "meta": META}, *LOOK])["success"]
+            second.process.send_signal(signal.SIGTERM)
             assert second.process.wait(60) == 0
-        assert kept.is_file()
+            assert set(uploads.iterdir()) == before
+            assert [path.parent for path in tmp_path.rglob("*.png")] == [kept.parent]
         assert call(running, "predict", [{"path": str(kept)}, None])[0] == "complete"
-    assert own.is_file()
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(60) == 0
+    assert list(uploads.iterdir()) == [own] and not list(tmp_path.rglob("*.png"))
 
 
 def test_folders(tmp_path):

@@ -4,10 +4,8 @@ import os
 import re
 import runpy
 import shutil
-import subprocess
 import sys
 import tomllib
-import venv
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from gradio_client import handle_file
 from ssrnet_hub import AgeEstimator
 
 from ..demo_server import serve
+from ..programs import make_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "demo"
@@ -49,27 +48,22 @@ def test_requirements_are_what_the_tests_run(requirements):
     assert requirements.keys() == {re.match(r"[\w-]+", name)[0] for name in needed} - heavy
 
 
-def answers(python, space, astronaut, tmp_path):
-    """What the Space's endpoint answers, served by a Python from a folder."""
-    photo = tmp_path / "astronaut.png"
-    astronaut.save(photo)
-    with serve(tmp_path, [python, "app.py"], space) as demo:
-        return demo.client().predict(handle_file(photo), api_name="/predict")
-
-
-def test_the_space_answers(astronaut, estimator: AgeEstimator, tmp_path):
-    answer = answers(sys.executable, prepare_space(tmp_path / "space"), astronaut, tmp_path)
-    (face,) = estimator(astronaut)
-    assert [said["age"] for said in answer["faces"]] == pytest.approx([face.age])
-
-
-@pytest.mark.skipif(not os.environ.get("SSRNET_TEST_INSTALL"), reason="SSRNET_TEST_INSTALL is not set: takes minutes")
-def test_the_space_answers_with_its_requirements_alone(astronaut, estimator: AgeEstimator, tmp_path):
+@pytest.fixture
+def python(tmp_path):
+    """What serves the Space: where SSRNET_TEST_INSTALL is set, which takes a minute, a Python with its requirements
+    alone.
+    """
+    if not os.environ.get("SSRNET_TEST_INSTALL"):
+        return sys.executable
     # as the Hub does: the requirements are installed before the other files are there
     shutil.copy(DEMO / "requirements.txt", tmp_path)
-    venv.create(tmp_path / "venv", with_pip=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", "requirements.txt"], cwd=tmp_path, check=True)
-    answer = answers(python, prepare_space(tmp_path / "space"), astronaut, tmp_path)
+    return make_environment(tmp_path / "venv", "-r", tmp_path / "requirements.txt")
+
+
+def test_the_space_answers(python, astronaut, estimator: AgeEstimator, tmp_path):
+    photo = tmp_path / "astronaut.png"
+    astronaut.save(photo)
+    with serve(tmp_path, [python, "app.py"], prepare_space(tmp_path / "space")) as demo:
+        answer = demo.client().predict(handle_file(photo), api_name="/predict")
     (face,) = estimator(astronaut)
     assert [said["age"] for said in answer["faces"]] == pytest.approx([face.age])
