@@ -13,10 +13,10 @@ def _without_stubs() -> Iterator[None]:
     """Refuse to tell in which files Gradio's components are: it then leaves out what it would write beside them."""
     getfile = inspect.getfile
 
-    def refuse(thing: Any) -> str:
-        if isinstance(thing, type) and thing.__module__.startswith("gradio."):
-            raise OSError(f"{thing} needs no stub.")
-        return getfile(thing)
+    def refuse(object: Any) -> str:
+        if isinstance(object, type) and object.__module__.startswith("gradio."):
+            raise OSError(f"{object} needs no stub.")
+        return getfile(object)
 
     inspect.getfile = refuse
     try:
