@@ -1,6 +1,7 @@
 /** The page: a photo or the camera in, every face with its age and how the network came to it out. */
 import { ageBar, mountBreakdown } from '../static/breakdown.js';
 import { decode, MAX_PIXELS } from './photo.js';
+import { worker } from './thread.js';
 import { wordsOf } from './words.js';
 
 /** @typedef {import('./estimator.js').Face} Face */
@@ -46,9 +47,6 @@ function tell(key, values) {
   status.textContent = say(key, values);
 }
 
-// A thread of this address has the page's own policy; one that is loaded from a file would have none.
-const source = `import ${JSON.stringify(new URL('worker.js', import.meta.url).href)};`;
-const worker = new Worker(URL.createObjectURL(new Blob([source], { type: 'text/javascript' })), { type: 'module' });
 /** @type {Map<number, {resolve: (reply: import('./worker.js').Reply) => void, reject: (error: Error) => void}>} */
 const waiting = new Map();
 let asked = 0;
@@ -215,11 +213,11 @@ async function startCamera() {
         continue;
       }
       before = video.currentTime;
-      const [seen, sent] = await Promise.all([createImageBitmap(video), createImageBitmap(video)]);
-      const reply = await ask(sent, { seconds: performance.now() / 1000, restart });
+      const seconds = performance.now() / 1000;
+      const { photo, sightings = [] } = await ask(await createImageBitmap(video), { seconds, restart });
       restart = false;
-      if (own === latest) drawFrame(seen, reply.sightings ?? []);
-      seen.close();
+      if (own === latest && photo) drawFrame(photo, sightings);
+      photo?.close();
     }
   } catch (error) {
     if (own === latest) {
