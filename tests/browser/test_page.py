@@ -281,6 +281,34 @@ def test_several_threads(browser, site, two, estimator):
     server.stop()
 
 
+def test_the_example_of_the_package(builder, browser, two, estimator, tmp_path):
+    """What its README says, in a page that finds packages by an import map."""
+    package = builder["build"](None, tmp_path / "package", package=True)
+    (tmp_path / "node_modules").symlink_to(SOURCE / "node_modules")
+    (example,) = re.findall(r"```js\n(.*?)```", (package / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    names = {
+        "ssrnet-hub": "/package/src/estimator.js",
+        "onnxruntime-web/wasm": "/node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs",
+    }
+    (tmp_path / "index.html").write_text(
+        f"""<!doctype html><link rel="icon" href="data:,"><img src="two.png" id="imageOrCanvas">
+        <script type="importmap">{json.dumps({"imports": names})}</script>
+        <script type="module">{example} globalThis.ages = faces.map(({{ age }}) => age);</script>"""
+    )
+    (tmp_path / "two.png").write_bytes(two.read_bytes())
+    server = start(tmp_path)
+    context = browser.new_context()
+    page = context.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.goto(server.url)
+    page.wait_for_function("globalThis.ages", timeout=180_000)
+    expected = [face.age for face in estimator(two)]
+    assert page.evaluate("ages") == pytest.approx(expected, abs=0.05) and len(said) == 2
+    context.close()
+    server.stop()
+
+
 def test_a_large_photo(page, astronaut, estimator):
     """What is larger than the search looks at is reduced for it, and faces are cut out of all pixels."""
     photo = encode(astronaut.resize((3000, 3000), Image.Resampling.BICUBIC), "JPEG", quality=90)

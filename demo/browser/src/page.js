@@ -8,6 +8,7 @@ import { wordsOf } from './words.js';
 /** @typedef {import('./track.js').Sighting} Sighting */
 
 const MOST_DRAWN = 1600; // pixels of the longer side of a photo that is shown
+const LABEL = 14; // least height of the text on a box, pixels of the page
 const COLORS = ['#0067a5', '#a85400', '#00735a', '#a03d77'];
 
 /** @template {HTMLElement} T @param {string} id @returns {T} */
@@ -129,7 +130,9 @@ function draw() {
 /** @param {readonly number[]} box @param {number} ratio @param {number} number @param {string} text */
 function drawBox(box, ratio, number, text) {
   const [x1, y1, x2, y2] = box.map((end) => end * ratio);
-  const unit = Math.max(drawn.width, drawn.height) / 50;
+  // as large as text beside the picture, where that is shown small
+  const least = (LABEL * drawn.width) / (drawn.clientWidth || drawn.width);
+  const unit = Math.max(drawn.width / 50, drawn.height / 50, least);
   context.lineWidth = number === chosen && !stream ? unit / 4 : unit / 7;
   context.strokeStyle = context.fillStyle = COLORS[number % COLORS.length];
   context.strokeRect(x1, y1, x2 - x1, y2 - y1);
