@@ -126,14 +126,14 @@ def render_browser(measured: dict[str, Any]) -> str:
         width, height = camera["size"]
         said.append(
             f"A camera of {width}x{height} is answered {camera['pictures_per_second']:.1f} times a second; "
-            f"{camera['with_an_age']:.0%} of these pictures show the age of the face before it."
+            f"{camera['with_an_age']:.1%} of these pictures show the age of the face before it."
         )
     if parity := measured.get("parity"):
         faces, years = parity["faces"], parity["years"]
         said.append(
             f"In {parity['photos']} photos, the page finds {faces['page']} faces and Python {faces['python']}; "
-            f"{parity['same_box']:.1%} are the same (IoU of at least 0.9). Their ages differ by {years['mean']:.3f} "
-            f"years on average, and by at most {years['quantile_98']:.2f} for 98%."
+            f"{parity['same_box']:.1%} are the same (IoU of at least 0.9). Their ages differ by {years['mean']:.4f} "
+            f"years on average, and 98% of them by at most {years['quantile_98']:.3f}."
         )
     return "\n".join([*lines, "", " ".join(said)])
 
