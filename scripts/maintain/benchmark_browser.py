@@ -279,7 +279,8 @@ def compare(page: Page, photos: list[Path]) -> dict[str, Any]:
     A face is the same if the two boxes have an IoU of 0.9 or more; the others are told from these alone.
     """
     estimator = AgeEstimator()
-    found, expected, same, stages_off = 0, 0, [], 0.0
+    found, expected, stages_off = 0, 0, 0.0
+    same: list[tuple[float, bool]] = []
     for photo in photos:
         faces = estimate(page, photo.read_bytes())
         wanted = estimator(photo)
