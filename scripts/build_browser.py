@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -35,7 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "demo" / "browser"
 MTCNN = Path(cascade_onnx.__file__).parent / "mtcnn"
 
-ORT = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+ORT = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 """Files of onnxruntime-web that the page has: for WebAssembly alone, on one or several threads."""
 
 POLICY = {
@@ -54,7 +55,7 @@ POLICY = {
 _SERVED = (".html", ".css", ".js", ".mjs", ".wasm", ".onnx", ".json")
 """Kinds of files that the page loads, which the service worker keeps."""
 
-PAGE_ONLY = ("page.js", "words.js", "worker.js")
+PAGE_ONLY = ("page.js", "thread.js", "words.js", "worker.js")
 """Modules that the npm package does without."""
 
 
@@ -127,15 +128,16 @@ def build_page(weights: Union[str, os.PathLike, None], folder: Path) -> None:
     for name in ORT:
         shutil.copy(SOURCE / "node_modules" / "onnxruntime-web" / "dist" / name, folder / "ort")
     (folder / "src" / "ort.js").write_text(
-        f"import {{ env }} from '../ort/{ORT[0]}';\n"
-        "env.wasm.wasmPaths = new URL('../ort/', import.meta.url).href;\n"
         f"export {{ env, InferenceSession, Tensor }} from '../ort/{ORT[0]}';\n",
         encoding="utf-8",
     )
     policy = "; ".join(f"{key} {value}" for key, value in POLICY.items())
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     page = (SOURCE / "index.html").read_text(encoding="utf-8")
-    page = page.replace("{policy}", escape(policy, quote=False)).replace("{size}", f"{size / 1e6:.0f}")
+    links = [f'<link rel="modulepreload" href="{name}">' for name in imports(folder, Path("src/page.js"))]
+    blanks = {"policy": escape(policy, quote=False), "size": f"{size / 1e6:.0f}", "preload": "\n    ".join(links)}
+    for key, text in blanks.items():
+        page = page.replace(f"{{{key}}}", text)
     (folder / "index.html").write_text(page, encoding="utf-8")
     kept = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix)
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in kept)).hexdigest()
@@ -146,6 +148,18 @@ def build_page(weights: Union[str, os.PathLike, None], folder: Path) -> None:
     }
     said = "".join(f"self.{key} = {json.dumps(value)};\n" for key, value in values.items())
     (folder / "files.js").write_text(said, encoding="utf-8")
+
+
+def imports(folder: Path, module: Path) -> list[str]:
+    """Modules that one imports, directly or not, in the order in which they are met."""
+    found = {module: None}
+    for name in (todo := [module]):
+        for address in re.findall(r"from '(\.[^']+)'", (folder / name).read_text(encoding="utf-8")):
+            path = Path(os.path.normpath(name.parent / address))
+            if path not in found:
+                found[path] = None
+                todo.append(path)
+    return [path.as_posix() for path in found if path != module]
 
 
 def build_package(weights: Union[str, os.PathLike, None], folder: Path) -> None:

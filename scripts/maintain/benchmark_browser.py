@@ -1,7 +1,8 @@
-"""Measure the page in the browser beside @vladmandic/face-api with its WebAssembly backend: benchmarks/browser.json.
+"""Measure the page in the browser: benchmarks/browser.json.
 
-Both are served compressed by one server and run in one chromium, on one thread each. Needs npm, which downloads the
-peer, and the photos in SSRNET_SHARED.
+pages: beside @vladmandic/face-api with its WebAssembly backend; both are served compressed by one server and run in one
+chromium, on one thread each. camera: pictures a second before a camera of 640x480. parity: what differs from Python.
+Needs npm, which downloads the peer, and the photos in SSRNET_SHARED.
 """
 
 import argparse
@@ -16,24 +17,60 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
+import numpy as np
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from ssrnet_hub import AgeEstimator
 from ssrnet_hub.utils.metrics import describe_device
 from ssrnet_hub.utils.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "scripts" / "maintain")]
 
 import build_browser  # noqa: E402
+import live_rate  # noqa: E402
+from benchmark_folder import overlap  # noqa: E402
 
 RECORD = ROOT / "benchmarks" / "browser.json"
 PEER = {"@vladmandic/face-api": "1.7.15", "@tensorflow/tfjs-backend-wasm": "4.22.0"}
 MODELS = ("ssd_mobilenetv1", "face_landmark_68", "age_gender")
+
+# by the page's own clock, as one that asks from outside is late by up to a second
+_TIME = """addEventListener('change', ({ target }) => {
+  if (target.id !== 'file') return;
+  const start = performance.now();
+  const status = document.querySelector('#status');
+  globalThis.answered = new Promise((resolve) => new MutationObserver((_, observer) => {
+    // neither page says so before it is done, and both say something else first
+    if (!/found/.test(status.textContent)) return;
+    observer.disconnect();
+    const now = performance.now();
+    resolve({ sinceChosen: (now - start) / 1000, sinceOpened: now / 1000 });
+  }).observe(status, { childList: true, characterData: true, subtree: true }));
+}, { capture: true });
+"""
+
+_WATCH = """seconds => new Promise((resolve) => {
+  const drawn = document.querySelector('#drawn');
+  const ages = [];
+  new MutationObserver(() => ages.push(drawn.dataset.ages)).observe(drawn, { attributeFilter: ['data-frame'] });
+  setTimeout(() => resolve(ages), 1000 * seconds);
+})"""
+
+_ESTIMATE = """async photo => {
+  const { createEstimator } = await import(new URL('src/estimator.js', location.href));
+  globalThis.estimator ??= createEstimator();
+  const bytes = Uint8Array.from(atob(photo), (character) => character.charCodeAt(0));
+  const faces = await (await globalThis.estimator)(new Blob([bytes]));
+  return faces.map(({ crop, ...face }) => face);
+}"""
 
 _PEER_PAGE = """<!doctype html>
 <input type="file" id="file"><p id="status"></p>
@@ -63,19 +100,34 @@ _PEER_PAGE = """<!doctype html>
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=("pages", "camera", "parity"), help="default: all three")
     parser.add_argument("--rounds", type=int, default=5, help="fresh visits of each page (default: 5)")
-    parser.add_argument("--record", action="store_true", help=f"write {RECORD.relative_to(ROOT)}")
+    parser.add_argument("--seconds", type=float, default=10.0, help="before the camera (default: 10)")
+    parser.add_argument("--parity", type=Path, metavar="FOLDER", help="photos to compare with Python, instead of ours")
+    parser.add_argument("--most", type=int, default=100, help="photos of FOLDER to take (default: 100)")
+    parser.add_argument("--record", action="store_true", help=f"write what was measured to {RECORD.relative_to(ROOT)}")
     args = parser.parse_args()
-    shared = Path(os.environ["SSRNET_SHARED"], "data")
+    shared = Path(os.environ.get("SSRNET_SHARED", ""), "data")
     photos = sorted((shared / "photos").glob("*.jpg"))
-    photos += sorted((shared / "fairface_photos" / "images").iterdir())[: 20 - len(photos)]
+    others = sorted((shared / "fairface_photos" / "images").glob("*"))
+    compared = sorted(args.parity.iterdir())[: args.most] if args.parity else photos + others[: args.most]
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
-        pages = {
-            "ssrnet-hub": build_browser.build(None, Path(temporary, "ours")),
-            "face-api": build_peer(Path(temporary, "peer")),
+        folder = build_browser.build(None, Path(temporary, "ours"))
+        film = Path(temporary, "camera.mjpeg")
+        live_rate.write_camera(film)
+        path, flags = shutil.which("chromium"), ["--no-sandbox", *live_rate.camera_flags(film)]
+        chromium = playwright.chromium.launch(executable_path=path, args=flags)
+        measures: dict[str, Callable[[], dict[str, Any]]] = {
+            "pages": lambda: measure(
+                chromium,
+                {"ssrnet-hub": folder, "face-api": build_peer(Path(temporary, "peer"))},
+                [*photos, *others[: 20 - len(photos)]],
+                args.rounds,
+            ),
+            "camera": lambda: measure_camera(chromium, folder, args.seconds),
+            "parity": lambda: measure_parity(chromium, folder, compared),
         }
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        figures = measure(chromium, pages, photos, args.rounds)
+        figures = {name: measures[name]() for name in args.only or measures}
         version = chromium.version
         chromium.close()
     ours = json.loads((build_browser.SOURCE / "package.json").read_text(encoding="utf-8"))["dependencies"]
@@ -83,10 +135,13 @@ def main() -> int:
         "command": "python scripts/maintain/benchmark_browser.py --record",
         "device": describe_device("cpu"),
         "versions": {"ssrnet_hub": __version__, "chromium": version, **ours, **PEER},
-        "photos": len(photos),
-        "rounds": args.rounds,
-        "pages": figures,
     }
+    if RECORD.exists():
+        before = json.loads(RECORD.read_text(encoding="utf-8"))
+        # figures of other versions are not those of these
+        if all(before[key] == value for key, value in said.items()):
+            figures = {**{name: before[name] for name in measures if name in before}, **figures}
+    said |= figures
     print(json.dumps(said, indent=2))
     if args.record:
         RECORD.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
@@ -142,51 +197,111 @@ def compress(path: Path) -> bytes:
     return gzip.compress(path.read_bytes(), 9)
 
 
+@contextmanager
+def visit(chromium: Browser, folder: Path) -> Iterator[tuple[Page, ThreadingHTTPServer]]:
+    """A page in a fresh context, from a server of its own, so that nothing is known of its address."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            compress(path)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
+    server.sent = 0  # type: ignore[attr-defined]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    context = chromium.new_context(service_workers="block", permissions=["camera"])
+    context.add_init_script(_TIME)
+    page = context.new_page()
+    page.set_default_timeout(180_000)
+    page.goto(f"http://127.0.0.1:{server.server_port}/", wait_until="domcontentloaded")
+    yield page, server
+    context.close()
+    server.shutdown()
+    server.server_close()
+
+
 def measure(chromium: Browser, pages: dict[str, Path], photos: list[Path], rounds: int) -> dict[str, Any]:
     """Visits that take turns: the first answer of each, with nothing cached, and in the last round all photos."""
     first: dict[str, list[float]] = {name: [] for name in pages}
     figures: dict[str, dict[str, Any]] = {name: {} for name in pages}
     for turn in range(1 + rounds):
         for name, folder in pages.items():
-            # a server of its own each time, so that nothing is known of its address
-            server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
-            server.sent = 0  # type: ignore[attr-defined]
-            for path in folder.rglob("*"):
-                if path.is_file():
-                    compress(path)
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            context = chromium.new_context(service_workers="block")
-            page = context.new_page()
-            start = time.perf_counter()
-            page.goto(f"http://127.0.0.1:{server.server_port}/", wait_until="domcontentloaded")
-            answer(page, photos[0])
-            seconds = time.perf_counter() - start
-            if turn:
-                first[name].append(seconds)
-            figures[name]["compressed_bytes"] = server.sent  # type: ignore[attr-defined]
-            if turn == rounds:
-                times = [answer(page, photo) for photo in photos]
-                figures[name]["photo_seconds"] = {
-                    "median": round(statistics.median(times), 3),
-                    "total": round(sum(times), 3),
-                    "each": {photo.name: round(value, 3) for photo, value in zip(photos, times, strict=True)},
-                }
-            context.close()
-            server.shutdown()
-            server.server_close()
+            with visit(chromium, folder) as (page, server):
+                seconds = answer(page, photos[0])["sinceOpened"]
+                if turn:
+                    first[name].append(seconds)
+                figures[name]["compressed_bytes"] = server.sent  # type: ignore[attr-defined]
+                if turn == rounds:
+                    times = [answer(page, photo)["sinceChosen"] for photo in photos]
+                    figures[name]["photo_seconds"] = {
+                        "median": round(statistics.median(times), 3),
+                        "total": round(sum(times), 3),
+                        "each": {photo.name: round(value, 3) for photo, value in zip(photos, times, strict=True)},
+                    }
     for name, folder in pages.items():
         figures[name]["bytes"] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         figures[name]["first_answer_seconds"] = round(statistics.median(first[name]), 3)
-    return figures
+    return {"photos": len(photos), "rounds": rounds, "each": figures}
 
 
-def answer(page: Page, photo: Path, timeout: Optional[float] = 180_000) -> float:
-    """Seconds from choosing a photo to its ages."""
-    start = time.perf_counter()
+def answer(page: Page, photo: Path) -> dict[str, float]:
+    """Seconds from choosing a photo, and from opening the page, to the photo's ages."""
     page.set_input_files("#file", photo)
-    # neither page says so before it is done; and ours says the same of the next photo only after another text
-    expect(page.locator("#status")).to_have_text(re.compile("found"), timeout=timeout)
-    return time.perf_counter() - start
+    return page.evaluate("answered")
+
+
+def measure_camera(chromium: Browser, folder: Path, seconds: float) -> dict[str, Any]:
+    """Pictures that are shown a second, each with the boxes and ages of its own faces, and how many have an age."""
+    with visit(chromium, folder) as (page, _):
+        page.locator("#camera").click()
+        # it has compiled what it runs
+        expect(page.locator("#drawn")).to_have_attribute("data-ages", re.compile(r"\d"), timeout=180_000)
+        page.wait_for_timeout(2000)
+        ages = page.evaluate(_WATCH, seconds)
+    return {
+        "size": [640, 480],
+        "seconds": seconds,
+        "pictures_per_second": round(len(ages) / seconds, 1),
+        "with_an_age": round(sum(map(bool, ages)) / max(len(ages), 1), 3),
+    }
+
+
+def measure_parity(chromium: Browser, folder: Path, photos: list[Path]) -> dict[str, Any]:
+    with visit(chromium, folder) as (page, _):
+        return compare(page, photos)
+
+
+def estimate(page: Page, photo: bytes) -> list[dict[str, Any]]:
+    """What the estimator in JavaScript says of an encoded photo, which the browser decodes."""
+    return page.evaluate(_ESTIMATE, b64encode(photo).decode())
+
+
+def compare(page: Page, photos: list[Path]) -> dict[str, Any]:
+    """What the estimator of the open page says of photos beside what Python says.
+
+    A face is the same if the two boxes have an IoU of 0.9 or more; the others are told from these alone.
+    """
+    estimator = AgeEstimator()
+    found, expected, stages_off = 0, 0, 0.0
+    same: list[tuple[float, bool]] = []
+    for photo in photos:
+        faces = estimate(page, photo.read_bytes())
+        wanted = estimator(photo)
+        found, expected = found + len(faces), expected + len(wanted)
+        for face in faces:
+            total = sum(stage["contribution"] for stage in face["stages"])
+            stages_off = max(stages_off, abs(total - face["raw_age"]))
+        for face in wanted:
+            shared = [overlap(np.array(face.box), np.array(other["box"])) for other in faces]
+            if max(shared, default=0) >= 0.9:
+                other = faces.pop(int(np.argmax(shared)))
+                same.append((abs(other["age"] - face.age), other["doubts"] == list(face.doubts or [])))
+    years = [difference for difference, _ in same]
+    return {
+        "photos": len(photos),
+        "faces": {"python": expected, "page": found},
+        "same_box": round(len(same) / max(expected, found, 1), 4),
+        "same_doubts": round(float(np.mean([doubts for _, doubts in same])), 4),
+        "years": {"mean": round(float(np.mean(years)), 4), "quantile_98": round(float(np.quantile(years, 0.98)), 4)},
+        "stages_off": round(stages_off, 6),
+    }
 
 
 if __name__ == "__main__":

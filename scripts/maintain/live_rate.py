@@ -32,9 +32,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         film = Path(folder, "camera.mjpeg")
         write_camera(film)
-        camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-        camera += [f"--use-file-for-fake-video-capture={film}", "--no-sandbox"]
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=camera)
+        flags = ["--no-sandbox", *camera_flags(film)]
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
         page = browser.new_page(permissions=["camera"])
         page.goto(url)
         page.get_by_role("tab", name="Camera").click()
@@ -44,6 +43,12 @@ def main() -> None:
         rate = page.evaluate(_COUNT, args.seconds)
         browser.close()
     print(f"{rate:.1f} pictures a second at 640x480, on {os.cpu_count()} CPU cores ({torch.get_num_threads()} threads)")
+
+
+def camera_flags(film: Path) -> list[str]:
+    """Flags of a chromium whose camera shows a film, and which asks nobody whether a page may see it."""
+    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    return [*flags, f"--use-file-for-fake-video-capture={film}"]
 
 
 def write_camera(path: Path) -> None:

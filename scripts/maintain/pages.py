@@ -110,17 +110,32 @@ def render_folder(measured: dict[str, Any]) -> str:
 def render_browser(measured: dict[str, Any]) -> str:
     """Table of docs/how-to/web-page.md from what ``scripts/maintain/benchmark_browser.py`` measured."""
     peer = next(name for name in measured["versions"] if name.endswith("/face-api"))
+    pages = measured["pages"]
     lines = [
-        f"| in one Chromium, {measured['photos']} photos | first answer, cold cache, s | median photo, s | all, s "
+        f"| in one Chromium, {pages['photos']} photos | first answer, cold cache, s | median photo, s | all, s "
         "| MB, compressed |",
         "|---|---|---|---|---|",
     ]
-    for name, row in measured["pages"].items():
+    for name, row in pages["each"].items():
         photo = row["photo_seconds"]
         cells = [row["first_answer_seconds"], photo["median"], photo["total"], row["compressed_bytes"] / 1e6]
         title = f"`{peer}` {measured['versions'][peer]}" if peer.endswith(name) else "this page"
         lines.append(f"| {title} | {' | '.join(f'{cell:.2f}' for cell in cells)} |")
-    return "\n".join([*lines, "", f"`{measured['command']}` on {measured['device']}, one thread each."])
+    said = [f"`{measured['command']}` on {measured['device']}, one thread each."]
+    if camera := measured.get("camera"):
+        width, height = camera["size"]
+        said.append(
+            f"A camera of {width}x{height} is answered {camera['pictures_per_second']:.1f} times a second; "
+            f"{camera['with_an_age']:.1%} of these pictures show the age of the face before it."
+        )
+    if parity := measured.get("parity"):
+        faces, years = parity["faces"], parity["years"]
+        said.append(
+            f"In {parity['photos']} photos, the page finds {faces['page']} faces and Python {faces['python']}; "
+            f"{parity['same_box']:.1%} are the same (IoU of at least 0.9). Their ages differ by {years['mean']:.4f} "
+            f"years on average, and 98% of them by at most {years['quantile_98']:.3f}."
+        )
+    return "\n".join([*lines, "", " ".join(said)])
 
 
 def render_training(log: Path) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Optional
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -53,6 +54,11 @@ class Handler(SimpleHTTPRequestHandler):
             path
         )
 
+    def end_headers(self) -> None:
+        for item in self.server.headers.items():
+            self.send_header(*item)
+        super().end_headers()
+
     def log_message(self, *args) -> None:
         self.server.asked.append(self.path)
 
@@ -70,9 +76,9 @@ class Server:
         self._server.server_close()
 
 
-def start(folder: Path) -> Server:
+def start(folder: Path, headers: Optional[dict[str, str]] = None) -> Server:
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
-    server.asked = []
+    server.asked, server.headers = [], headers or {}
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return Server(f"http://127.0.0.1:{server.server_port}/", server.asked, server)
 

@@ -43,6 +43,18 @@ def test_the_page_is_whole_and_names_no_other_host(site):
     assert config["framing"] == AgeEstimator().framing.to_dict()
 
 
+def test_modules_are_loaded_in_one_step(builder, site):
+    """None waits until one that imports it has come: not the page's, nor its thread's."""
+    page = (site / "index.html").read_text(encoding="utf-8")
+    for module in builder["imports"](site, Path("src/page.js")):
+        assert f'<link rel="modulepreload" href="{module}">' in page
+    thread = (site / "src" / "thread.js").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"MODULES = \[(.*?)\];", thread, re.DOTALL)
+    named = {(site / "src" / name).resolve() for name in re.findall(r"'(.*?)'", listed)}
+    imported = {*builder["imports"](site, Path("src/worker.js")), "src/worker.js"}
+    assert named == {(site / name).resolve() for name in imported}
+
+
 def test_the_package(builder, tmp_path):
     folder = builder["build"](None, tmp_path / "package", package=True)
     package = json.loads((folder / "package.json").read_text(encoding="utf-8"))

@@ -34,6 +34,26 @@ def variant(title, maes, architecture="ssrnet", ratio=1.0, **model_args):
     }
 
 
+def test_browser():
+    row = {"first_answer_seconds": 2.5, "photo_seconds": {"median": 0.25, "total": 12.0}, "compressed_bytes": 5_750_000}
+    measured = {
+        "command": "python benchmark.py",
+        "device": "a CPU",
+        "versions": {"@some/face-api": "1.2.3"},
+        "pages": {"photos": 20, "each": {"ssrnet-hub": row, "face-api": row}},
+    }
+    said = PAGES["render_browser"](measured)
+    assert "| this page | 2.50 | 0.25 | 12.00 | 5.75 |\n| `@some/face-api` 1.2.3 | 2.50" in said
+    assert said.endswith("`python benchmark.py` on a CPU, one thread each.")
+    measured["camera"] = {"size": [640, 480], "pictures_per_second": 14.25, "with_an_age": 0.996}
+    years = {"mean": 0.0004, "quantile_98": 0.0025}
+    measured["parity"] = {"photos": 9, "faces": {"page": 7, "python": 8}, "same_box": 0.875, "years": years}
+    said = PAGES["render_browser"](measured)
+    assert "A camera of 640x480 is answered 14.2 times a second; 99.6% of these pictures" in said
+    assert "In 9 photos, the page finds 7 faces and Python 8; 87.5% are the same" in said
+    assert "differ by 0.0004 years on average, and 98% of them by at most 0.003." in said
+
+
 def test_ablations_page():
     measured = {
         "command": "python scripts/maintain/ablations.py",

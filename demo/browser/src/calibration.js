@@ -108,7 +108,7 @@ function spread({ p, eta, width }) {
   return Math.sqrt(Math.max(dot(p, places.map((place) => place ** 2)) - dot(p, places) ** 2, 0));
 }
 
-/** @typedef {{width: number, height: number, data: ArrayLike<number>}} Gray */
+/** @typedef {{width: number, height: number, data: Uint8ClampedArray}} Gray */
 
 /** @param {Picture} crop @param {Picture} gray @param {Gray} whole */
 function describeCrop(crop, gray, whole) {
@@ -140,7 +140,7 @@ function sample(gray, side) {
 
 /** @param {Gray} gray @param {number} from @param {number} to @returns {Gray} */
 function rowsOf({ width, data }, from, to) {
-  return { width, height: to - from, data: Array.prototype.slice.call(data, from * width, to * width) };
+  return { width, height: to - from, data: data.subarray(from * width, to * width) };
 }
 
 /** Logarithm of the mean absolute second difference. @param {Gray} gray */

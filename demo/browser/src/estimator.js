@@ -59,10 +59,10 @@ const LEVEL = 0.9;
  * @throws {import('./errors.js').ConfigError} The files of the model cannot be read.
  */
 export async function createEstimator({ model, maxPixels = MAX_PIXELS, minFace, minScore } = {}) {
-  const { config, graphs } = await readModel(model);
-  const [age, pnet, rnet, onet] = await Promise.all(
-    [graphs.model, graphs.pnet, graphs.rnet, graphs.onet].map(openSession),
-  );
+  const files = readModel(model);
+  // the first to come starts the runtime
+  const opened = files.graphs.map(async (graph) => openSession(await graph));
+  const [config, age, pnet, rnet, onet] = await Promise.all([files.config, ...opened]);
   const framing = new Framing(config.framing);
   const calibration = config.calibration && new Calibration(config.calibration);
   const network = new AgeNetwork(age, config.input, config.stage_bins);

@@ -26,23 +26,19 @@ const OWN = {
 
 /**
  * @param {string | URL | Files} [model] Where they are, or they themselves; this package's by default.
- * @returns {Promise<{config: Config, graphs: Record<'model' | 'pnet' | 'rnet' | 'onet', Uint8Array>}>}
+ * @returns {{config: Promise<Config>, graphs: Promise<Uint8Array>[]}} The graphs of `model`, `pnet`, `rnet` and `onet`,
+ *   each as it comes.
  */
-export async function readModel(model) {
+export function readModel(model) {
   const names = /** @type {(keyof Files)[]} */ (Object.keys(OWN));
-  const [config, ...graphs] = await Promise.all(
-    names.map((name) => {
-      if (model === undefined) return read(OWN[name]);
-      if (typeof model === 'string' || model instanceof URL) {
-        return read(new URL(name, new URL(`${model}`.replace(/\/?$/, '/'), globalThis.location?.href)));
-      }
-      return model[name];
-    }),
-  );
-  return {
-    config: JSON.parse(new TextDecoder().decode(config)),
-    graphs: { model: graphs[0], pnet: graphs[1], rnet: graphs[2], onet: graphs[3] },
-  };
+  const [config, ...graphs] = names.map(async (name) => {
+    if (model === undefined) return read(OWN[name]);
+    if (typeof model === 'string' || model instanceof URL) {
+      return read(new URL(name, new URL(`${model}`.replace(/\/?$/, '/'), globalThis.location?.href)));
+    }
+    return model[name];
+  });
+  return { config: config.then((text) => JSON.parse(new TextDecoder().decode(text))), graphs };
 }
 
 /** @param {URL} url */

@@ -72,6 +72,13 @@ export class AgeNetwork {
     const picture = (channels === 1 ? crop.toGray() : crop).resize([scaled, scaled], interpolation);
     const start = roundHalfEven((scaled - size) / 2);
     const { data } = picture.crop([start, start, start + size, start + size]);
-    return channels === 1 ? data : data.filter((_, k) => k % 4 < 3);
+    if (channels === 1) return data;
+    const colors = new Uint8Array(3 * size * size);
+    for (let p = 0, q = 0; p < data.length; p += 4, q += 3) {
+      colors[q] = data[p];
+      colors[q + 1] = data[p + 1];
+      colors[q + 2] = data[p + 2];
+    }
+    return colors;
   }
 }

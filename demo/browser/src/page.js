@@ -1,12 +1,14 @@
 /** The page: a photo or the camera in, every face with its age and how the network came to it out. */
 import { ageBar, mountBreakdown } from '../static/breakdown.js';
 import { decode, MAX_PIXELS } from './photo.js';
+import { worker } from './thread.js';
 import { wordsOf } from './words.js';
 
 /** @typedef {import('./estimator.js').Face} Face */
 /** @typedef {import('./track.js').Sighting} Sighting */
 
 const MOST_DRAWN = 1600; // pixels of the longer side of a photo that is shown
+const LABEL = 14; // least height of the text on a box, pixels of the page
 const COLORS = ['#0067a5', '#a85400', '#00735a', '#a03d77'];
 
 /** @template {HTMLElement} T @param {string} id @returns {T} */
@@ -46,9 +48,6 @@ function tell(key, values) {
   status.textContent = say(key, values);
 }
 
-// A thread of this address has the page's own policy; one that is loaded from a file would have none.
-const source = `import ${JSON.stringify(new URL('worker.js', import.meta.url).href)};`;
-const worker = new Worker(URL.createObjectURL(new Blob([source], { type: 'text/javascript' })), { type: 'module' });
 /** @type {Map<number, {resolve: (reply: import('./worker.js').Reply) => void, reject: (error: Error) => void}>} */
 const waiting = new Map();
 let asked = 0;
@@ -131,7 +130,9 @@ function draw() {
 /** @param {readonly number[]} box @param {number} ratio @param {number} number @param {string} text */
 function drawBox(box, ratio, number, text) {
   const [x1, y1, x2, y2] = box.map((end) => end * ratio);
-  const unit = Math.max(drawn.width, drawn.height) / 50;
+  // as large as text beside the picture, where that is shown small
+  const least = (LABEL * drawn.width) / (drawn.clientWidth || drawn.width);
+  const unit = Math.max(drawn.width / 50, drawn.height / 50, least);
   context.lineWidth = number === chosen && !stream ? unit / 4 : unit / 7;
   context.strokeStyle = context.fillStyle = COLORS[number % COLORS.length];
   context.strokeRect(x1, y1, x2 - x1, y2 - y1);
@@ -215,11 +216,11 @@ async function startCamera() {
         continue;
       }
       before = video.currentTime;
-      const [seen, sent] = await Promise.all([createImageBitmap(video), createImageBitmap(video)]);
-      const reply = await ask(sent, { seconds: performance.now() / 1000, restart });
+      const seconds = performance.now() / 1000;
+      const { photo, sightings = [] } = await ask(await createImageBitmap(video), { seconds, restart });
       restart = false;
-      if (own === latest) drawFrame(seen, reply.sightings ?? []);
-      seen.close();
+      if (own === latest && photo) drawFrame(photo, sightings);
+      photo?.close();
     }
   } catch (error) {
     if (own === latest) {

@@ -4,7 +4,7 @@
  * @typedef {{id: number, photo: ImageBitmap, seconds?: number, restart?: boolean}} Request With `seconds`, a frame of a
  *   camera.
  * @typedef {{id: number, faces?: import('./estimator.js').Face[], sightings?: import('./track.js').Sighting[],
- *   error?: {name: string, message: string}}} Reply
+ *   photo?: ImageBitmap, error?: {name: string, message: string}}} Reply A frame comes back, to be drawn.
  */
 import { createEstimator } from './estimator.js';
 import { AgeTracker } from './track.js';
@@ -23,13 +23,15 @@ addEventListener('message', async (/** @type {MessageEvent<Request>} */ { data }
   try {
     const estimator = await ready;
     if (restart || !tracker) tracker = new AgeTracker(estimator);
-    if (seconds === undefined) postMessage({ id, faces: await estimator(photo) });
-    else postMessage({ id, sightings: await tracker.track(photo, seconds) });
+    if (seconds !== undefined) {
+      postMessage({ id, sightings: await tracker.track(photo, seconds), photo }, { transfer: [photo] });
+      return;
+    }
+    postMessage({ id, faces: await estimator(photo) });
   } catch (error) {
     postMessage({ id, error: describe(/** @type {Error} */ (error)) });
-  } finally {
-    photo.close();
   }
+  photo.close();
 });
 
 /** @param {Error} error */
