@@ -316,6 +316,12 @@ def _cheaper(measured: dict[str, Any]) -> list[dict[str, Any]]:
     return lines
 
 
+def measure_installs(measured: dict[str, Any]) -> dict[str, str]:
+    """GB that the package installs with and without PyTorch, by name of the figure."""
+    sizes = [row["install_mb"] / 1000 for name, row in measured["cost"]["systems"].items() if name in measured["ours"]]
+    return {"full": f"{max(sizes):.1f} GB", "light": f"{min(sizes):.1f} GB"}
+
+
 def summarize_comparison(template: str, measured: dict[str, Any]) -> str:
     """A README's lines on how the package compares."""
     ours = measured["ours"]

@@ -320,10 +320,10 @@ def _describe_normalization(mean: tuple[float, ...], std: tuple[float, ...]) -> 
     if not any(mean) and {round(1 / v) for v in std} == {255}:
         return "RGB from 0 to 255"
     # the channels' values, or the one they share
-    less, by = (
+    mean_text, std_text = (
         ", ".join(f"{v:.4g}" for v in (values[:1] if len(set(values)) == 1 else values)) for values in (mean, std)
     )
-    return f"RGB from 0 to 1, less {less}, divided by {by}"
+    return f"RGB from 0 to 1, normalized with mean {mean_text} and standard deviation {std_text}"
 
 
 def _describe(framing: Framing) -> str:

@@ -58,7 +58,7 @@ class AgeTracker:
         try:
             from trackers import ByteTrackTracker
         except ImportError as e:
-            raise SSRNetHubError("Tracking needs the extra video: pip install 'ssrnet_hub[video]'.") from e
+            raise SSRNetHubError("Tracking requires the extra video: pip install 'ssrnet_hub[video]'.") from e
         # people before a camera do not stand on their heads, and the next frame is soon there
         self._estimator, self._memory = estimator.upright_only(), memory
         # it counts its patience in frames of the rate that it is told

@@ -68,7 +68,9 @@ class Recipe:
         from ..models.zoo import list_architectures
 
         if self.architecture not in list_architectures():
-            raise ArchitectureError(f"{self.architecture!r:.100} is none of {', '.join(list_architectures())}.")
+            raise ArchitectureError(
+                f"{self.architecture!r:.100} is not an architecture of this package: {', '.join(list_architectures())}."
+            )
         checked("", _FIELDS, {field.name: getattr(self, field.name) for field in fields(self)})
         check_model_args(self.architecture, self.model_args, "the recipe")
         for name, values in self.sets.items():
@@ -131,7 +133,7 @@ def read_recipe(path: Union[str, os.PathLike], **changes: Any) -> Recipe:
         raise ConfigError(f"{path} cannot be read as a recipe: {e}.") from e
     types = {name: type(value) for name, value in asdict(Recipe()).items()}
     if not isinstance(values, dict) or not values.keys() <= types.keys():
-        raise ConfigError(f"{path} is no recipe. A recipe has {', '.join(types)}.")
+        raise ConfigError(f"{path} is not a recipe. The keys of a recipe are {', '.join(types)}.")
     try:
         return Recipe(**{name: _as_type(types[name], value) for name, value in {**values, **changes}.items()})
     except ValueError as e:
