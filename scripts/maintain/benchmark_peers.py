@@ -45,9 +45,6 @@ PROGRAMS = Path(__file__).parent / "peers"
 RESULTS = ROOT / "benchmarks" / "peers.json"
 WORK = ROOT / "build" / "peers"
 
-sys.path.append(str(ROOT / "scripts"))
-from benchmark_start import run_measured  # noqa: E402  beside scripts/benchmark.py
-
 OURS = [weights.name for weights in ZOO.values() if weights.embedded and weights.task == "age"]
 
 YOUNGEST = 1.0
@@ -401,6 +398,10 @@ def measure_costs(photos: Sequence[Path], work: Path, rounds: int = 3) -> dict[s
         from the start of a process to its last answer, for pixels that are decoded already, and ``install_mb`` and
         ``weights_mb``.
     """
+    # beside scripts/benchmark.py; it imports psutil, which is a tool of development
+    sys.path.append(str(ROOT / "scripts"))
+    from benchmark_start import run_measured
+
     programs = [*(our_program(name) for name in OURS), *PEERS]
     commands = {program.systems[0]: program.command(work) for program in programs}
     inputs = {"first": work / "first.rgb", "all": work / "all.rgb"}

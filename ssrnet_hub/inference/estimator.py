@@ -399,7 +399,7 @@ class AgeEstimator:
 
     def _gender_scores(self, gender: Network, cuts: Sequence["_Cut"]) -> Sequence[Optional[float]]:
         scores, _ = gender(cut.crop if cut.for_gender is None else cut.for_gender for cut in cuts)
-        # a score that is no number stays one
+        # NaN stays NaN
         clamped = [score if math.isnan(score) else min(max(score, 0.0), 1.0) for score in scores]
         return clamped if self._gender_ends == FEMALE_MALE else [1 - score for score in clamped]
 

@@ -88,7 +88,7 @@ class Reliability:
         return float(np.sqrt(max(away @ np.array(self.precision) @ away, 0.0) / len(away)))
 
     def to_dict(self) -> dict[str, Any]:
-        """The attributes as JSON has them."""
+        """The attributes as JSON-serializable values."""
         return {
             "mean": list(self.mean),
             "precision": [list(row) for row in self.precision],

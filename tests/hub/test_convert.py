@@ -345,7 +345,10 @@ def test_what_is_no_keras_file(tmp_path):
         (lambda arrays: arrays.update({"dense_1/dense_1/kernel:0": np.zeros((90, 3))}), r"stages\.0\.fc2"),
         (lambda arrays: arrays.update({"dense_1/dense_1/kernel:0": np.zeros((7, 3))}), r"dense_1/kernel.*\(7, 3\)"),
         (lambda arrays: arrays.update({"delta_s1/delta_s1/bias:0": np.array([b"text"])}), "Cannot read"),
-        (lambda arrays: arrays.update({"dense_1/dense_1/kernel:0": np.zeros((1001, 1000))}), "too large for SSR-Net.*1001, 1000"),
+        (
+            lambda arrays: arrays.update({"dense_1/dense_1/kernel:0": np.zeros((1001, 1000))}),
+            "too large for SSR-Net.*1001, 1000",
+        ),
     ],
     ids=["empty", "missing", "more", "shape", "flat", "other_map", "no_map", "text", "large"],
 )
