@@ -147,7 +147,9 @@ def render_command() -> str:
             actions = [action for action in group._group_actions if action.help != argparse.SUPPRESS]
             actions = [action for action in actions if not isinstance(action, argparse._HelpAction)]
             if actions:
-                lines += ["", f"**{(group.title or '').capitalize()}**", "", *map(_describe_option, actions)]
+                lines += ["", f"**{(group.title or '').capitalize()}**"]
+                lines += ["", _plain(group.description)] if group.description else []
+                lines += ["", *map(_describe_option, actions)]
     return "\n".join(lines) + "\n"
 
 
