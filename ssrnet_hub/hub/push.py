@@ -214,13 +214,13 @@ def _push_errors(repo_id: str) -> Iterator[None]:
     except SSRNetHubError:
         raise
     except LocalTokenNotFoundError as e:
-        raise HubError(f"Pushing to {repo_id} requires a token with write access: {_TOKENS}.") from e
+        raise HubError(f"Pushing to {repo_id} requires write access: {_TOKENS}.") from e
     except RevisionNotFoundError as e:
         raise HubError(f"Branch not found in {repo_id}: a pull request needs an existing branch as its base.") from e
     except HfHubHTTPError as e:
         status = getattr(e.response, "status_code", None)
         if status in (401, 403) or isinstance(e, RepositoryNotFoundError):
-            raise HubError(f"No write access to {repo_id}, or no such repository: {_TOKENS}.") from e
+            raise HubError(f"No write access to {repo_id}: {_TOKENS}.") from e
         said = e.server_message or f"status {status}"
         raise HubError(
             f"The Hub rejected the push to {repo_id}: {said:.300}. Try again; uploaded files are not sent twice."
@@ -232,7 +232,7 @@ def _push_errors(repo_id: str) -> Iterator[None]:
         ) from e
 
 
-_TOKENS = "pass one with --token-file (token= in Python) or HF_TOKEN, or run `hf auth login`"
+_TOKENS = "pass a token with write access as --token-file (token= in Python) or HF_TOKEN, or run `hf auth login`"
 
 
 def read_token(path: Union[str, os.PathLike, None]) -> Optional[str]:
