@@ -25,7 +25,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
     Raises:
         WeightsNotFoundError: There is no config.
-        ConfigError: The config is not valid JSON.
+        ConfigError: The config cannot be read as JSON.
     """
     path = folder / CONFIG_FILE
     try:
@@ -36,7 +36,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{WEIGHTS_FILE}."
         ) from e
     except (OSError, ValueError) as e:
-        raise ConfigError(f"{path} is not valid JSON: {e}.") from e
+        raise ConfigError(f"Cannot read {path} as JSON: {e}.") from e
     return checked(str(path), mapping, config)
 
 

@@ -309,7 +309,7 @@ def test_unknown_name(name):
 
 
 def test_file_instead_of_its_folder(folder):
-    with pytest.raises(UnknownModelError, match="no folder"):
+    with pytest.raises(UnknownModelError, match="is not a folder"):
         from_pretrained(folder / "model.safetensors")
 
 
@@ -334,7 +334,7 @@ def test_a_name_of_the_zoo_wins_over_a_folder(tmp_path, monkeypatch):
     assert from_pretrained(DEFAULT).V == 101
     assert from_pretrained(f"./{DEFAULT}").V == from_pretrained(Path(DEFAULT).absolute()).V == 7
     assert from_pretrained("mine@v1").V == 7
-    with pytest.raises(UnknownModelError, match=r"loaded as '\./ssrnet\.imdb'"):
+    with pytest.raises(UnknownModelError, match=r"pass '\./ssrnet\.imdb'"):
         from_pretrained("ssrnet.imdb")
 
 
@@ -725,8 +725,8 @@ def test_hub_private_repo(hub, cache):
 
 
 def test_hub_gated_repo(hub, cache):
-    hub.refuses("HubError", "gated: accept its terms", "age/gated", **cache)
-    hub.refuses("HubError", "gated: accept its terms", "age/gated", token="hf_another-secret", **cache)
+    hub.refuses("HubError", "gated repository: accept its terms", "age/gated", **cache)
+    hub.refuses("HubError", "gated repository: accept its terms", "age/gated", token="hf_another-secret", **cache)
     hub.loads("a", "age/gated", token=TOKEN, **cache)
 
 
@@ -943,7 +943,7 @@ def test_what_is_in_a_config_is_bounded(folder, text):
     edit_config(folder, lambda config: config["ssrnet_hub"].update(note="HERE"))
     path = folder / "config.json"
     path.write_text(path.read_text().replace('"HERE"', text))
-    with pytest.raises(ConfigError, match=r"config\.json is not readable"):
+    with pytest.raises(ConfigError, match=r"Cannot read .*config\.json as JSON"):
         from_pretrained(folder)
 
 
@@ -1025,5 +1025,5 @@ def test_weights_of_another_precision(folder, dtype):
 
 def test_a_revision_is_for_the_hub(tmp_path):
     for name in (None, DEFAULT, save_pretrained(from_pretrained(), tmp_path)):
-        with pytest.raises(UnknownModelError, match="revision"):
+        with pytest.raises(UnknownModelError, match="(?i)revision"):
             from_pretrained(name, revision="main")

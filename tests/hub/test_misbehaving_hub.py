@@ -384,7 +384,7 @@ def test_a_cache_that_cannot_be_written(hub, tmp_path, place):
         pytest.skip("this system has no folder that nobody can write to")
     (tmp_path / "file").write_text("no folder")
     folder = str(tmp_path / place)
-    how = "by cache_dir=, or by the environment variable HF_HOME"
+    how = "as cache_dir=, or set the environment variable HF_HOME"
     hub.refuses("HubError", f"Cannot write {hub.repo} to the cache {folder}: .*{how}", hub.repo, cache_dir=folder)
     said = f"{hub.repo} is not in the cache {folder}, .* cache_dir= or the environment variable HF_HOME"
     hub.refuses("HubError", said, hub.repo, cache_dir=folder, local_files_only=True)
