@@ -1025,5 +1025,5 @@ def test_weights_of_another_precision(folder, dtype):
 
 def test_a_revision_is_for_the_hub(tmp_path):
     for name in (None, DEFAULT, save_pretrained(from_pretrained(), tmp_path)):
-        with pytest.raises(UnknownModelError, match="(?i)revision"):
+        with pytest.raises(UnknownModelError, match=r"(?i)revision"):
             from_pretrained(name, revision="main")
