@@ -37,7 +37,7 @@ def test_the_config_says_what_it_is_the_mean_of(pair, tmp_path):
 
 
 def test_of_one(pair, tmp_path):
-    with pytest.raises(ConfigError, match="two weights or more"):
+    with pytest.raises(ConfigError, match="at least two weights"):
         average_weights(pair[:1], tmp_path / "mean")
 
 
