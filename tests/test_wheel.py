@@ -189,7 +189,7 @@ assert "output matches the check tensors" in succeed("verify", "files")
 assert '"n": 20' in succeed("evaluate", "--weights", "run", *chips, "--split", "val", "--json")
 assert "model.onnx" in succeed("export", "--weights", "run", "--output", "exported")
 code, said = run("evaluate", *chips, "--split", "val", "--record", "--weights", "ssrnet.utkface_fairface_aaf")
-assert code == 1 and "Figures are recorded in a clone" in said, said
+assert code == 1 and "Results are recorded in a clone" in said, said
 assert before == {path: path.stat().st_mtime_ns for path in Path(site).rglob("*") if "__pycache__" not in path.parts}
 """
 

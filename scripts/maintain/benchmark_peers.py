@@ -1,11 +1,13 @@
 """Compare our weights with other packages on the same photos, from pixels to ages.
 
-python scripts/maintain/benchmark_peers.py --data DIR --work DIR          errors, of what DIR has no answers of yet
-python scripts/maintain/benchmark_peers.py --data DIR --work DIR --cost   time, memory, and sizes, on an idle machine
+python scripts/maintain/benchmark_peers.py --data DATA --work DIR           errors, of photos without answers in DIR
+python scripts/maintain/benchmark_peers.py --data DATA --work DIR --cost    time, memory, and sizes, on an idle machine
+python scripts/maintain/benchmark_peers.py --data DATA --work DIR --sizes   sizes only; keeps time and memory
 
-DIR of --data has the folders in `SETS`, each with labels.csv. The other packages are installed into the folder --work:
-that needs pip, npm, node, and a network the first time. Their answers, and ours, are kept there photo by photo. The
-results go to benchmarks/peers.json, from which scripts/maintain/render_cards.py makes docs/comparison.md.
+Run it in an environment with the package, such as .venv of scripts/dev.py. DATA has the folders in `SETS`, each with
+labels.csv; by default it is the folder data in SSRNET_SHARED. The other packages are installed in DIR, by default
+build/peers, which needs node, npm, and a network the first time; answers are kept there photo by photo. Results go to
+benchmarks/peers.json, from which scripts/maintain/render_cards.py makes docs/comparison.md and README's figures.
 """
 
 import argparse
@@ -27,6 +29,7 @@ from pathlib import Path
 from typing import IO, Any, Optional
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from tqdm import tqdm
 
 from ssrnet_hub.errors import SSRNetHubError
@@ -40,9 +43,7 @@ from ssrnet_hub.utils.metrics import describe_device
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(__file__).parent / "peers"
 RESULTS = ROOT / "benchmarks" / "peers.json"
-
-sys.path.append(str(ROOT / "scripts"))
-from benchmark_start import run_measured  # noqa: E402  beside scripts/benchmark.py
+WORK = ROOT / "build" / "peers"
 
 OURS = [weights.name for weights in ZOO.values() if weights.embedded and weights.task == "age"]
 
@@ -187,11 +188,22 @@ def our_program(*names: str) -> Program:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
-    parser.add_argument("--work", type=Path, required=True, help="folder for the other packages and for all answers")
-    parser.add_argument("--cost", action="store_true", help="measure time, memory, and sizes instead of errors")
-    parser.add_argument("--photos", type=int, help="at most so many photos of each set, drawn with a fixed seed")
-    parser.add_argument("--fresh", action="store_true", help="estimate the ages with our weights again, kept or not")
+    shared = os.environ.get("SSRNET_SHARED")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=not shared,
+        default=shared and Path(shared, "data"),
+        help="folder of the data sets (default: data in SSRNET_SHARED)",
+    )
+    parser.add_argument(
+        "--work", type=Path, default=WORK, help="folder for the other packages and all answers (default: build/peers)"
+    )
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--cost", action="store_true", help="measure time, memory, and sizes instead of errors")
+    part.add_argument("--sizes", action="store_true", help="measure only sizes, and keep time and memory")
+    parser.add_argument("--photos", type=int, help="maximum number of photos per set, drawn with a fixed seed")
+    parser.add_argument("--fresh", action="store_true", help="estimate ages with our weights again")
     parser.add_argument("--only", choices=[*(peer.name for peer in PEERS), "ours"], help="only fill in these answers")
     parser.add_argument("--results", type=Path, default=RESULTS, help="default: benchmarks/peers.json")
     args = parser.parse_args()
@@ -208,6 +220,13 @@ def main() -> int:
     }
     results = json.loads(args.results.read_text(encoding="utf-8")) if args.results.exists() else {}
     try:
+        if args.sizes:
+            if "cost" not in results:
+                raise OSError(f"{args.results} has no costs whose sizes could be measured again: run with --cost.")
+            for program in [*(our_program(name) for name in OURS), *PEERS]:
+                program.command(work)
+                results["cost"]["systems"][program.systems[0]] |= program.sizes(work)
+            return write_results(results, args.results)
         sets = {data.name: data.read(args.data, args.photos) for data in SETS}
         if args.cost:
             photos = [label.path for label in sets["fgnet"][:100]]
@@ -231,9 +250,13 @@ def main() -> int:
     except (SSRNetHubError, OSError, RuntimeError, subprocess.CalledProcessError) as e:
         print(f"error: {e}", file=sys.stderr)
         return 1
-    with replace_file(args.results) as path:
+    return write_results(results, args.results)
+
+
+def write_results(results: dict[str, Any], target: Path) -> int:
+    with replace_file(target) as path:
         path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    print(f"written: {args.results}")
+    print(f"written: {target}")
     return 0
 
 
@@ -375,6 +398,10 @@ def measure_costs(photos: Sequence[Path], work: Path, rounds: int = 3) -> dict[s
         from the start of a process to its last answer, for pixels that are decoded already, and ``install_mb`` and
         ``weights_mb``.
     """
+    # beside scripts/benchmark.py; it imports psutil, which is a tool of development
+    sys.path.append(str(ROOT / "scripts"))
+    from benchmark_start import run_measured
+
     programs = [*(our_program(name) for name in OURS), *PEERS]
     commands = {program.systems[0]: program.command(work) for program in programs}
     inputs = {"first": work / "first.rgb", "all": work / "all.rgb"}
@@ -412,17 +439,22 @@ def median_of(rows: Sequence[dict[str, float]]) -> dict[str, float]:
 def list_dependencies(with_torch: bool) -> set[str]:
     """The installed distributions that ages need, with PyTorch or as in requirements-light.txt."""
     light = (ROOT / "requirements-light.txt").read_text(encoding="utf-8").splitlines()
-    todo = [line for line in light if line and not line.startswith("#")]
+    lines = [line for line in light if line and not line.startswith("#")]
     if with_torch:
-        todo = distribution("ssrnet_hub").requires or []
-    found: set[str] = set()
+        lines = distribution("ssrnet_hub").requires or []
+    todo = [(line, frozenset({""})) for line in lines]
+    seen = set()
     while todo:
-        requirement = Requirement(todo.pop())
-        if requirement.name in found or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+        line, extras = todo.pop()
+        requirement = Requirement(line)
+        if requirement.marker and not any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
             continue
-        found.add(requirement.name)
-        todo += distribution(requirement.name).requires or []
-    return found
+        # torch names its CUDA libraries by extras of another package
+        wanted = (canonicalize_name(requirement.name), frozenset({"", *requirement.extras}))
+        if wanted not in seen:
+            seen.add(wanted)
+            todo += [(line, wanted[1]) for line in distribution(requirement.name).requires or []]
+    return {name for name, _ in seen}
 
 
 def size_of_distribution(name: str) -> int:

@@ -162,7 +162,9 @@ def render_command() -> str:
             actions = [action for action in group._group_actions if action.help != argparse.SUPPRESS]
             actions = [action for action in actions if not isinstance(action, argparse._HelpAction)]
             if actions:
-                lines += ["", f"**{(group.title or '').capitalize()}**", "", *map(_describe_option, actions)]
+                lines += ["", f"**{(group.title or '').capitalize()}**"]
+                lines += ["", _plain(group.description)] if group.description else []
+                lines += ["", *map(_describe_option, actions)]
     return "\n".join(lines) + "\n"
 
 
@@ -329,6 +331,12 @@ def _cheaper(measured: dict[str, Any]) -> list[dict[str, Any]]:
         if systems:
             lines.append({"title": title, "systems": systems})
     return lines
+
+
+def measure_installs(measured: dict[str, Any]) -> dict[str, str]:
+    """GB that the package installs with and without PyTorch, by name of the figure."""
+    sizes = [row["install_mb"] / 1000 for name, row in measured["cost"]["systems"].items() if name in measured["ours"]]
+    return {"full": f"{max(sizes):.1f} GB", "light": f"{min(sizes):.1f} GB"}
 
 
 def summarize_comparison(template: str, measured: dict[str, Any]) -> str:

@@ -50,7 +50,7 @@ def plot_intervals(estimator: AgeEstimator, face: Face) -> Figure:
         "blurred, 1/24": "blurred",
         "lower half covered": "lower half covered",
     }
-    pictures = {"as it is": face.crop, **{title: worn[name][0] for name, title in names.items()}}
+    pictures = {"original": face.crop, **{title: worn[name][0] for name, title in names.items()}}
     figure = Figure(figsize=(8, 3.1), layout="constrained")
     axes = figure.subplots(2, 4, height_ratios=(3, 1))
     seen = estimator.crops(pictures.values())

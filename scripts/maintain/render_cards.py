@@ -8,11 +8,13 @@ python scripts/maintain/render_cards.py --check   only say what differs; exit co
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from pages import (
+    measure_installs,
     render_ablations,
     render_browser,
     render_command,
@@ -56,6 +58,12 @@ def render() -> dict[Path, str]:
         for name, part in parts.items():
             text = fill_block(text, name, part)
         texts[page] = text
+    sizes = measure_installs(read("peers"))
+    for page in (ROOT / "README.md", ROOT / "README.zh-CN.md", docs / "how-to" / "install.md"):
+        text = texts.get(page) or page.read_text(encoding="utf-8")
+        for name, size in sizes.items():
+            text = fill_figure(text, name, size)
+        texts[page] = text
     texts[docs / "reference" / "command.md"] = render_command()
     # training the variants takes hours: the page is there once somebody has
     if (ROOT / "benchmarks" / "ablations.json").exists():
@@ -73,6 +81,14 @@ def fill_block(text: str, name: str, part: str) -> str:
     if not rest or end not in rest:
         raise ValueError(f"There is no block {name}.")
     return f"{before}{start}\n{part}\n{end}{after}"
+
+
+def fill_figure(text: str, name: str, figure: str) -> str:
+    """Replace every figure between the comments ``<!-- name -->`` and ``<!-- /name -->``, within a line."""
+    text, count = re.subn(rf"(<!-- {name} -->)[^<\n]*(<!-- /{name} -->)", rf"\g<1>{figure}\g<2>", text)
+    if not count:
+        raise ValueError(f"There is no figure {name}.")
+    return text
 
 
 def read(name: str) -> dict[str, Any]:

@@ -37,8 +37,8 @@ class Task(NamedTuple):
 
     Attributes:
         file: Name in the output.
-        photo: Path, content, or another source that `open_source` takes.
-        boxes: Bounding boxes as `AgeEstimator` takes them; None to detect faces.
+        photo: Path, content, or another source for `open_source`.
+        boxes: Bounding boxes, as for `AgeEstimator`; None to detect faces.
         error: Why the photo cannot be processed, if so.
     """
 
@@ -56,12 +56,11 @@ class Counts(NamedTuple):
 
 
 class Predictor:
-    """Looks at photos, many at a time, and answers what `describe_photo` says of each; one that cannot be read is no
-    reason to stop.
+    """Processes batches of photos and returns the `describe_photo` of each; unreadable photos do not stop it.
 
     Args:
-        explain: Whether faces have their ``explanation``.
-        **options: As for `AgeEstimator`.
+        explain: Whether to include the ``explanation`` of each face.
+        **options: Options of `AgeEstimator`.
     """
 
     def __init__(self, explain: bool = False, **options: Any):
@@ -123,15 +122,15 @@ def predict_files(
         explain: Also write the contributions of the stages.
         report: Called with the results of photos, as of `describe_photo`, as they come.
         begin: Called once with the number of photos that are skipped.
-        **options: As for `AgeEstimator`; ``model`` and ``gender`` by name.
+        **options: Options of `AgeEstimator`; ``model`` and ``gender`` by name.
 
     Returns:
         Counts of the output.
 
     Raises:
-        OutputError: See `JobOutput`; a job that had boxes is not gone on with without any, nor the other way round.
+        OutputError: See `JobOutput`; a job cannot be resumed with boxes if it started without them, or vice versa.
         WorkerError: The workers cannot start.
-        SSRNetHubError: What `AgeEstimator` raises.
+        SSRNetHubError: See `AgeEstimator`.
     """
     settings = {"explain": explain, **{key: value for key, value in options.items() if value is not None}}
     if any(task.boxes is not None for task in tasks):

@@ -77,7 +77,7 @@ class JobOutput:
         self._count, self._replaces = 0, overwrite
         if _is_there(self.output) and not (resume or overwrite):
             raise OutputError(
-                f"{self.output} already exists. Resume (--resume) to add what it lacks, or replace it (--overwrite)."
+                f"{self.output} already exists. Add missing photos with --resume, or replace it with --overwrite."
             )
         new = not os.path.lexists(self._folder)
         if new:
@@ -151,7 +151,7 @@ class JobOutput:
         if self._waiting:
             path = self._folder / f"{self._count:08}{self.output.suffix}"
             if os.path.lexists(path):
-                raise OutputError(f"{path} is not of this job: move it away, then resume (--resume).")
+                raise OutputError(f"{path} was not written by this job: move it away, then continue with --resume.")
             # counted before it is there: a part that is not counted is not the job's
             self._write_state(self._folder, self._count + 1)
             with self._writing(path) as temporary:
@@ -200,7 +200,7 @@ class JobOutput:
         """Check that all in the folder is a job's, count its parts and answer its settings; nothing is touched."""
         try:
             if self._folder.is_symlink() or not self._folder.is_dir():
-                raise self._not_ours("it is a link or a file")
+                raise self._not_ours("it is not a folder, or is a link")
             entries = {entry.name: entry for entry in os.scandir(self._folder)}
             if _STATE not in entries or not entries[_STATE].is_file(follow_symlinks=False):
                 raise self._not_ours(f"it has no {_STATE}")
@@ -209,7 +209,7 @@ class JobOutput:
             replaces = state.pop("replaces", False)
             wrong = state or job != _JOB or type(count) is not int or type(replaces) is not bool
             if wrong or not isinstance(settings, dict):
-                raise ValueError("not as a job writes it")
+                raise ValueError("unexpected content")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
             raise self._not_ours(f"its {_STATE} is damaged ({e!r:.200})") from e
         self._count, self._replaces = count, replaces
@@ -242,14 +242,17 @@ class JobOutput:
 
     def _not_ours(self, why: str) -> OutputError:
         return OutputError(
-            f"{self._folder} is not what a job left: {why}. Move it away, or name another output. Nothing was changed."
+            f"{self._folder} is not the folder of a job: {why}. Move it away, or choose another output. Nothing was "
+            "changed."
         )
 
     def _compare(self, before: dict[str, Any]) -> None:
         now = self._settings
         if other := sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key)):
             said = ", ".join(f"{key} {before.get(key)!r}, now {now.get(key)!r}" for key in other)
-            raise OutputError(f"{self._folder} is of a job with other settings: {said}. Repeat these, or remove it.")
+            raise OutputError(
+                f"{self._folder} is from a job with other settings: {said}. Use the same settings, or remove it."
+            )
 
     def _look_back(self) -> tuple[set[str], set[str]]:
         seen: dict[str, bool] = {}
@@ -290,7 +293,7 @@ def _is_there(output: Path) -> bool:
         raise OutputError(f"{output} cannot be written: {e}.") from e
     if not stat.S_ISREG(mode):
         what = "a link" if stat.S_ISLNK(mode) else "there already, and no file"
-        raise OutputError(f"{output} is {what}: name another file.")
+        raise OutputError(f"{output} is {what}: choose another file.")
     return True
 
 

@@ -68,7 +68,7 @@ def predict_ray(
         concurrency: Number of actors. Default: one per core, or per share ``gpus`` of a GPU.
         gpus: Share of a GPU per actor, such as 0.25, to run on GPUs.
         explain: Also write the contributions of the stages.
-        **options: As for `AgeEstimator`; ``model`` and ``gender`` by name.
+        **options: Options of `AgeEstimator`; ``model`` and ``gender`` by name.
 
     Returns:
         Counts of the output.

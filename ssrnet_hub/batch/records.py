@@ -66,7 +66,7 @@ def to_cell(text: str) -> str:
 
 
 def from_cell(cell: str) -> str:
-    """The text that `to_cell` made a cell of; what it would not have made is left as it is."""
+    """Undo `to_cell`: remove the leading ``'`` of a formula; other text is returned unchanged."""
     return _ESCAPED.sub("", cell)
 
 

@@ -14,7 +14,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     calibrate = commands.add_parser(
         "calibrate",
         help="Fit intervals and the out-of-distribution flag",
-        description="Fit intervals and the out-of-distribution flag on the faces that training set aside and those of "
+        description="Fit intervals and the out-of-distribution flag on the faces held out by training and those of "
         "the split val, and write the weights with this calibration in their config. Coverage is measured by "
         "cross-validation.",
     )
@@ -24,7 +24,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--photos",
         type=os.path.expanduser,
         metavar="DIR",
-        help="Folder of JPEGs; crops of them without a face measure the flag",
+        help="Folder of JPEGs; crops of them without a face are used to evaluate the flag",
     )
     calibrate.add_argument(
         "--output", required=True, type=os.path.expanduser, metavar="DIR", help="Folder for the calibrated weights"

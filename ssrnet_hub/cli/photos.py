@@ -31,7 +31,7 @@ def predict(args: argparse.Namespace) -> int:
     sieve = Sieve()
     found = find_sources(args.paths or boxes, args.allow_private_urls, sieve)
     if not found:
-        raise LabelsError(f"{args.boxes} names no photos.")
+        raise LabelsError(f"{args.boxes} contains no photos.")
     boxes_of = {full_name(path): own for path, own in boxes.items()}
     tasks = []
     for file, photo, error in found:
@@ -219,7 +219,7 @@ def check_copies(folder: Path, names: dict[str, str], overwrite: bool) -> None:
     photos = {Path(file).resolve() for file in names}
     for copy in (folder / name for name in names.values()):
         if os.path.lexists(copy) and copy.resolve() in photos:
-            raise OutputError(f"The copies would replace the photos in {folder}: name another folder.")
+            raise OutputError(f"The copies would replace the photos in {folder}: choose another folder.")
     for name in () if overwrite else names.values():
         assert_free(folder / name)
 

@@ -107,7 +107,7 @@ def find_folder(source: Path, temporary: str) -> Path:
         return convert_torch(source, Path(temporary, "converted"))
     if not source.is_dir():
         raise UnknownModelError(
-            f"{source} is neither a folder nor a file: name what save_pretrained, `ssrnet-hub train` or `ssrnet-hub "
-            "convert` wrote."
+            f"{source} is neither a folder nor a file: pass one written by save_pretrained, `ssrnet-hub train`, or "
+            "`ssrnet-hub convert`."
         )
     return source

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, OutputError
-from ..training.recipe import Recipe, read_recipe
+from ..training.recipe import Recipe, describe_fields, read_recipe
 from .options import need_extra, not_negative
 
 __all__ = ["add_parser"]
@@ -47,7 +47,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         action="append",
         default=[],
         metavar="WEIGHTS",
-        help="Weights whose predictions are learned in addition to the labels, with the share --teaching of the loss: "
+        help="Weights to distill from, in addition to the labels, with the share --teaching of the loss: "
         "a name, a folder, or the archive of @vladmandic/face-api (.tgz); repeatable",
     )
     train.add_argument(
@@ -66,15 +66,16 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     again.add_argument("--overwrite", action="store_true", help="Start over, and remove the run in DIR")
     train.add_argument("--cpu", action="store_true", help="Train on the CPU even if there is a GPU")
     train.add_argument(
-        "--workers", type=not_negative, default=0, metavar="N", help="Processes that load data (default: none)"
+        "--workers", type=not_negative, default=0, metavar="N", help="Worker processes that load data (default: 0)"
     )
-    changes = train.add_argument_group("recipe overrides")
+    changes = train.add_argument_group("recipe overrides", "Each defaults to its value in the recipe.")
+    texts = describe_fields()
     for field in fields(Recipe):
         default = field.default if field.default_factory is MISSING else field.default_factory()
         of_json = {"type": json.loads, "metavar": "JSON"}
         of_itself = {"type": str if default is None else type(default)}
         kind: dict[str, Any] = of_json if isinstance(default, dict) else of_itself
-        changes.add_argument(f"--{field.name.replace('_', '-')}", **kind)
+        changes.add_argument(f"--{field.name.replace('_', '-')}", **kind, help=texts.get(field.name))
     train.set_defaults(run=run, resumable=lambda args: True)
 
 

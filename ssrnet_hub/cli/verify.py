@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         digest = file_digest(folder / WEIGHTS_FILE)
         known = next((weights for weights in ZOO.values() if weights.sha256 == digest), None)
         if named and known is not named:
-            raise DigestError(f"{folder / WEIGHTS_FILE} was changed: its SHA-256 is {digest}, not {named.sha256}.")
+            raise DigestError(f"{folder / WEIGHTS_FILE} was modified: its SHA-256 is {digest}, not {named.sha256}.")
     # those that the zoo knows need no check tensors
     answers = folder is None or not known or (folder / CHECK_FILE).is_file()
     from_pretrained(name, revision=args.revision, token=read_token(args.token_file), verify=answers)

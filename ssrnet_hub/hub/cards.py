@@ -1,4 +1,4 @@
-"""Model cards: a template, what is known of the weights, and figures that were measured."""
+"""Model cards, rendered from a template, the zoo, and recorded results."""
 
 import json
 import math
@@ -80,7 +80,7 @@ _DATA = {
         "http://mmlab.ie.cuhk.edu.hk/projects/MegaAge/",
     ),
 }
-"""By the tag of the weights, or by its parts where they were trained on several."""
+"""By the tag of the weights, or its parts for several data sets."""
 
 _OTHERS = {
     "dex_resnet10.dlib": "the age predictor of dlib-models (CC0-1.0). Its training data is not documented and probably "
@@ -88,20 +88,20 @@ _OTHERS = {
     "vladmandic-face-api-1.7.15.tgz": "the ageGenderNet of @vladmandic/face-api 1.7.15 (MIT). It was trained on "
     "UTKFace and FG-NET, among others, so results on these are optimistic",
 }
-"""What is known of networks of others that weights started from or were taught by, by the names in their config."""
+"""Third-party networks that weights started from or were distilled from, by their name in the config."""
 
 _AUTHORS_FIGURES = {
     "ssrnet.morph2": "MAE 3.16 years on MORPH Album 2",
     "ssrnet.megaage_asian": "CA(3) 0.549 and CA(5) 0.741, the shares of errors below 3 and 5 years, on MegaAge-Asian",
 }
-"""What the paper says of networks trained as these."""
+"""Results in the paper for networks trained on the same data."""
 
 
 def name_weights(weights: Union[str, os.PathLike]) -> str:
-    """The zoo's name of some weights, a name of the zoo itself or a folder.
+    """Name of weights in the zoo, given the name or a folder.
 
     Raises:
-        UnknownModelError: They are none of the zoo's.
+        UnknownModelError: The weights are not in the zoo.
     """
     if isinstance(weights, str) and weights in ZOO:
         return weights
@@ -110,15 +110,15 @@ def name_weights(weights: Union[str, os.PathLike]) -> str:
     for entry in ZOO.values():
         if entry.sha256 == digest:
             return entry.name
-    raise UnknownModelError(f"{weights} is not of the zoo, whose figures alone are kept: {', '.join(ZOO)}.")
+    raise UnknownModelError(f"{weights} is not in the zoo; results are only recorded for {', '.join(ZOO)}.")
 
 
 def name_to_record(weights: Union[str, os.PathLike]) -> str:
-    """The zoo's name of weights whose figures are to be recorded: what is wrong is said before they are measured.
+    """Name of weights in the zoo; checks, before anything is measured, that their results can be recorded.
 
     Raises:
-        UnknownModelError: They are none of the zoo's.
-        OutputError: The package is installed, and not that of a clone.
+        UnknownModelError: The weights are not in the zoo.
+        OutputError: The package does not run from a clone.
     """
     name = name_weights(weights)
     _assert_clone(ZOO[name].figures_file)
@@ -127,28 +127,30 @@ def name_to_record(weights: Union[str, os.PathLike]) -> str:
 
 def _assert_clone(figures_file: Path) -> None:
     if not (figures_file.parents[3] / "scripts" / "maintain").is_dir():
-        raise OutputError(f"Figures are recorded in a clone of ssrnet_hub, and {figures_file.parent} is in none.")
+        raise OutputError(
+            f"Results are recorded in a clone of ssrnet_hub only, and {figures_file.parent} is not in one."
+        )
 
 
 def record_figures(name: str, figures: dict[str, Any]) -> Path:
-    """Keep figures of weights of the zoo, in place of those on the same data; those of other bytes are dropped.
+    """Record results of weights in the zoo. Replaces results on the same data; drops those of earlier weights.
 
-    This is for those who maintain the package, as `record_exports` and `record_calibration` are.
+    For maintainers of the package, like `record_exports` and `record_calibration`.
 
     Raises:
-        OutputError: The package is installed, and not that of a clone.
+        OutputError: The package does not run from a clone.
     """
     kept = [measured for measured in ZOO[name].figures if _data(measured) != _data(figures)]
     return _record(name, measured=[*kept, figures])
 
 
 def record_exports(name: str, exports: dict[str, Any]) -> Path:
-    """Keep what was measured of the ONNX files of weights of the zoo, in place of what was before."""
+    """Record results of the ONNX files of weights in the zoo, replacing earlier ones."""
     return _record(name, exports=exports)
 
 
 def record_calibration(name: str, calibration: dict[str, Any]) -> Path:
-    """Keep what was measured of the calibration of weights of the zoo, in place of what was before."""
+    """Record results of the calibration of weights in the zoo, replacing earlier ones."""
     return _record(name, calibration=calibration)
 
 
@@ -168,15 +170,14 @@ def _data(figures: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None) -> str:
-    """A model card, with front matter for the Hub.
+    """Render a model card with front matter for the Hub.
 
     Args:
-        weights: A name of the zoo, or a folder as `save_pretrained` writes it.
-        repo_id: ``owner/name`` on the Hub, for the lines that load the weights; of the zoo's a placeholder without.
+        weights: A name in the zoo, or a folder written by `save_pretrained`.
+        repo_id: ``owner/name`` on the Hub, for the usage example. Default: a placeholder.
 
     Raises:
-        SSRNetHubError: There is no such folder, its config is not of this package, or what it says of the training has
-            other types than training writes.
+        SSRNetHubError: There is no such folder, or its config is invalid.
     """
     entry, checkpoint = _look_up(weights)
     args, extras = checkpoint.args, checkpoint.extras
@@ -232,7 +233,7 @@ def _find_data(tag: str) -> list[_Data]:
 
 
 def _look_up(weights: Union[str, os.PathLike]) -> tuple[Optional[Weights], Checkpoint]:
-    """What the zoo knows of some weights, and what their config says, or would say."""
+    """The zoo's entry of weights, if any, and their checkpoint."""
     entry = ZOO.get(weights) if isinstance(weights, str) else None
     if entry and not entry.embedded:
         args = complete_arguments(entry.architecture)
@@ -245,13 +246,13 @@ def _look_up(weights: Union[str, os.PathLike]) -> tuple[Optional[Weights], Check
 
 
 def _count_bytes(architecture: str, args: Mapping[str, Any]) -> int:
-    """Of the tensors of a model; batch counters have 8 bytes each."""
+    """Size of a model's tensors; batch counters have 8 bytes each."""
     tensors = list_tensors(architecture, **args)
     return sum(4 * math.prod(shape) if shape else 8 for shape in tensors.values())
 
 
 def _tell_training(training: dict[str, Any]) -> dict[str, Any]:
-    """What a card says of a training, as Markdown."""
+    """Values of the card's section on training, as Markdown."""
     told = {"minutes": training["minutes"]} if training.get("minutes") is not None else {}
     if aside := training.get("set_aside"):
         # of several sets, by their names
@@ -273,17 +274,17 @@ def _tell_training(training: dict[str, Any]) -> dict[str, Any]:
 
 
 def _prose(text: str) -> str:
-    """Text of others as it is, whatever it would mean as Markdown or HTML."""
+    """Untrusted text, with Markdown and HTML escaped."""
     return re.sub(r"([\\`*_\[\]<>&|~])", r"\\\1", _line(text))
 
 
 def _code(text: str) -> str:
-    """Text of others for between two backticks."""
+    """Untrusted text for use between backticks."""
     return _line(text).replace("`", "'")
 
 
 def _line(text: str) -> str:
-    """The printable characters of a text, in one line."""
+    """Printable characters of a text, on one line."""
     return "".join(filter(str.isprintable, " ".join(text.split())))
 
 
@@ -298,7 +299,7 @@ _METRICS = {
     "distance": ("Age estimation", "mean distance to the labeled range, years"),
     "accuracy": ("Gender estimation", "accuracy"),
 }
-"""What figures are of, and what the Hub is told of them."""
+"""Task and name of each metric, for the Hub."""
 
 
 def _eval_result(figures: dict[str, Any]) -> EvalResult:
@@ -320,10 +321,10 @@ def _describe_normalization(mean: tuple[float, ...], std: tuple[float, ...]) -> 
     if not any(mean) and {round(1 / v) for v in std} == {255}:
         return "RGB from 0 to 255"
     # the channels' values, or the one they share
-    less, by = (
+    mean_text, std_text = (
         ", ".join(f"{v:.4g}" for v in (values[:1] if len(set(values)) == 1 else values)) for values in (mean, std)
     )
-    return f"RGB from 0 to 1, less {less}, divided by {by}"
+    return f"RGB from 0 to 1, normalized with mean {mean_text} and standard deviation {std_text}"
 
 
 def _describe(framing: Framing) -> str:

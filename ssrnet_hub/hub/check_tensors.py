@@ -1,4 +1,4 @@
-"""Check tensors: a few inputs and what a model answers to them, kept beside its weights."""
+"""Check tensors: a few inputs with the expected outputs of the model, saved next to its weights."""
 
 import os
 from pathlib import Path
@@ -21,14 +21,14 @@ __all__ = ["CHECK_FILE", "verify_model", "write_check"]
 
 
 _MAX_SIZE = 20_000_000
-"""Largest file of check tensors, bytes."""
+"""Maximum size of the file of check tensors, bytes."""
 
 _TOLERANCE = 1e-4
-"""Of an answer, as a share of the range V; of p, eta and delta as it is."""
+"""Absolute tolerance: of ages relative to the range V, of p, eta, and delta as it is."""
 
 
 def write_check(model: nn.Module, path: Union[str, os.PathLike]) -> Path:
-    """Write check tensors of a model: ``pixels``, 8 bit pictures that every machine makes alike, and the answers."""
+    """Write check tensors of a model: ``pixels``, random 8-bit images with a fixed seed, and the outputs for them."""
     model = assert_age_model(model)
     _, height, width = timm.data.resolve_input_data_config(model)["input_size"]
     generator = torch.Generator().manual_seed(0)
@@ -40,17 +40,17 @@ def write_check(model: nn.Module, path: Union[str, os.PathLike]) -> Path:
 
 
 def verify_model(model: nn.Module, path: Union[str, os.PathLike]) -> None:
-    """Check that a model answers as the check tensors say.
+    """Check that the output of a model matches the check tensors.
 
     Raises:
-        CheckError: It does not, or there are no such tensors.
+        CheckError: It does not, or there are no check tensors.
     """
     model = assert_age_model(model)
     size = timm.data.resolve_input_data_config(model)["input_size"]
     if not Path(path).is_file():
         raise CheckError(
-            f"{Path(path).parent} holds no check tensors: there is no {Path(path).name}. `ssrnet-hub push` writes it, "
-            "with --dry-run FOLDER without pushing."
+            f"{Path(path).parent} has no check tensors ({Path(path).name}). `ssrnet-hub push` writes them; with "
+            "--dry-run FOLDER, nothing is pushed."
         )
     try:
         if Path(path).stat().st_size > _MAX_SIZE:
@@ -58,15 +58,15 @@ def verify_model(model: nn.Module, path: Union[str, os.PathLike]) -> None:
         expected = load_file(path)
         pixels = expected.pop("pixels")
         if pixels.dtype != torch.uint8 or pixels.shape[1:] != size or not 1 <= len(pixels) <= 16:
-            raise ValueError(f"its pixels are {tuple(pixels.shape)} of {pixels.dtype}, not up to 16 of {size}")
+            raise ValueError(f"pixels are {tuple(pixels.shape)} of {pixels.dtype}, not (N, *{size}) of uint8, N <= 16")
         actual = _answer(model, pixels)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, AssertionError) as e:
-        raise CheckError(f"{path} holds no check tensors for this model: {e!r:.300}") from e
+        raise CheckError(f"{path} has no valid check tensors for this model: {e!r:.300}") from e
     wrong = [key for key in sorted(actual.keys() | expected.keys()) if not _agree(key, actual, expected, model.V)]
     if wrong:
         raise CheckError(
-            f"The output of the model differs from {path} in {', '.join(wrong)}. The weights or their config were "
-            "changed after the check was written, or this machine computes wrong results."
+            f"The output of the model differs from {path} in {', '.join(wrong)}. Either the weights or their config "
+            "changed after the check tensors were written, or this machine computes wrong results."
         )
 
 

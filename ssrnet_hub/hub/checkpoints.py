@@ -1,4 +1,4 @@
-"""Weights as they lie in the wheel, a folder or the Hugging Face Hub: found and checked. Needs no PyTorch."""
+"""Find and check weights in the package, a folder, or the Hugging Face Hub. Does not need PyTorch."""
 
 import hashlib
 import os
@@ -32,10 +32,10 @@ from .files import CHECK_FILE, CONFIG_FILE, DIGEST_KEY, WEIGHTS_FILE, missing_we
 __all__ = ["Checkpoint", "describe_folder", "digest_tensors", "find_checkpoint"]
 
 _FLOATS = ("F16", "BF16", "F32", "F64")
-"""Types of weights, by the names of safetensors."""
+"""Dtypes of weights, as safetensors names them."""
 
 _HEADER_SIZE = 1_000_000
-"""Largest header of a file of weights, bytes."""
+"""Maximum header size of a weights file, bytes."""
 
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
 _WITH_REVISION = re.compile(r"(?P<name>[\w./-]+)@(?P<revision>[^@\s]+)")
@@ -43,15 +43,15 @@ _WITH_REVISION = re.compile(r"(?P<name>[\w./-]+)@(?P<revision>[^@\s]+)")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder of weights and what its config says, checked.
+    """A folder of weights with its validated config.
 
     Attributes:
-        folder: Where it is.
+        folder: Path of the folder.
         architecture: A key of `ARCHITECTURES`.
-        args: All arguments of the model's constructor.
-        input: What the model wants to see.
-        license: Of the weights, if the config says.
-        extras: What the config says beyond timm's schema.
+        args: All constructor arguments of the model.
+        input: Size, channels, and normalization of the input.
+        license: License of the weights, if the config names one.
+        extras: Config entries beyond timm's schema.
     """
 
     folder: Path
@@ -62,10 +62,10 @@ class Checkpoint:
     extras: dict[str, Any]
 
     def read_weights(self) -> bytes:
-        """The content of the file of weights.
+        """Content of the weights file.
 
         Raises:
-            CorruptWeightsError: It cannot be read.
+            CorruptWeightsError: The file cannot be read.
         """
         try:
             return (self.folder / WEIGHTS_FILE).read_bytes()
@@ -73,13 +73,13 @@ class Checkpoint:
             raise _damaged(self.folder / WEIGHTS_FILE, e) from e
 
     def to_tensors(self, weights: bytes) -> dict[str, np.ndarray]:
-        """The weights by their names: numbers of floating point in float32, the rest as it is.
+        """Tensors by name; floating point tensors are converted to float32.
 
         Args:
-            weights: What `read_weights` answered.
+            weights: Result of `read_weights`.
 
         Raises:
-            CorruptWeightsError: They are damaged.
+            CorruptWeightsError: The weights are damaged.
         """
         try:
             return {name: _to_array(entry).reshape(entry["shape"]) for name, entry in deserialize(weights)}
@@ -87,7 +87,7 @@ class Checkpoint:
             raise _damaged(self.folder / WEIGHTS_FILE, e) from e
 
     def bind_calibration(self, tensors: Mapping[str, np.ndarray]) -> "Checkpoint":
-        """The same without a calibration that was measured on other tensors than these, with a warning."""
+        """The same checkpoint; drops a calibration that was measured on other tensors, with a warning."""
         calibration = self.extras.get("calibration")
         if not isinstance(calibration, dict) or DIGEST_KEY not in calibration:
             return self
@@ -106,15 +106,17 @@ def find_checkpoint(
     local_files_only: bool = False,
     verify: bool = False,
 ) -> Checkpoint:
-    """Find weights and check that they are whole and fit their config.
+    """Find weights and check that they are complete and fit their config.
+
+    Arguments and errors are those of `from_pretrained`.
 
     Args:
-        name: As all others, as for `from_pretrained`, which raises the same.
-        revision: Branch, tag or commit on the Hub.
+        name: Name, folder, or repository.
+        revision: Branch, tag, or commit on the Hub.
         token: Token for the Hub.
-        cache_dir: Where downloads are kept.
-        local_files_only: Only what has been downloaded before.
-        verify: Download the check tensors as well.
+        cache_dir: Folder for downloads.
+        local_files_only: Use only files that were downloaded before.
+        verify: Also download the check tensors.
     """
     name, revision = _split_revision(zoo.DEFAULT if name is None else name, revision)
     weights = zoo.ZOO.get(name) if isinstance(name, str) else None
@@ -122,7 +124,7 @@ def find_checkpoint(
         folder = weights.folder
     elif not weights and is_folder(name):
         if revision:
-            raise UnknownModelError(f"{str(name)!r} is a folder, so it has no revision {revision!r}.")
+            raise UnknownModelError(f"{str(name)!r} is a folder and has no revisions: remove revision={revision!r}.")
         folder = Path(name)
     else:
         repo = _repo_of(weights) if weights else _assert_repo(name)
@@ -139,11 +141,11 @@ def find_checkpoint(
 
 
 def describe_folder(folder: Union[str, os.PathLike]) -> Checkpoint:
-    """What a folder's config says, checked; the weights are not looked at.
+    """Read and check the config of a folder, without its weights.
 
     Raises:
         WeightsNotFoundError: There is no config.
-        ConfigError: The config is damaged; `ArchitectureError` where it is of another kind of model.
+        ConfigError: The config is invalid; `ArchitectureError` if it describes another kind of model.
     """
     folder = Path(folder)
     path = folder / CONFIG_FILE
@@ -151,8 +153,8 @@ def describe_folder(folder: Union[str, os.PathLike]) -> Checkpoint:
     architecture = config.get("architecture")
     if architecture not in zoo.list_architectures():
         raise ArchitectureError(
-            f"{path} is of the architecture {architecture!r:.100}, not of an age model. "
-            f"Known ones: {', '.join(zoo.list_architectures())}."
+            f"{path} has the architecture {architecture!r:.100}, which is not an age model. "
+            f"Available architectures: {', '.join(zoo.list_architectures())}."
         )
     check_config(config, str(path))
     # as timm reads it: what the model's arguments say comes first
@@ -165,7 +167,7 @@ def describe_folder(folder: Union[str, os.PathLike]) -> Checkpoint:
     args = complete_arguments(architecture, **{**args, **own})
     has_size = "img_size" in model_arguments(architecture)
     if fixed and not has_size:
-        raise ConfigError(f"{path} does not describe a model that can be built: {architecture} has no size of its own.")
+        raise ConfigError(f"{path} is invalid: {architecture} does not support fixed_input_size.")
     size = args["img_size"] if fixed else tuple(size)
     for what, said, made in (
         ("architecture", cfg.get("architecture") or architecture, architecture),
@@ -174,13 +176,13 @@ def describe_folder(folder: Union[str, os.PathLike]) -> Checkpoint:
         ("num_classes", config.get("num_classes", cfg.get("num_classes", 1000)), args["num_classes"]),
     ):
         if said != made:
-            raise ConfigError(f"{path} is at odds with itself: its {what} is {said!r:.100}, but the model's {made}.")
+            raise ConfigError(f"{path} is inconsistent: {what} is {said!r:.100}, but the model has {made}.")
     data = InputConfig.from_cfg(cfg, args["in_chans"], size)
     return Checkpoint(folder, architecture, args, data, cfg.get("license"), config.get(EXTRAS_KEY, {}))
 
 
 def digest_tensors(tensors: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of weights' floating point tensors, in hexadecimal: of their names, shapes and values, as float32."""
+    """Hexadecimal SHA-256 of the names, shapes, and float32 values of floating point tensors."""
     digest = hashlib.sha256()
     for name, values in sorted(tensors.items()):
         # counters of batches change no answer
@@ -190,10 +192,10 @@ def digest_tensors(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def warn_of_strange_calibration(folder: Path, stacklevel: int) -> None:
-    """Say that a calibration is left out."""
+    """Warn that a calibration is ignored."""
     warnings.warn(
-        f"The calibration in {folder / CONFIG_FILE} was measured on other weights than those beside it, and is not "
-        "used: there are no intervals, and no face is called unreliable.",
+        f"Ignoring the calibration in {folder / CONFIG_FILE}: it was measured on different weights. There are no "
+        "intervals, and no face is flagged as unreliable.",
         stacklevel=stacklevel,
     )
 
@@ -201,13 +203,13 @@ def warn_of_strange_calibration(folder: Path, stacklevel: int) -> None:
 def _split_revision(
     name: Union[str, os.PathLike], revision: Optional[str]
 ) -> tuple[Union[str, os.PathLike], Optional[str]]:
-    """``name@revision`` of the zoo or the Hub, taken apart."""
+    """Split ``name@revision`` of the zoo or the Hub."""
     match = _WITH_REVISION.fullmatch(name) if isinstance(name, str) else None
     # a folder may be called anything
     if not match or is_folder(name):
         return name, revision
     if revision and revision != match["revision"]:
-        raise UnknownModelError(f"{name!r} names a revision of its own, and revision={revision!r} another: give one.")
+        raise UnknownModelError(f"{name!r} and revision={revision!r} name different revisions: pass only one.")
     return match["name"], match["revision"]
 
 
@@ -217,16 +219,20 @@ def _repo_of(weights: zoo.Weights) -> str:
         return weights.repo
     name = weights.name
     raise UnknownModelError(
-        f"{name!r} {'has revisions only' if weights.embedded else 'is not part of this package, but'} on the Hugging "
-        f"Face Hub: set the environment variable {zoo.OWNER_VARIABLE} to the user or organization whose it is there"
+        (
+            f"Revisions of {name!r} exist only on the Hugging Face Hub. Set"
+            if weights.embedded
+            else f"{name!r} is not included in this package. To load it from the Hugging Face Hub, set"
+        )
+        + f" the environment variable {zoo.OWNER_VARIABLE} to the user or organization that published it"
         + (f", or convert the authors' {weights.source}: {weights.conversion}" * bool(weights.source))
         + "."
-        + (f" The folder of that name is loaded as {f'.{os.sep}{name}'!r}." if is_folder(name) else "")
+        + (f" To load the folder of that name, pass {f'.{os.sep}{name}'!r}." if is_folder(name) else "")
     )
 
 
 def _find_near(name: str) -> list[str]:
-    """Up to three names of the zoo that resemble or begin like this one, with or without their architecture."""
+    """Up to three zoo names that resemble this one or start like it, with or without the architecture."""
 
     def likeness(own: str) -> float:
         parts = (own, own.partition(".")[2])
@@ -236,40 +242,43 @@ def _find_near(name: str) -> list[str]:
 
 
 def _assert_repo(name: Union[str, os.PathLike]) -> str:
-    """The name, if it can be that of a repository on the Hub."""
+    """The name, if it is valid for a repository on the Hub."""
     if isinstance(name, str) and _REPO.fullmatch(name) and not name.startswith(".") and not is_file(name):
         return name
     address = re.match(r"(?:hf[-_]hub:|https://huggingface\.co/)([^/]+/[^/]+)", str(name))
     near = list(zoo.weights_of(str(name))) or _find_near(str(name))
     raise UnknownModelError(
-        f"{str(name)!r} is no folder, no name of the zoo and no owner/repo on the Hugging Face Hub. "
-        + (f"Write {address[1]!r}. " if address else "")
+        f"{str(name)!r} is not a folder, a name in the zoo, or an owner/repo on the Hugging Face Hub. "
+        + (f"For this repository, pass {address[1]!r}. " if address else "")
         + (f"{_what_file(str(name))} " if is_file(name) else "")
         + (f"Did you mean {' or '.join(near)}? " if near else "")
-        + f"The zoo has: {', '.join(zoo.list_models(include_hub=True))}."
+        + f"Names in the zoo: {', '.join(zoo.list_models(include_hub=True))}."
     )
 
 
 def _what_file(name: str) -> str:
     if Path(name).name == WEIGHTS_FILE:
-        return f"It is a file: name its folder, {Path(name).parent}."
-    return "It is a file: `ssrnet-hub convert` makes a folder of weights of it."
+        return f"It is a file: pass its folder, {Path(name).parent}."
+    return "It is a file: convert it with `ssrnet-hub convert`."
 
 
 def _check_digest(weights: zoo.Weights, folder: Path, revision: Optional[str]) -> None:
-    """Check that what the Hub has under a name of the zoo is what the zoo means by it."""
+    """Check that the weights on the Hub are those of the zoo."""
     file = folder / WEIGHTS_FILE
     digest = file_digest(file)
     if digest == weights.sha256:
         return
-    what = f"{weights.repo} has other weights than the zoo's {weights.name}: sha256 {digest}, not {weights.sha256}."
+    what = (
+        f"The weights in {weights.repo} are not those of {weights.name} in the zoo: SHA-256 {digest} instead of "
+        f"{weights.sha256}."
+    )
     if not revision:
-        raise DigestError(f"{what} To load them all the same, name a revision, or the repository itself.")
-    warnings.warn(f"{what} They are loaded, since revision {revision!r} was asked for.", stacklevel=4)
+        raise DigestError(f"{what} To load them anyway, pass a revision, or the name of the repository.")
+    warnings.warn(f"{what} Loading them anyway, as revision {revision!r} was requested.", stacklevel=4)
 
 
 def _check_folder(folder: Path) -> Checkpoint:
-    """Check that a folder holds whole weights that fit its config."""
+    """Check that a folder has complete weights that fit its config."""
     checkpoint = describe_folder(folder)
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
@@ -281,23 +290,23 @@ def _check_folder(folder: Path) -> Checkpoint:
     }
     found = _read_header(weights)
     wrong = [
-        f"{k:.100}: {found.get(k, 'nothing')} in the file, {expected.get(k, 'nothing')} in the model"
+        f"{k:.100} is {found.get(k, 'missing')} in the file and {expected.get(k, 'missing')} in the model"
         for k in sorted(expected.keys() | found.keys())
         if found.get(k) != expected.get(k)
     ]
     if wrong:
         more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise WrongShapeError(f"{weights} does not fit its config. {'; '.join(wrong[:5])}{more}.")
+        raise WrongShapeError(f"{weights} does not match its config: {'; '.join(wrong[:5])}{more}.")
     return checkpoint
 
 
 def _read_header(weights: Path) -> dict[str, str]:
-    """What tensors a file of weights has."""
+    """Shapes of the tensors in a weights file, by name."""
     try:
         with weights.open("rb") as file:
             (size,) = struct.unpack("<Q", file.read(8))
         if size > _HEADER_SIZE:
-            raise SafetensorError(f"its header has {size:,} bytes, more than the limit of {_HEADER_SIZE:,}")
+            raise SafetensorError(f"its header has {size:,} bytes, which exceeds the limit of {_HEADER_SIZE:,}")
         with safe_open(weights, framework="np") as file:
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118  the file is no dict
             return {key: _describe(part.get_shape(), part.get_dtype()) for key, part in slices.items()}
@@ -306,13 +315,13 @@ def _read_header(weights: Path) -> dict[str, str]:
 
 
 def _describe(shape: list[int], dtype: str) -> str:
-    """A tensor's shape, and its type where that is not one that weights are converted from."""
-    return ("x".join(map(str, shape)) or "a number") + (f" of {dtype}" if dtype not in _FLOATS else "")
+    """Shape of a tensor, and its dtype unless it is a floating point one."""
+    return ("x".join(map(str, shape)) or "a scalar") + (f" of {dtype}" if dtype not in _FLOATS else "")
 
 
 def _damaged(weights: Path, why: Exception) -> CorruptWeightsError:
     return CorruptWeightsError(
-        f"{weights} is truncated or damaged ({why}). Delete it and download or convert it again."
+        f"{weights} is truncated or damaged ({why}). Delete it, and download or convert it again."
     )
 
 

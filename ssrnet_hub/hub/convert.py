@@ -1,4 +1,4 @@
-"""Weights that others released, to weights of this package."""
+"""Convert weights that others released to this package's format."""
 
 import os
 import tempfile
@@ -25,21 +25,21 @@ __all__ = ["convert_blog", "convert_keras", "convert_torch"]
 
 
 def convert_keras(path: Union[str, os.PathLike], directory: Union[str, os.PathLike], *, gender: bool = False) -> Path:
-    """Convert a weights file of the paper's authors (Keras 2, HDF5) and write it as `save_pretrained` does.
+    """Convert a weights file of the paper's authors (Keras 2, HDF5), and write it as `save_pretrained` does.
 
-    The authors' network reads blue, green, red in 0 .. 255 and the detector's box widened by 0.4 of its size on each
-    side. The result reads red, green, blue, and its config says the rest.
+    The authors' network takes BGR pixels in [0, 255], and the detector's box widened by 0.4 of its size on each side.
+    The converted model takes RGB; range and framing are in its config.
 
     Args:
-        path: One of their files: ``imdb.h5``, ``wiki.h5``, ``morph2.h5`` or ``megaage_asian.h5`` of age.
-        directory: Where to; nothing is written there unless the conversion succeeds.
-        gender: The file is one of gender, and becomes an ``ssrnet_gender``.
+        path: One of the authors' files, such as ``imdb.h5``, ``wiki.h5``, ``morph2.h5``, or ``megaage_asian.h5``.
+        directory: Target folder; nothing is written unless the conversion succeeds.
+        gender: The weights predict gender; the result is an ``ssrnet_gender``.
 
     Returns:
         The directory.
 
     Raises:
-        ConversionError: Not such a file, or a damaged one.
+        ConversionError: The file is damaged, or not one of the authors'.
     """
     model = new_model("ssrnet_gender" if gender else "ssrnet", **AUTHORS_INPUT, license="apache-2.0")
     layers = _read_keras(path)
@@ -50,15 +50,15 @@ def convert_keras(path: Union[str, os.PathLike], directory: Union[str, os.PathLi
         if array is None:
             other = any(name.startswith("pred_age_stage" if gender else "pred_stage") for name in layers)
             raise ConversionError(
-                f"{path} has no {layer}: it is not one of the SSR-Net authors' {kind} weights"
-                + (f", but of their {'age' if gender else 'gender'} weights." if other else ".")
+                f"{path} has no {layer}, so it is not a file of the SSR-Net authors' {kind} weights"
+                + (f" but of their {'age' if gender else 'gender'} weights." if other else ".")
             )
         try:
             state[key] = torch.from_numpy(np.ascontiguousarray(convert(array)))
         except (TypeError, ValueError) as e:
-            raise ConversionError(f"{path} has {layer} in another shape than SSR-Net: {array.shape}.") from e
+            raise ConversionError(f"In {path}, {layer} has the wrong shape for SSR-Net: {array.shape}.") from e
     if layers:
-        raise ConversionError(f"{path} has layers that SSR-Net has not: {', '.join(sorted(layers)[:5])}.")
+        raise ConversionError(f"{path} has layers that are not in SSR-Net: {', '.join(sorted(layers)[:5])}.")
     _load(model, state, path)
     _swap_channels(model)
     extras: dict[str, Any] = {"task": "gender" if gender else "age", "framing": AUTHORS_FRAMING.to_dict()}
@@ -73,28 +73,29 @@ def convert_keras(path: Union[str, os.PathLike], directory: Union[str, os.PathLi
 def convert_blog(path: Union[str, os.PathLike], directory: Union[str, os.PathLike], *, bgr: bool = False) -> Path:
     """Convert a pickled state dict of the blog post's PyTorch network to an ``ssrnet_blog``.
 
-    The pickle is read with ``weights_only=True``: one with code in it is refused. The post names no preprocessing. The
-    config says what networks like it are mostly trained with: ImageNet's mean and standard deviation, and the
-    detector's box widened as for the authors' weights. Edit it where yours differ.
+    The pickle is loaded with ``weights_only=True``, which rejects code. The post does not specify preprocessing, so the
+    config gets common values: mean and standard deviation of ImageNet, and the detector's box widened as for the
+    authors' weights. Edit it if yours differ.
 
     Args:
-        path: The file, such as ``model.pth``; also one that holds the state dict under ``"state_dict"`` or ``"model"``.
-        directory: Where to; nothing is written there unless the conversion succeeds.
-        bgr: The network was trained on blue, green, red, as OpenCV reads pictures, with the mean and standard
-            deviation of ImageNet in their usual order. The result reads red, green, blue all the same.
+        path: The file, such as ``model.pth``. The state dict may be nested under ``"state_dict"``,
+            ``"model_state_dict"``, or ``"model"``.
+        directory: Target folder; nothing is written unless the conversion succeeds.
+        bgr: The network was trained on BGR images, as OpenCV loads them, with ImageNet's mean and standard deviation
+            in RGB order. The converted model takes RGB.
 
     Returns:
         The directory.
 
     Raises:
-        ConversionError: Not such a file, or a damaged one.
+        ConversionError: The file is damaged, or not a state dict of this network.
     """
     layout = dict(_blog_layout())
     state = {}
     for name, tensor in _read_pickle(path).items():
         layer, _, weight = name.rpartition(".")
         if layer not in layout:
-            raise ConversionError(f"{path} holds {name}: it is not of the blog post's network.")
+            raise ConversionError(f"{path} contains {name}, so it is not a state dict of the blog post's network.")
         state[f"{layout[layer]}.{weight}"] = tensor
     input: dict[str, Any] = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
     if bgr:
@@ -109,19 +110,19 @@ def convert_blog(path: Union[str, os.PathLike], directory: Union[str, os.PathLik
 def convert_torch(path: Union[str, os.PathLike], directory: Union[str, os.PathLike]) -> Path:
     """Convert a pickled state dict of a model of this package to safetensors.
 
-    The pickle is read with ``weights_only=True``: one with code in it is refused. A ``config.json`` beside it says
-    which model it is of; without one, it is taken for an ``ssrnet`` with the default preprocessing.
+    The pickle is loaded with ``weights_only=True``, which rejects code. The model is the one described by
+    ``config.json`` in the same folder; without that file, an ``ssrnet`` with the default preprocessing.
 
     Args:
         path: The file, such as ``pytorch_model.bin``.
-        directory: Where to; nothing is written there unless the conversion succeeds.
+        directory: Target folder; nothing is written unless the conversion succeeds.
 
     Returns:
         The directory.
 
     Raises:
-        ConversionError: Not such a file, or a damaged one.
-        ConfigError: The config beside it is damaged or of another kind of model.
+        ConversionError: The file is damaged, or not a state dict of this model.
+        ConfigError: ``config.json`` is invalid, or describes another kind of model.
     """
     path = Path(path)
     state = _read_pickle(path)
@@ -136,24 +137,24 @@ def _read_pickle(path: Union[str, os.PathLike]) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as e:
-        raise ConversionError(f"{path} cannot be read: {e.strerror or e}.") from e
-    except Exception as e:  # a pickle is a program; a damaged one fails anyhow
+        raise ConversionError(f"Cannot read {path}: {e.strerror or e}.") from e
+    except Exception as e:  # a pickle is a program; a damaged one can raise anything
         raise ConversionError(
-            f"{path} cannot be read as a pickled state dict: it is damaged, or holds more than tensors."
+            f"Cannot load {path} as a pickled state dict: it is damaged, or contains more than tensors."
         ) from e
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise ConversionError(f"{path} holds no state dict.")
+        raise ConversionError(f"{path} does not contain a state dict.")
     if any(v.is_complex() or v.dtype == torch.bool for v in state.values()):
-        raise ConversionError(f"{path} holds tensors that are no real numbers.")
+        raise ConversionError(f"{path} contains complex or boolean tensors.")
     # as data parallel training names them
     return {k.removeprefix("module."): v for k, v in state.items()}
 
 
 def _swap_channels(model: nn.Module) -> None:
-    """Let a two-stream network that reads blue, green, red read red, green, blue."""
+    """Make a two-stream network trained on BGR take RGB."""
     with torch.no_grad():
         for stream in ("stream1", "stream2"):
             weight = model.get_parameter(f"{stream}.0.0.conv.weight")
@@ -171,18 +172,18 @@ def _read_keras(path: Union[str, os.PathLike]) -> dict[str, np.ndarray]:
     try:
         import h5py
     except ImportError as e:
-        raise ConversionError("Keras files are read by h5py: pip install h5py, or the extra convert.") from e
+        raise ConversionError("Reading Keras files requires h5py: pip install 'ssrnet_hub[convert]'") from e
 
     if not is_file(path):
-        raise ConversionError(f"{path} is no file.")
+        raise ConversionError(f"{path} is not a file.")
     layers: dict[str, np.ndarray] = {}
 
     def collect(name: str, item: Union[h5py.Group, h5py.Dataset]) -> None:
         if isinstance(item, h5py.Dataset):
             if item.external or item.is_virtual:
-                raise ConversionError(f"{path} takes the array {name} from another file, which is not followed.")
+                raise ConversionError(f"{path} refers to another file for {name}, which is not allowed.")
             if item.size + sum(array.size for array in layers.values()) > 1_000_000:
-                raise ConversionError(f"{path} holds too many numbers, {name} of shape {item.shape}: it is no SSR-Net.")
+                raise ConversionError(f"{path} is too large for SSR-Net: {name} has the shape {item.shape}.")
             group, weight = name.split("/")[0], name.split("/")[-1].removesuffix(":0")
             layers[f"{group}/{weight}"] = np.asarray(item, dtype=np.float32)
 
@@ -192,7 +193,7 @@ def _read_keras(path: Union[str, os.PathLike]) -> dict[str, np.ndarray]:
     except ConversionError:
         raise
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as e:
-        raise ConversionError(f"{path} cannot be read as a Keras weights file: {e}") from e
+        raise ConversionError(f"Cannot read {path} as a Keras weights file: {e}") from e
     return layers
 
 
@@ -200,11 +201,11 @@ _Convert = Callable[[np.ndarray], np.ndarray]
 
 
 _BLOCKS = ("0.0", "1.0", "2.0", "2.2")
-"""The four convolutional blocks of a stream, within our streams."""
+"""The four convolutional blocks of a stream, in our state dict."""
 
 
 def _keras_layout(pred: str) -> Iterator[tuple[str, str, _Convert]]:
-    """Key of our state dict, name in the authors' file, and how to bring the array to our order of axes."""
+    """Key in our state dict, name in the authors' file, and function to reorder the axes."""
     norm = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
     for stream in (1, 2):
         for i, block in enumerate(_BLOCKS, start=1 + 4 * (stream - 1)):
@@ -223,7 +224,7 @@ def _keras_layout(pred: str) -> Iterator[tuple[str, str, _Convert]]:
 
 
 def _blog_layout() -> Iterator[tuple[str, str]]:
-    """Name of a layer in the post's class, and in ours."""
+    """Name of each layer in the post's class and in ours."""
     blocks = (("k1.0", "k1.1"), ("k2.0", "k2.1"), ("k3.0", "k3.1"), ("k3.4", "k3.5"))
     for stream in (1, 2):
         for block, (conv, bn) in zip(_BLOCKS, blocks, strict=True):

@@ -1,4 +1,4 @@
-"""Files of weights from the Hugging Face Hub, and the cache that keeps them. Imports the Hub's client."""
+"""Download weights from the Hugging Face Hub to the cache. Imports huggingface_hub."""
 
 import os
 import re
@@ -37,20 +37,20 @@ def download(
 
     Args:
         repo: ``owner/name``.
-        revision: Branch, tag or commit.
-        token: As for `from_pretrained`.
-        cache_dir: Where downloads are kept; that of huggingface_hub without.
-        local_files_only: Ask nobody.
-        files: Their names.
+        revision: Branch, tag, or commit.
+        token: As in `from_pretrained`.
+        cache_dir: Folder for downloads. Default: the cache of huggingface_hub.
+        local_files_only: Use only files that were downloaded before.
+        files: Names of the files.
 
     Returns:
-        A folder with those of them that the repository has.
+        A folder with the files that exist in the repository.
 
     Raises:
-        HubError: The Hub did not hand out the files; `CheckError` where check tensors are all that is missing.
-        UnknownModelError: No repository can have the name.
+        HubError: The files could not be downloaded; `CheckError` if only the check tensors are missing.
+        UnknownModelError: The name of the repository is invalid.
         WeightsNotFoundError: The repository has no weights or no config.
-        CorruptWeightsError: What came is not what the Hub says it is.
+        CorruptWeightsError: A file differs from its checksum on the Hub.
     """
     where = f"{repo} at revision {revision}" if revision else repo
     cache = cache_dir or constants.HF_HUB_CACHE
@@ -80,38 +80,40 @@ def download(
                     damaged = _remove_damaged(folder, files)
     except GatedRepoError as e:
         raise HubError(
-            f"{repo} is gated: accept its terms on its page on the Hub, then pass token= or set HF_TOKEN."
+            f"{repo} is a gated repository: accept its terms at https://huggingface.co/{repo}, then pass token= or set "
+            "HF_TOKEN."
         ) from e
     except RevisionNotFoundError as e:
-        raise HubError(f"{repo} has no revision {revision!r}: name a branch, tag or commit it has.") from e
+        raise HubError(f"Revision {revision!r} not found in {repo}: pass an existing branch, tag, or commit.") from e
     except RepositoryNotFoundError as e:
         raise HubError(
-            f"{repo} is not on the Hub, or it is private: check the name, or pass token= or set HF_TOKEN."
+            f"Repository {repo} not found on the Hub. Check the name; if the repository is private, pass token= or set "
+            "HF_TOKEN."
         ) from e
     except HFValidationError as e:
-        raise UnknownModelError(f"{where} is not a valid name on the Hub: {e}") from e
+        raise UnknownModelError(f"{where} is not a valid repository name: {e}") from e
     except LocalEntryNotFoundError as e:
         why = "the Hub is unreachable or requests are disabled" + (f" ({e.__cause__!s:.200})" if e.__cause__ else "")
         if CHECK_FILE in files and _is_cached(repo, revision, cache_dir, [CONFIG_FILE, WEIGHTS_FILE]):
             raise CheckError(
-                f"{where} is in the cache {cache} without its check tensors, and {why}. Load it with verify=True once "
-                "where there is a network, or without it here."
+                f"The check tensors of {where} are not in the cache {cache}, and {why}. Load it once with verify=True "
+                "and a network connection, or load it without verify=True."
             ) from e
         raise HubError(
-            f"{where} has not been downloaded to the cache {cache}, and {why}. Try again with a network, name another "
-            "cache by cache_dir= or the environment variable HF_HOME, or download it elsewhere and pass the folder."
+            f"{where} is not in the cache {cache}, and {why}. Check your connection, set another cache with cache_dir= "
+            "or the environment variable HF_HOME, or download the files on another machine and pass their folder."
         ) from e
     except Exception as e:  # whatever the network, or a server that is not the Hub, makes the client raise
         if isinstance(e, OSError) and e.errno is not None:  # of the disk
             raise HubError(
-                f"{where} cannot be kept in the cache {cache}: {e.strerror}. Name a folder that can be written by "
-                "cache_dir=, or by the environment variable HF_HOME before ssrnet_hub is imported."
+                f"Cannot write {where} to the cache {cache}: {e.strerror}. Pass a writable folder as cache_dir=, or "
+                "set the environment variable HF_HOME before importing ssrnet_hub."
             ) from e
         raise HubError(f"Downloading {where} failed: {e!r:.500}") from e
     if damaged:
         raise CorruptWeightsError(
-            f"{where}: {' and '.join(damaged)} is not the content that the Hub says it is, and was removed from the "
-            "cache. Try again."
+            f"Checksum mismatch for {' and '.join(damaged)} of {where}. The damaged download was removed from the "
+            "cache: try again."
         )
     if not (folder / WEIGHTS_FILE).is_file() and not local_files_only:
         try:
@@ -123,32 +125,32 @@ def download(
         command = f"hf download {repo} PICKLE {CONFIG_FILE} --local-dir DIR{pinned}"
         raise missing_weights(where, names, command)
     if not (folder / CONFIG_FILE).is_file():
-        raise WeightsNotFoundError(f"{where} has no {CONFIG_FILE}: it is no repository of weights for timm.")
+        raise WeightsNotFoundError(f"{where} has no {CONFIG_FILE}, so it is not a timm model repository.")
     return folder
 
 
 def _is_cached(repo: str, revision: Optional[str], cache_dir: Optional[Path], files: list[str]) -> bool:
-    """Whether files of a repository have been downloaded."""
+    """Whether files of a repository are in the cache."""
     try:
         folder = snapshot_download(
             repo, revision=revision, cache_dir=cache_dir, local_files_only=True, allow_patterns=files
         )
-    except Exception:  # whatever a cache that is not as it should be makes the client raise
+    except Exception:  # whatever a damaged cache makes the client raise
         return False
     return all(Path(folder, name).is_file() for name in files)
 
 
 def check_token(token: Union[str, bool, None]) -> None:
-    """Refuse a token that cannot be sent: the client would raise an error that quotes it."""
+    """Reject a token that cannot be sent: the client would raise an error that quotes it."""
     if isinstance(token, str) and not re.fullmatch("[!-~]*", token):
-        raise HubError("The token cannot be sent: it has a space, line break or other odd character in it.")
+        raise HubError("Invalid token: it contains a space, a line break, or another character that is not allowed.")
 
 
 _T = TypeVar("_T")
 
 
 def _retry(ask: Callable[[], _T]) -> _T:
-    """Ask the Hub again where it was busy or hung up, which its client does for some of its requests only."""
+    """Retry if the Hub was busy or closed the connection; its client retries only some requests."""
     for pause in (1.0, 3.0):
         try:
             return ask()
@@ -160,7 +162,7 @@ def _retry(ask: Callable[[], _T]) -> _T:
 
 
 def _may_pass(error: Optional[BaseException]) -> bool:
-    """Whether an error of the Hub's client is one that may be gone with the next try."""
+    """Whether an error of the Hub's client may be transient."""
     if isinstance(error, LocalEntryNotFoundError):
         # without an answer the Hub is out of reach, which the client has tried long enough
         return getattr(error.__cause__, "response", None) is not None and _may_pass(error.__cause__)

@@ -1,4 +1,4 @@
-"""Weights in and out: from the wheel, a folder or the Hugging Face Hub to a model, and from a model to a folder."""
+"""Load weights from the package, a folder, or the Hugging Face Hub, and save them to a folder."""
 
 import copy
 import os
@@ -86,7 +86,7 @@ def load_checkpoint(
     device: Union[str, torch.device, None] = None,
     **model_args: Any,
 ) -> pretrained.AgeModel:
-    """Load the model of weights that were found; see `from_pretrained`."""
+    """Load the model of a `Checkpoint`; see `from_pretrained`."""
     folder = checkpoint.folder
     try:
         # whatever the defaults of PyTorch are
@@ -96,7 +96,7 @@ def load_checkpoint(
         # others are of the machine, such as a lack of memory
         if "loading state_dict" not in str(e):
             raise
-        raise WrongShapeError(f"The weights in {folder} do not fit a model with {model_args}: {e}") from e
+        raise WrongShapeError(f"The weights in {folder} do not fit a model created with {model_args}: {e}") from e
     if verify:
         verify_model(model, folder / CHECK_FILE)
     _bind_extras(model, copy.deepcopy(checkpoint.extras), folder, model_args)
@@ -107,7 +107,7 @@ def move_model(model: _ModuleT, device: Union[str, torch.device]) -> _ModuleT:
     """Move a model to a device, in place.
 
     Raises:
-        DeviceError: There is no such device here.
+        DeviceError: The device is not available.
     """
     try:
         return model.to(device)
@@ -116,7 +116,7 @@ def move_model(model: _ModuleT, device: Union[str, torch.device]) -> _ModuleT:
 
 
 def unwrap(model: _ModuleT) -> _ModuleT:
-    """The model itself, where `torch.compile` wrapped it."""
+    """Unwrap a model compiled by `torch.compile`."""
     return getattr(model, "_orig_mod", model)
 
 
@@ -129,7 +129,7 @@ def save_pretrained(
         model: A model of this package; its device, precision, and memory layout do not matter.
         directory: Target folder; created if it does not exist. Files are replaced atomically.
         extras: Keys to add to or replace in `get_extras` of the model, with JSON values. A ``calibration`` is saved
-            with the digest of the tensors, and dropped if it has another digest.
+            with the digest of the tensors, and dropped if its digest does not match them.
 
     Returns:
         The directory.
@@ -148,7 +148,7 @@ def save_pretrained(
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise ConfigError(f"{directory} cannot be created: {e.strerror or e}.") from e
+        raise ConfigError(f"Cannot create {directory}: {e.strerror or e}.") from e
     kept = _drop_strange_calibration({**get_extras(model), **(extras or {})}, model)
     model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
     with tempfile.TemporaryDirectory(prefix=".save-", dir=directory) as temporary:
@@ -157,7 +157,7 @@ def save_pretrained(
             describe_folder(temporary)
         except ConfigError as e:
             said = str(e).replace(temporary, str(directory))
-            raise ConfigError(f"That could not be loaded again, so it is not saved. {said}") from e
+            raise ConfigError(f"Nothing was saved, since from_pretrained would reject the config. {said}") from e
         for name in (WEIGHTS_FILE, CONFIG_FILE):
             with replace_file(directory / name) as path:
                 Path(temporary, name).replace(path)
@@ -165,13 +165,13 @@ def save_pretrained(
 
 
 def get_extras(model: nn.Module) -> dict[str, Any]:
-    """What the config of the model's weights says beyond timm's schema, such as ``framing`` and ``training``.
+    """Config entries of a model's weights beyond timm's schema, such as ``framing`` and ``training``.
 
-    A ``calibration`` belongs to the tensors that it was measured on: it is left out once they have changed, as by
-    training, but not for another precision or device.
+    A ``calibration`` belongs to the tensors it was measured on. It is dropped once they change, for example by
+    training, but kept if only the precision or the device changes.
 
-    Of a model that timm made from a folder or by a name of the zoo only the ``task``, the ``framing`` and the ``ends``
-    of a score of gender are known, and of another model nothing.
+    For a model that timm created from a folder or a zoo name, only ``task``, ``framing``, and ``ends`` (of a gender
+    score) are returned; for any other model, an empty dict.
     """
     extras = getattr(model, "ssrnet_hub_extras", None)
     if extras is not None:
@@ -187,11 +187,11 @@ def get_extras(model: nn.Module) -> dict[str, Any]:
 
 
 def tensors_digest(model: nn.Module, dtype: Optional[torch.dtype] = None) -> str:
-    """SHA-256 of a model's floating point tensors, in hexadecimal: of their names, shapes and values, as float32.
+    """Hexadecimal SHA-256 of the names, shapes, and float32 values of a model's floating point tensors.
 
     Args:
         model: The model, on any device.
-        dtype: What the values are rounded to before; by default nothing.
+        dtype: Precision to round the values to first. Default: none.
     """
     tensors: dict[str, Tensor] = getattr(model, "_orig_mod", model).state_dict()  # of torch.compile
     return digest_tensors(
@@ -204,12 +204,12 @@ def tensors_digest(model: nn.Module, dtype: Optional[torch.dtype] = None) -> str
 
 
 def _drop_strange_calibration(extras: dict[str, Any], model: nn.Module, digests: Iterable[str] = ()) -> dict[str, Any]:
-    """Drop a calibration that was measured on other tensors than a model's; one that does not say is of these.
+    """Drop a calibration that was measured on tensors other than the model's. One without a digest is kept.
 
     Args:
-        extras: Changed in place, and answered.
+        extras: Changed in place, and returned.
         model: The model.
-        digests: Of tensors that the calibration holds for as well.
+        digests: Digests of other tensors for which the calibration is valid.
     """
     calibration = extras.get("calibration")
     if isinstance(calibration, dict):
@@ -222,7 +222,7 @@ def _drop_strange_calibration(extras: dict[str, Any], model: nn.Module, digests:
 
 
 def _bind_extras(model: nn.Module, extras: dict[str, Any], folder: Path, model_args: Iterable[str]) -> None:
-    """Keep with a model that was just loaded what its config says."""
+    """Attach the extras of its config to a model that was just loaded."""
     had = "calibration" in extras
     vars(model)["ssrnet_hub_extras"] = _drop_strange_calibration(extras, model)
     if had and "calibration" not in extras:

@@ -1,4 +1,4 @@
-"""Weights out: the files of a repository, and their push to the Hugging Face Hub."""
+"""Prepare the files of a repository and push them to the Hugging Face Hub."""
 
 import os
 import shutil
@@ -32,18 +32,18 @@ from .loading import from_pretrained, save_pretrained
 __all__ = ["Push", "prepare_repository", "push_repository", "push_to_hub", "read_token"]
 
 _OPTIONAL = ("LICENSE", "onnx/model.onnx", "onnx/model_fp16.onnx", "onnx/model_int8.onnx")
-"""Files that go to the repository where the folder has them."""
+"""Files that are pushed if the folder has them."""
 
 
 @dataclass(frozen=True)
 class Push:
-    """What a push came to.
+    """Result of a push.
 
     Attributes:
         repo_id: ``owner/name``.
-        commit: The commit that has the files.
-        changed: Whether it is a new one; not if the repository had them all before.
-        revision: What to load: the branch that was pushed to, or the pull request.
+        commit: Commit with the files.
+        changed: Whether the commit is new; False if the repository already had all files.
+        revision: Revision to load: the branch that was pushed to, or the pull request.
     """
 
     repo_id: str
@@ -99,17 +99,18 @@ def push_to_hub(
 def prepare_repository(folder: Union[str, os.PathLike], directory: Union[str, os.PathLike], repo_id: str) -> Path:
     """Write the files of a repository, exactly as they are pushed.
 
+    The model is loaded, run, and compared with the check tensors first.
+
     Args:
-        folder: Weights as `save_pretrained` writes them; check tensors, ``LICENSE`` and ``onnx/*.onnx`` beside them
-            are taken along; without a ``LICENSE``, that of the embedded weights they were made of. They are loaded and
-            run, and compared with the check tensors.
-        directory: Where to: a folder that is empty, or made where missing.
-        repo_id: ``owner/name``, for the lines of the card that load the weights.
+        folder: Folder written by `save_pretrained`. Check tensors, ``LICENSE``, and ``onnx/*.onnx`` are included if
+            they exist; without a ``LICENSE``, that of the embedded weights the model was derived from.
+        directory: Target folder; empty, or created if it does not exist.
+        repo_id: ``owner/name``, for the usage example in the model card.
 
     Raises:
-        UnknownModelError: Nothing on the Hub can be called ``repo_id``.
-        OutputError: The directory has something in it.
-        SSRNetHubError: The folder does not load; `CheckError` where it does not answer as its check tensors say.
+        UnknownModelError: ``repo_id`` is invalid.
+        OutputError: The directory is not empty.
+        SSRNetHubError: The folder cannot be loaded; `CheckError` if its output differs from the check tensors.
     """
     folder = Path(folder)
     _check_repo_id(repo_id)
@@ -149,13 +150,14 @@ def push_repository(
     repo_type: str = "model",
     mirror: bool = False,
 ) -> Push:
-    """Push a folder as it is, in one commit; the repository is made where it is missing.
+    """Push all files of a folder in one commit; the repository is created if it does not exist.
 
-    Arguments and errors are those of `push_to_hub`.
+    The other arguments, and the errors, are those of `push_to_hub`.
 
     Args:
+        files: The folder.
         repo_type: ``"model"`` or ``"space"``.
-        mirror: Remove from the repository what the folder has not.
+        mirror: Delete files from the repository that are not in the folder.
     """
     check_token(token)
     _check_repo_id(repo_id)
@@ -171,7 +173,7 @@ def push_repository(
         refs = api.list_repo_refs(repo_id, repo_type=repo_type).tags if tag else []
         tags = {ref.name: ref.target_commit for ref in refs}
         if tag and tags.get(tag, before.sha) != before.sha:
-            raise HubError(f"{repo_id} has the tag {tag!r} already, of another commit: choose another name.")
+            raise HubError(f"{repo_id} already has a tag {tag!r} on another commit: choose another name.")
         names = sorted(path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file())
         operations: list[Any] = [CommitOperationAdd(name, files / name) for name in names]
         if mirror:
@@ -188,7 +190,7 @@ def push_repository(
         )
         if tag in tags and tags[tag] != done.oid:
             raise HubError(
-                f"Pushed to {repo_id} as {done.oid}, but it has the tag {tag!r} already, of the commit before."
+                f"Pushed {done.oid} to {repo_id}, but without the tag {tag!r}, which is already on the commit before."
             )
         if tag and tag not in tags:
             api.create_tag(repo_id, tag=tag, revision=done.oid, repo_type=repo_type)
@@ -199,52 +201,52 @@ def _check_repo_id(repo_id: str) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as e:
-        raise UnknownModelError(f"{repo_id!r} is not a valid name on the Hub: {e}") from e
+        raise UnknownModelError(f"{repo_id!r} is not a valid repository name: {e}") from e
     if "/" not in repo_id:
-        raise UnknownModelError(f"{repo_id!r} has no owner: name the repository as owner/name.")
+        raise UnknownModelError(f"{repo_id!r} has no owner: write owner/{repo_id}.")
 
 
 @contextmanager
 def _push_errors(repo_id: str) -> Iterator[None]:
-    """Whatever the client raises while pushing, as an error that says what to do."""
+    """Turn whatever the client raises while pushing into an error that says what to do."""
     try:
         yield
     except SSRNetHubError:
         raise
     except LocalTokenNotFoundError as e:
-        raise HubError(f"Pushing to {repo_id} needs a token with write access: {_TOKENS}.") from e
+        raise HubError(f"Pushing to {repo_id} requires write access: {_TOKENS}.") from e
     except RevisionNotFoundError as e:
-        raise HubError(f"{repo_id} has no such branch: a pull request begins at one that is there.") from e
+        raise HubError(f"Branch not found in {repo_id}: a pull request needs an existing branch as its base.") from e
     except HfHubHTTPError as e:
         status = getattr(e.response, "status_code", None)
         if status in (401, 403) or isinstance(e, RepositoryNotFoundError):
-            raise HubError(f"The Hub does not let this token, or no token, push to {repo_id}: {_TOKENS}.") from e
-        said = e.server_message or f"it answered {status}"
+            raise HubError(f"No write access to {repo_id}: {_TOKENS}.") from e
+        said = e.server_message or f"status {status}"
         raise HubError(
-            f"The Hub did not take the push to {repo_id}: {said:.300}. Try again; what arrived is kept."
+            f"The Hub rejected the push to {repo_id}: {said:.300}. Try again; uploaded files are not sent twice."
         ) from e
     except Exception as e:  # whatever the network, or a server that is not the Hub, makes the client raise
         raise HubError(
-            f"Pushing to {repo_id} failed: {e!r:.300}. Nothing of it is to be seen there, unless the answer alone was "
-            "lost; try again, what arrived is not sent twice."
+            f"Pushing to {repo_id} failed: {e!r:.300}. The repository is unchanged, unless only the response was lost. "
+            "Try again; uploaded files are not sent twice."
         ) from e
 
 
-_TOKENS = "give one by --token-file (token= in Python), HF_TOKEN or `hf auth login`"
+_TOKENS = "pass a token with write access as --token-file (token= in Python) or HF_TOKEN, or run `hf auth login`"
 
 
 def read_token(path: Union[str, os.PathLike, None]) -> Optional[str]:
-    """The token in a file, for options like ``--token-file``; None for None.
+    """Read the token from a file, for options like ``--token-file``; None for None.
 
     Raises:
-        HubError: The file cannot be read, or holds no token. The error never quotes it.
+        HubError: The file cannot be read or is empty. The error never quotes the token.
     """
     if path is None:
         return None
     try:
         token = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as e:
-        raise HubError(f"The token file {path} cannot be read.") from (e if isinstance(e, OSError) else None)
+        raise HubError(f"Cannot read the token file {path}.") from (e if isinstance(e, OSError) else None)
     if not token:
         raise HubError(f"The token file {path} is empty.")
     return token

@@ -60,16 +60,18 @@ class Framing:
         """Read what `to_dict` wrote.
 
         Raises:
-            ConfigError: Something is missing, unknown or out of bounds.
+            ConfigError: A value is missing, unknown, or out of bounds.
         """
         framing = cls(**checked("In config.json, framing", _FIELDS, config))
         points = np.array(framing.template if framing.template is not None else _UTKFACE_TEMPLATE)
         if np.ptp(points, axis=0).max() < 0.05:
-            raise ConfigError(f"The framing in config.json has a template that is next to a point: {config!r:.200}.")
+            raise ConfigError(
+                f"The framing in config.json has a template whose landmarks nearly coincide: {config!r:.200}."
+            )
         return framing
 
     def to_dict(self) -> dict[str, Any]:
-        """The attributes as JSON has them."""
+        """The attributes as JSON-serializable values."""
         return {**asdict(self), "template": self.template and [list(point) for point in self.template]}
 
     def crop(self, image: Image.Image, box: Box, landmarks: Optional[Landmarks], turned: int = 0) -> Image.Image:

@@ -75,12 +75,12 @@ async def _fetch(url: str, allow_private: bool, max_size: int) -> bytes:
                 request = response.next_request
             finally:
                 await response.aclose()
-    raise _Refused(f"it leads on more than {_MAX_REDIRECTS} times")
+    raise _Refused(f"it redirects more than {_MAX_REDIRECTS} times")
 
 
 async def _take(response: httpx.Response, max_size: int) -> bytes:
     if response.status_code != 200:
-        raise _Refused(f"the server answers {response.status_code} {response.reason_phrase}".rstrip())
+        raise _Refused(f"the server returned {response.status_code} {response.reason_phrase}".rstrip())
     content = bytearray()
     async for chunk in response.aiter_raw():
         content += chunk
@@ -101,7 +101,7 @@ class _Transport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if request.url.scheme not in ("http", "https"):
-            raise _Refused(f"it leads to {request.url.scheme}:")
+            raise _Refused(f"it redirects to {request.url.scheme}:")
         host = request.url.raw_host.decode("ascii")
         error: Optional[Exception] = None
         for address in await self._look_up(host, request.url.port):

@@ -151,7 +151,7 @@ def _read(file: Readable) -> bytes:
     except Exception as e:  # whatever a file of someone else's raises
         raise PhotoError(f"The {kind} cannot be read: {e}.") from e
     if not isinstance(content, (bytes, bytearray, memoryview)):
-        raise PhotoError(f"The {kind} does not hold bytes but {type(content).__name__}: open it with mode 'rb'.")
+        raise PhotoError(f"The {kind} returns {type(content).__name__}, not bytes: open it with mode 'rb'.")
     return bytes(content)
 
 
@@ -184,7 +184,7 @@ def _open(file: Union[Path, bytes], size: int, name: str, max_pixels: int) -> Im
         raise
     except Image.DecompressionBombError as e:
         raise PhotoTooLargeError(
-            f"{name}: {e} To allow it all the same, raise PIL.Image.MAX_IMAGE_PIXELS as well as max_pixels."
+            f"{name}: {e} To allow it, raise PIL.Image.MAX_IMAGE_PIXELS as well as max_pixels."
         ) from e
     except Image.UnidentifiedImageError as e:
         if is_tiff(start):

@@ -156,13 +156,13 @@ def _is_pipe(name: str) -> bool:
 
 def _read_stdin() -> bytes:
     if sys.stdin is None:
-        raise PhotoError("the standard input is closed")
+        raise PhotoError("stdin is closed")
     return _read(sys.stdin.buffer)
 
 
 def _read(file: BinaryIO) -> bytes:
     if file.isatty():
-        raise PhotoError("a photo does not come from a terminal: send one, as in ssrnet-hub predict - < photo.jpg")
+        raise PhotoError("stdin is a terminal: pipe in a photo, as in ssrnet-hub predict - < photo.jpg")
     content = file.read(_MAX_SIZE + 1)
     if len(content) > _MAX_SIZE:
         raise PhotoError(f"it has more than {_MAX_SIZE:,} bytes")

@@ -114,7 +114,7 @@ def read_film(
                 raise VideoError(f"{name} is not a video. {_TAKEN}.")
             with av.open(_Source(file), "r", format=demuxer, options=options, io_open=refuse) as film:
                 if not film.streams.video:
-                    raise VideoError(f"{name} has no pictures in it.")
+                    raise VideoError(f"{name} has no video stream.")
                 stream = film.streams.video[0]
                 context = stream.codec_context
                 codec = context.codec.name if context else "something unknown"
@@ -158,7 +158,7 @@ def read_film(
     except MemoryError as e:
         raise VideoError(f"{name} needs more memory to decode than is available.") from e
     except (av.error.FFmpegError, OSError, ValueError, OverflowError) as e:
-        raise VideoError(f"{name} cannot be read as a film: {getattr(e, 'strerror', None) or e}.") from e
+        raise VideoError(f"{name} cannot be read as a video: {getattr(e, 'strerror', None) or e}.") from e
 
 
 def _seconds(duration: Optional[int], unit: Optional[Fraction]) -> float:

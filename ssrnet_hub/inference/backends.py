@@ -67,12 +67,12 @@ def make_runtime(model: nn.Module, kind: str = "auto") -> Runtime:
     if kind == "eager":
         return _Eager(given)
     if not has_fused_form(model):
-        raise RuntimeUnavailableError(f"A {type(model).__name__} has no fused form: take the runtime 'eager'.")
+        raise RuntimeUnavailableError(f"A {type(model).__name__} has no fused form: use runtime='eager'.")
     if kind == "torch":
         return _Torch(fuse(model))
     if not portable:
         raise RuntimeUnavailableError(
-            f"ONNX Runtime is for float32 on the CPU here, not {like.dtype} on {like.device}."
+            f"runtime='onnx' supports float32 on the CPU only, not {like.dtype} on {like.device}."
         )
     return _Onnx(fuse(model))
 

@@ -83,10 +83,10 @@ class Calibration:
         """
         known = {"intervals", "reliability"}
         if not isinstance(config, dict) or not known <= config.keys() <= known | {"doubts", DIGEST_KEY}:
-            raise ConfigError(f"The calibration in config.json is not understood: {config!r:.200}")
+            raise ConfigError(f"The calibration in config.json is invalid: {config!r:.200}")
         doubts = Doubts.from_dict(config["doubts"]) if "doubts" in config else None
         intervals, reliability = Intervals.from_dict(config["intervals"]), Reliability.from_dict(config["reliability"])
         sizes = {len(intervals.weights)} | ({len(doubts.weights[0])} if doubts else {0})
         if len(sizes) > 1:
-            raise ConfigError("The intervals and the doubts in config.json are not of the same numbers.")
+            raise ConfigError("The intervals and the doubts in config.json have different numbers of features.")
         return cls(intervals, reliability, doubts)

@@ -96,7 +96,7 @@ class Doubts:
         """
         if len(description) != len(self.weights[0]):
             count = len(self.weights[0])
-            raise ConfigError(f"The doubts in config.json are of {count} numbers, not {len(description)}.")
+            raise ConfigError(f"The doubts in config.json have {count} features, not {len(description)}.")
         if not np.isfinite(description).all():
             return dict.fromkeys(self.names, 0.0)
         odds = np.array(self.weights) @ description + self.offsets
@@ -122,7 +122,9 @@ class Doubts:
         names, weights = fields["names"], fields["weights"]
         counts = {len(names), len(weights), len(fields["offsets"]), len(fields["thresholds"])}
         if len(counts) > 1 or len({*map(len, weights)}) > 1:
-            raise ConfigError("The doubts in config.json have not as many weights, offsets and thresholds as names.")
+            raise ConfigError(
+                "The doubts in config.json have different numbers of names, weights, offsets, and thresholds."
+            )
         return cls(names, weights, fields["offsets"], fields["thresholds"])
 
 
@@ -140,7 +142,7 @@ def fit_doubts(good: np.ndarray, usual: np.ndarray, poor: Mapping[str, np.ndarra
         ImportError: scikit-learn, of the extra train, is not installed.
     """
     if len(good) < 100:
-        raise CalibrationError(f"A calibration takes 100 faces or more, not {len(good)}.")
+        raise CalibrationError(f"A calibration needs at least 100 faces, not {len(good)}.")
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 

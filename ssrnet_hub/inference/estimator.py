@@ -137,7 +137,7 @@ class Face:
         return max(self.age - half, 0.0), min(self.age + half, self.V)
 
     def explain(self) -> str:
-        """The stages in words: ``stage 1 says 23.1, stage 2 adds 5.0, stage 3 adds 0.4: 28.5 years``."""
+        """The stages in words: ``stage 1 says 27.2, stage 2 adds 1.5, stage 3 adds 1.9: 30.6 years``."""
         said = explain(self.stages)
         return (
             said if self.in_range or math.isnan(self.raw_age) else f"{said}, out of range and shown as {self.age:.1f}"
@@ -238,8 +238,8 @@ class AgeEstimator:
 
     @property
     def model(self) -> "nn.Module":
-        """The model in PyTorch, which is imported once this is asked for; what is done to it afterwards changes ages
-        with the runtime ``"eager"`` alone.
+        """The PyTorch model; imports PyTorch on first access. Changes to it affect the ages only with
+        ``runtime="eager"``.
 
         Raises:
             MissingPackageError: PyTorch is not installed.
@@ -248,7 +248,7 @@ class AgeEstimator:
 
     @property
     def device(self) -> "torch.device":
-        """Where the model runs; PyTorch is imported once this is asked for.
+        """Device of the model; imports PyTorch on first access.
 
         Raises:
             MissingPackageError: PyTorch is not installed.
@@ -257,7 +257,7 @@ class AgeEstimator:
 
     @property
     def calibrated(self) -> bool:
-        """Whether the weights carry a calibration, without which there are no intervals."""
+        """Whether the weights have a calibration; there are no intervals without one."""
         return self._calibration is not None
 
     @property
@@ -399,7 +399,7 @@ class AgeEstimator:
 
     def _gender_scores(self, gender: Network, cuts: Sequence["_Cut"]) -> Sequence[Optional[float]]:
         scores, _ = gender(cut.crop if cut.for_gender is None else cut.for_gender for cut in cuts)
-        # a score that is no number stays one
+        # NaN stays NaN
         clamped = [score if math.isnan(score) else min(max(score, 0.0), 1.0) for score in scores]
         return clamped if self._gender_ends == FEMALE_MALE else [1 - score for score in clamped]
 
@@ -474,7 +474,7 @@ def _read_ends(extras: dict[str, Any]) -> tuple[str, str]:
     """Who is at 0 and who at 1 of a score of gender."""
     ends = extras.get("ends", FEMALE_MALE)
     if ends not in (list(FEMALE_MALE), list(FEMALE_MALE[::-1]), FEMALE_MALE):
-        raise ConfigError(f"The ends of the score in config.json are not female and male: {ends!r:.200}")
+        raise ConfigError(f"The ends of the gender score in config.json must be female and male, not {ends!r:.200}")
     return tuple(ends)
 
 

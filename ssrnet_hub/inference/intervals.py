@@ -86,7 +86,7 @@ class Intervals:
     Attributes:
         knots: Predicted ages, years, increasing.
         scale: Expected error at each, years; interpolated between them.
-        scores: Of all held-out faces.
+        scores: Scores of all held-out faces.
         weights: Coefficients of `describe_face` in the logarithm of the expected error; empty if pictures do not count.
         offset: Its intercept.
         bands: Lower end of each band of predicted ages, years, increasing, and the scores of its faces.
@@ -109,14 +109,14 @@ class Intervals:
 
         Raises:
             ValueError: ``level`` is not between 0 and 1, or closer to 1 than the number of faces supports.
-            ConfigError: The calibration is of a model with other stages.
+            ConfigError: The calibration was fitted for a model with other stages.
         """
         if not 0 < level < 1:
-            raise ValueError(f"The level of an interval is between 0 and 1, not {level}")
+            raise ValueError(f"The level of an interval must be between 0 and 1, not {level}")
         quantile = self._of_band(age).quantile(level) or self.scores.quantile(level)
         if quantile is None:
             n = self.scores.n
-            raise ValueError(f"A calibration on {n} faces tells levels up to {n / (n + 1):.4f}")
+            raise ValueError(f"A calibration on {n} faces supports levels up to {n / (n + 1):.4f}, not {level}")
         return quantile * self.expect(age, description)
 
     def expect(self, age: float, description: Optional[np.ndarray] = None) -> float:
@@ -126,7 +126,7 @@ class Intervals:
             return scale
         if len(description) != len(self.weights):
             raise ConfigError(
-                f"The intervals in config.json are of {len(self.weights)} numbers, not {len(description)}."
+                f"The intervals in config.json have {len(self.weights)} features, not {len(description)}."
             )
         return scale * float(_to_factor(description @ np.array(self.weights) + self.offset))
 
@@ -135,7 +135,7 @@ class Intervals:
         return next((scores for low, scores in reversed(self.bands) if age >= low), self.scores)
 
     def to_dict(self) -> dict[str, Any]:
-        """The attributes as JSON has them."""
+        """The attributes as JSON-serializable values."""
         return {
             "knots": list(self.knots),
             "scale": list(self.scale),
@@ -158,12 +158,12 @@ class Intervals:
         bands = [(band["low"], Scores(band["scores"], band["n"])) for band in fields.get("bands", ())]
         scores = Scores(fields["scores"], fields["n"])
         if len(knots) != len(scale):
-            raise ConfigError(f"The intervals in config.json have {len(knots)} knots, but {len(scale)} in their scale.")
+            raise ConfigError(f"The intervals in config.json have {len(knots)} knots but {len(scale)} values of scale.")
         rising = [part.values for part in (scores, *(own for _, own in bands))]
         if not all(a < b for values in (knots, [low for low, _ in bands]) for a, b in pairwise(values)) or not all(
             a <= b for values in rising for a, b in pairwise(values)
         ):
-            raise ConfigError("The intervals in config.json have knots, bands or scores that do not rise.")
+            raise ConfigError("The intervals in config.json have knots, bands, or scores that are not increasing.")
         return cls(knots, scale, scores, tuple(fields.get("weights", ())), fields.get("offset", 0.0), tuple(bands))
 
 
@@ -187,7 +187,7 @@ def fit_intervals(predicted: ArrayLike, true: ArrayLike, descriptions: Optional[
     count = ages.shape[1]
     x = np.zeros((*ages.shape, 0)) if descriptions is None else np.asarray(descriptions, float)
     if count < _FEWEST:
-        raise CalibrationError(f"A calibration takes {_FEWEST} faces or more, not {count}.")
+        raise CalibrationError(f"A calibration needs at least {_FEWEST} faces, not {count}.")
     halves = slice(0, None, 2), slice(1, None, 2)
     scores = np.empty(count)
     for learn, others in (halves, halves[::-1]):

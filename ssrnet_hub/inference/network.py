@@ -48,7 +48,7 @@ class Network:
         self.extras, self.V, self.batch_size = extras, V, batch_size
         self.task = read_task(extras, V)
         if in_chans not in (1, 3):
-            raise ArchitectureError(f"Pictures have 1 or 3 channels, and this model takes {in_chans}.")
+            raise ArchitectureError(f"Only models with 1 or 3 input channels are supported, not {in_chans}.")
         if framing is None:
             config = extras.get("framing")
             if config is None:

@@ -61,9 +61,9 @@ def export_onnx(
     model = _portable(model)
     network = fuse(model)
     if precision not in ONNX_FILES:
-        raise ExportError(f"A precision is one of {', '.join(ONNX_FILES)}, not {precision!r}.")
+        raise ExportError(f"The precision must be one of {', '.join(ONNX_FILES)}, not {precision!r}.")
     if precision == "int8" and calibration is None:
-        raise ExportError("int8 needs faces for its calibration.")
+        raise ExportError("int8 requires faces for calibration: pass calibration=.")
     expected = make_runtime(model, "eager")(faces).age.numpy()
     content = to_onnx(
         network.graph.half_streams() if precision == "float16" else network.graph, describe(model, precision)
@@ -75,7 +75,7 @@ def export_onnx(
         (ages,) = open_session(temporary).run(["age"], {"pixels": faces.numpy()})
         difference = float(np.abs(ages - expected).max())
         if precision == "float32" and not difference <= _TOLERANCE:
-            raise ExportError(f"ONNX Runtime's answers are off by up to {difference:g}: {path} was not written.")
+            raise ExportError(f"Ages from ONNX Runtime differ by up to {difference:g} years: {path} was not written.")
     return difference
 
 

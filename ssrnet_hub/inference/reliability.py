@@ -78,17 +78,17 @@ class Reliability:
         """Out-of-distribution score, >= 0; infinite if the output of the network is not finite.
 
         Raises:
-            ConfigError: This was fitted for a model with other stages.
+            ConfigError: The calibration was fitted for a model with other stages.
         """
         if len(description) != len(self.mean):
-            raise ConfigError(f"The reliability in config.json is of {len(self.mean)} numbers, not {len(description)}.")
+            raise ConfigError(f"The reliability in config.json has {len(self.mean)} features, not {len(description)}.")
         if not np.isfinite(description).all():
             return float("inf")
         away = description - np.array(self.mean)
         return float(np.sqrt(max(away @ np.array(self.precision) @ away, 0.0) / len(away)))
 
     def to_dict(self) -> dict[str, Any]:
-        """The attributes as JSON has them."""
+        """The attributes as JSON-serializable values."""
         return {
             "mean": list(self.mean),
             "precision": [list(row) for row in self.precision],
@@ -105,7 +105,9 @@ class Reliability:
         fields = checked("In config.json, reliability", _FIELDS, config)
         mean, precision = fields["mean"], fields["precision"]
         if {len(mean)} != {len(precision), *map(len, precision)}:
-            raise ConfigError("The reliability in config.json has no square precision of as many rows as the mean.")
+            raise ConfigError(
+                "The reliability in config.json must have a square precision matrix of the size of its mean."
+            )
         return cls(mean, precision, fields["threshold"])
 
 
@@ -120,7 +122,7 @@ def fit_reliability(descriptions: Sequence[np.ndarray]) -> Reliability:
     """
     x = np.stack(list(descriptions)) if len(descriptions) else np.zeros((0, 1))
     if len(x) < 100:
-        raise CalibrationError(f"A calibration takes 100 faces or more, not {len(x)}.")
+        raise CalibrationError(f"A calibration needs at least 100 faces, not {len(x)}.")
     # of faces that it was learned from the distances are too small to tell what is usual for others
     halves = x[::2], x[1::2]
     scores = [_learn(learn).score(row) for learn, others in (halves, halves[::-1]) for row in others]

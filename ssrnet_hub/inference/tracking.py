@@ -58,10 +58,10 @@ class AgeTracker:
         try:
             from trackers import ByteTrackTracker
         except ImportError as e:
-            raise SSRNetHubError("Tracking needs the extra video: pip install 'ssrnet_hub[video]'.") from e
+            raise SSRNetHubError("Tracking requires the extra video: pip install 'ssrnet_hub[video]'.") from e
         # people before a camera do not stand on their heads, and the next frame is soon there
         self._estimator, self._memory = estimator.upright_only(), memory
-        # it counts its patience in frames of the rate that it is told
+        # it counts its patience in frames of the rate that it gets
         self._tracker = ByteTrackTracker(
             lost_track_buffer=round(30 * patience), frame_rate=30.0, minimum_consecutive_frames=1
         )

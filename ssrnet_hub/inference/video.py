@@ -100,7 +100,7 @@ def annotate_frames(
     """
     name, start = Path(source).name, monotonic()
     if target is not None and Path(source).resolve() == Path(target).resolve():
-        raise VideoError(f"The copy would replace {name} itself: name another file.")
+        raise VideoError(f"The copy would replace {name} itself: choose another file.")
     frames = (decoder or Decoder()).read_film(
         source,
         rate=rate,

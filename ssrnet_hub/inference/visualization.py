@@ -85,7 +85,7 @@ def _short_age(face: Face, digits: int = 0) -> str:
 
 def _clip_box(face: Face, image: Image.Image) -> Box:
     if face.box is None:
-        raise ValueError("A face without a box cannot be drawn into a photo: it is of a crop.")
+        raise ValueError("A face without a box, such as one from a crop, cannot be drawn into a photo.")
     x1, y1, x2, y2 = face.box
     return max(x1, 0), max(y1, 0), min(x2, image.width), min(y2, image.height)
 
@@ -99,7 +99,7 @@ def _new_figure(width: float, height: float) -> "Figure":
     try:
         from matplotlib.figure import Figure
     except ImportError as e:
-        raise SSRNetHubError("Such pictures are drawn by matplotlib: pip install matplotlib.") from e
+        raise SSRNetHubError("Plots require matplotlib: pip install 'ssrnet_hub[plot]'.") from e
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -123,11 +123,11 @@ def check_model_args(architecture: str, model_args: Any, where: str, **defaults:
     try:
         cost = count_cost(architecture, **{**defaults, **args})
     except ValueError as e:
-        raise ConfigError(f"{where} does not describe a model that can be built: {e}.") from e
+        raise ConfigError(f"{where} does not describe a valid model: {e}.") from e
     limits = LIMITS.get(architecture, LIMITS[None])
     for what, asked, limit in zip(_COSTS, cost, limits, strict=True):
         if asked > limit:
-            raise ConfigError(f"{where} asks for a model of {asked:,} {what}, more than the limit of {limit:,}.")
+            raise ConfigError(f"{where} describes a model with {asked:,} {what}, which exceeds the limit of {limit:,}.")
 
 
 _COSTS = ("parameters", "multiply-adds a face", "activations a face")
@@ -145,7 +145,7 @@ def read_task(extras: Mapping[str, Any], V: float) -> str:
     """
     task = checked("In config.json, task", optional(choice("age", "gender")), extras.get("task"))
     if task == "gender" and V != 1:
-        raise ConfigError(f"A score of gender is from 0 to 1, and this model's range V is {V:g}, not 1.")
+        raise ConfigError(f"A gender model must have the range V = 1, not {V:g}.")
     return task or ("gender" if V == 1 else "age")
 
 

@@ -69,14 +69,14 @@ class SoftmaxStage(nn.Module):
 
 
 class SSRNetDEX(SSRNet):
-    """The two streams of SSR-Net under the single stage of DEX.
+    """The two streams of SSR-Net with the single softmax stage of DEX.
 
     Args:
-        stage_bins: Bins of the stage.
-        V: Range of the answer, years.
-        num_classes: Number of outputs; 0 leaves the flat features of the six taps.
-        in_chans: Channels of the input.
-        img_size: Side of the input, pixels; or (height, width).
+        stage_bins: Number of bins of the single stage.
+        V: Range of the output, years.
+        num_classes: Number of outputs; 0 returns the flat features of the six taps.
+        in_chans: Number of input channels.
+        img_size: Input size in pixels; a side, or (height, width).
         drop_rate: Dropout before the stage.
     """
 
@@ -156,14 +156,14 @@ class _SoftmaxModel:
 
 
 class DEXVGG(_SoftmaxModel, VGG):
-    """DEX: VGG-16 with a softmax over the years.
+    """DEX: VGG-16 with a softmax over ages.
 
     Args:
-        stage_bins: Bins of its one stage.
-        V: Range of the answer, years.
-        num_classes: Number of outputs; each has a softmax of its own. 0 leaves the features.
-        in_chans: Channels of the input.
-        mlp_ratio: Width of the first dense layer, as a share of the paper's 4096.
+        stage_bins: Number of bins of the single stage.
+        V: Range of the output, years.
+        num_classes: Number of outputs, each with its own softmax; 0 returns the features.
+        in_chans: Number of input channels.
+        mlp_ratio: Width of the first dense layer relative to the paper's 4096.
         drop_rate: Dropout in the dense layers.
     """
 

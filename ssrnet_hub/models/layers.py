@@ -21,16 +21,16 @@ __all__ = [
 
 
 class StageOutput(NamedTuple):
-    """What one stage answers for a batch of B faces.
+    """Output of one stage for a batch of B faces.
 
     With ``num_classes=n`` > 1 the shapes are ``(B, n, s_k)`` and ``(B, n)``.
 
     Attributes:
         p: Weight of each bin, ``(B, s_k)``, >= 0; need not sum to 1.
         eta: Shift of each bin's index, ``(B, s_k)``, in (-1, 1).
-        delta: Change of the number of bins, ``(B, 1)``, in (-1, 1).
+        delta: Relative change of the number of bins, ``(B, 1)``, in (-1, 1).
         width: Width of a bin, ``(B, 1)``, years.
-        contribution: What the stage adds to the age, ``(B, 1)``, years.
+        contribution: Contribution of the stage to the age, ``(B, 1)``, years.
     """
 
     p: Tensor
@@ -45,7 +45,7 @@ class StagewiseOutput(NamedTuple):
 
     Attributes:
         age: Sum of the stages' contributions, ``(B, num_classes)``, years, not clamped.
-        stages: One `StageOutput` a stage, coarse to fine.
+        stages: A `StageOutput` per stage, coarse to fine.
     """
 
     age: Tensor

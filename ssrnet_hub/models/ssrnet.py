@@ -41,26 +41,27 @@ __all__ = ["SSRNet"]
 
 
 class SSRNet(nn.Module):
-    """Two streams and the stages that read them; the defaults are the network as released by the paper's authors.
+    """SSR-Net: two streams and the stages on top of them. The defaults are the network released by the paper's authors.
 
     Args:
-        stage_bins: Bins of each stage, s_k, coarse to fine; of one to three stages, each of which reads a tap.
-        V: Range of the answer: the fixed grid covers [0, V) years.
-        lambda_local: How far eta may shift a bin, in bins.
-        lambda_d: How far delta may change the number of bins, as a share of it.
-        dynamic_range: Whether the bins move; without, they stay on the fixed grid and have no weights for moving.
-        deep_first: Whether the coarse first stage reads the deepest tap, or else the shallowest.
-        layout: The three levels of both streams, each as a string: C is a convolution, unpadded, with batch
-            normalization and activation, S one with a stride of 2, P a pooling by 2, R such a
-            convolution whose padded answer is added to what it was given.
-        chs: Channels of each C and S of stream 1; those of stream 2 have half as many.
-        fused_chs: Channels of each stream that a stage reads.
-        pool_sizes: Window of the pooling before each stage, or None to pool each tap as a whole; see `Fusion`.
-        hidden: Width of the stages' product of streams, or None for s_k; see `StageHead`.
-        norm_eps: Of the batch normalization.
-        num_classes: Number of outputs; 0 leaves the flat features of the six taps.
-        in_chans: Channels of the input.
-        img_size: Side of the input, pixels; or (height, width).
+        stage_bins: Number of bins of each stage, s_k, coarse to fine; one to three stages, with a tap each.
+        V: Range of the output, years; the fixed grid covers [0, V).
+        lambda_local: Maximum shift of a bin by eta, in bins.
+        lambda_d: Maximum relative change of the number of bins by delta.
+        dynamic_range: Whether bins are adjusted; if False, they stay on the fixed grid, and eta and delta have no
+            weights.
+        deep_first: Whether the first, coarse stage uses the deepest tap; if False, the shallowest.
+        layout: The three levels of both streams, a string each: C is an unpadded convolution with batch normalization
+            and activation, S the same with stride 2, P a pooling by 2, and R a residual block with a padded
+            convolution.
+        chs: Channels of each C and S in stream 1; stream 2 has half as many.
+        fused_chs: Channels that a stage uses of each stream.
+        pool_sizes: Pooling window before each stage, or None for global pooling; see `Fusion`.
+        hidden: Width of the product of the streams in each stage, or None for s_k; see `StageHead`.
+        norm_eps: Epsilon of batch normalization.
+        num_classes: Number of outputs; 0 returns the flat features of the six taps.
+        in_chans: Number of input channels.
+        img_size: Input size in pixels; a side, or (height, width).
         drop_rate: Dropout before the prediction stages.
     """
 
@@ -144,7 +145,7 @@ class SSRNet(nn.Module):
 
     @torch.jit.ignore
     def init_weights(self) -> None:
-        """Convolutions as in Keras (Glorot uniform, zero biases), each stage as `StageHead.init_weights` says."""
+        """Initialize convolutions as in Keras (Glorot uniform, zero biases), and stages by `StageHead.init_weights`."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
@@ -165,7 +166,7 @@ class SSRNet(nn.Module):
 
     @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute the streams' levels in the backward pass; batch statistics are still updated once a step."""
+        """Recompute the levels of the streams in the backward pass; batch statistics are updated once per step."""
         self.grad_checkpointing = enable
 
     @torch.jit.ignore
@@ -175,14 +176,14 @@ class SSRNet(nn.Module):
 
     @torch.jit.ignore
     def reset_classifier(self, num_classes: int, global_pool: Optional[str] = None) -> None:
-        """Replace the prediction stages by fresh ones.
+        """Replace the prediction stages with new ones.
 
         Args:
-            num_classes: Number of outputs; 0 for none, then the model answers its flat features.
-            global_pool: For timm's sake; the features are flat, there is nothing to pool.
+            num_classes: Number of outputs; 0 returns the flat features.
+            global_pool: For compatibility with timm; must be empty, since the features are flat.
 
         Raises:
-            ValueError: A pooling was asked for.
+            ValueError: ``global_pool`` is not empty.
         """
         if global_pool:
             raise ValueError(f"SSR-Net has no global pooling to replace, got global_pool={global_pool!r}")
@@ -193,7 +194,7 @@ class SSRNet(nn.Module):
 
     @torch.jit.ignore
     def make_stages(self, **dd: Any) -> list[nn.Module]:
-        """Fresh prediction stages, coarse to fine."""
+        """Create new prediction stages, coarse to fine."""
         return [
             StageHead(size // 2, num_bins, self.num_classes, self.drop_rate, self.dynamic_range, self.hidden, **dd)
             for size, num_bins in zip(self.fused_sizes, self.stage_bins, strict=True)
@@ -235,15 +236,15 @@ class SSRNet(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> Union[list[Tensor], tuple[Tensor, list[Tensor]]]:
-        """Features together with the taps of stream 1 that they come from.
+        """Features, and the taps of stream 1.
 
         Args:
             x: Faces, ``(B, in_chans, H, W)``.
-            indices: The last n levels if an int, all if None, else the levels with these indices, shallow to deep.
-            norm: For timm's sake; no level has a norm of its own.
-            stop_early: For timm's sake; `prune_intermediate_layers` drops what is not needed.
+            indices: Levels to return, shallow to deep: the last n if an int, all if None.
+            norm: For compatibility with timm; ignored.
+            stop_early: For compatibility with timm; use `prune_intermediate_layers` instead.
             output_fmt: ``"NCHW"``.
-            intermediates_only: Answer the taps alone.
+            intermediates_only: Return only the taps.
         """
         if output_fmt != "NCHW":
             raise ValueError(f"Output format of SSR-Net's features is NCHW, not {output_fmt}")
@@ -255,9 +256,9 @@ class SSRNet(nn.Module):
     def prune_intermediate_layers(
         self, indices: Union[int, list[int]] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop the levels that the taps at ``indices`` do not need, and with ``prune_head`` all but stream 1.
+        """Remove the levels after the taps at ``indices``, and everything except stream 1 with ``prune_head``.
 
-        Features then end at the deepest tap that is left.
+        Features then end at the deepest remaining tap.
         """
         take = self._take_indices(indices)
         self.stream1 = self.stream1[: max(take) + 1]
@@ -311,13 +312,13 @@ class SSRNet(nn.Module):
 
     @torch.jit.export
     def forward_stages(self, x: Tensor) -> StagewiseOutput:
-        """The age and how the stages came to it.
+        """The age with the outputs of all stages.
 
         Args:
             x: Faces, ``(B, in_chans, H, W)``, normalized as ``pretrained_cfg`` says.
 
         Returns:
-            ``age``, ``(B, num_classes)``, the same as ``forward(x)``, and the stages, whose contributions add up to it.
+            ``age``, ``(B, num_classes)``, the same as ``forward(x)``, and ``stages``, whose contributions add up to it.
         """
         torch._assert(self.num_classes > 0, "This model has no prediction stages: it was made with num_classes=0")
         stages = self._forward_stages(self.forward_features(x))

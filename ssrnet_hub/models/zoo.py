@@ -214,9 +214,9 @@ def list_models(pattern: str = "", *, include_hub: bool = False) -> list[str]:
     """Names of weights, ``architecture.tag``, that `from_pretrained` takes.
 
     Args:
-        pattern: Only those that match this wildcard pattern, such as ``"ssrnet_gender*"``.
-        include_hub: Also those that are not part of this package: they are downloaded from the Hugging Face Hub, once
-            the environment variable ``SSRNET_HUB_OWNER`` says whose they are there.
+        pattern: Wildcard pattern to filter the names, such as ``"ssrnet_gender*"``.
+        include_hub: Also list weights that are not in this package. They are downloaded from the Hugging Face Hub, and
+            the environment variable ``SSRNET_HUB_OWNER`` must name their owner.
     """
     # as timm has it, a pattern without a tag is of all tags
     wanted = pattern if not pattern or "." in pattern else f"{pattern}.*"

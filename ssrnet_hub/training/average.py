@@ -36,7 +36,7 @@ def average_weights(
         SSRNetHubError: Some cannot be loaded.
     """
     if len(weights) < 2:
-        raise ConfigError("An average is of two weights or more.")
+        raise ConfigError("Averaging requires at least two weights.")
     models = [assert_age_model(from_pretrained(name)) for name in weights]
     extras = [get_extras(model) for model in models]
     mean = models[0]
@@ -46,7 +46,7 @@ def average_weights(
         task = read_task(extra, model.V) == read_task(extras[0], mean.V)
         if not (like and task) or shapes[0] != shapes[1] or extra.get("framing") != extras[0].get("framing"):
             raise ConfigError(
-                f"{name} and {weights[0]} are not alike: task, architecture, preprocessing or framing differ."
+                f"Cannot average {name} and {weights[0]}: task, architecture, preprocessing, or framing differ."
             )
     states = [model.state_dict() for model in models]
     mean.load_state_dict(

@@ -64,7 +64,7 @@ class Chips(Dataset):
         labels = [label for part in sets for label in part.labels]
         of_gender = task == "gender"
         if of_gender and not all(label.gender in ("female", "male") for label in labels):
-            raise LabelsError("Some rows have no gender, female or male, which these weights would learn.")
+            raise LabelsError("Training gender weights requires the gender of every row, female or male.")
         ends = [[float(label.gender == "male")] * 2 if of_gender else _ends(label) for label in labels]
         self.targets = torch.tensor(ends)
         weights = torch.tensor([part.weight for part in sets for _ in part.labels])

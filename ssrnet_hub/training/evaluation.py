@@ -218,9 +218,7 @@ def measure_genders(labels: Sequence[Label], faces: Sequence[Optional[Face]]) ->
     """
     genders = [label.gender or "" for label in labels]
     if not {*genders} <= {"female", "male"}:
-        raise LabelsError(
-            "These weights predict gender, and the labels have none: add a column gender, female or male."
-        )
+        raise LabelsError("These weights predict gender, but the labels have no column gender (female or male).")
     scores = [0.5 if face is None or face.gender_score is None else face.gender_score for face in faces]
     figures = gender_metrics(scores, genders)
     return rounded({**figures, **_by_group(labels, lambda members: gender_group_metrics(scores, genders, members))})

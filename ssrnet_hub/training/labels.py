@@ -76,7 +76,7 @@ def read_labels(path: Union[str, os.PathLike], split: Optional[str] = None, rang
             for row in rows
         ]
     except (TypeError, ValueError) as e:
-        raise LabelsError(f"{path} has a row whose age is no number of years from 0 to {_OLDEST}: {e!s:.200}.") from e
+        raise LabelsError(f"{path} has a row whose age is not a number from 0 to {_OLDEST}: {e!s:.200}.") from e
     if split:
         labels = [label for label in labels if label.split == split]
         if not labels:
@@ -172,4 +172,4 @@ def _check_table(
     if missing:
         raise LabelsError(f"{path} has no column {', '.join(missing)}. {hint}")
     if not all(row["file"] for row in rows):
-        raise LabelsError(f"{path} has a row that names no file.")
+        raise LabelsError(f"{path} has a row without a file.")

@@ -103,7 +103,7 @@ def train(
             f"{labels} has {len(train_labels)} rows of split 'train', fewer than a batch of {recipe.batch_size}."
         )
     if bool(teachers) != bool(recipe.teaching):
-        raise ConfigError("Teachers and a share of teaching above 0 belong together: give both, or none.")
+        raise ConfigError("Teachers require teaching > 0, and teaching > 0 requires teachers: set both or neither.")
     task = recipe.resolved_task
     size = Framing().size
     dataset = Chips(sets, task, size, make_augment(recipe.augment), recipe.balance)
@@ -229,12 +229,10 @@ def read_sets(
     paths = [labels] if isinstance(labels, (str, os.PathLike)) else labels
     names = [Path(path).resolve().parent.name for path in paths]
     if len({*names}) < len(names):
-        raise ConfigError(
-            f"Labels files are told apart by the names of their folders, and two are alike: {join_names(names)}."
-        )
+        raise ConfigError(f"The folders of the labels files must have different names, not {join_names(names)}.")
     if unknown := recipe.sets.keys() - {*names}:
         raise ConfigError(
-            f"The recipe's sets name {join_names(sorted(unknown))}, and the labels are of {join_names(names)}."
+            f"The recipe has sets {join_names(sorted(unknown))}, but the labels are from {join_names(names)}."
         )
     trained, val, counts = [], [], {}
     for path, name in zip(paths, names, strict=True):
@@ -268,7 +266,7 @@ def make_model(recipe: Recipe) -> AgeModel:
     try:
         model = new_model(recipe.architecture, drop_rate=recipe.drop_rate, model_args=recipe.model_args)
     except (TypeError, ValueError) as e:
-        raise ConfigError(f"{recipe.architecture} cannot be made with {recipe.model_args}: {e}.") from e
+        raise ConfigError(f"{recipe.architecture} cannot be created with {recipe.model_args}: {e}.") from e
     read_task({"task": recipe.resolved_task}, model.V)
     return model
 
@@ -279,7 +277,7 @@ def load_start(model: nn.Module, weights: str) -> dict[str, Any]:
     try:
         model.load_state_dict(start.state_dict())
     except RuntimeError as e:
-        raise ConfigError(f"{weights} cannot be started from: it is of another architecture.") from e
+        raise ConfigError(f"Cannot start from {weights}: it has another architecture.") from e
     return read_training(get_extras(start))
 
 

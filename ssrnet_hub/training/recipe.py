@@ -1,6 +1,8 @@
 """Training hyperparameters, from a YAML file or Python."""
 
+import inspect
 import os
+import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Union
@@ -8,7 +10,7 @@ from typing import Any, Union
 from ..errors import ArchitectureError, ConfigError
 from ..utils.untrusted import checked, choice, mapping, number, read_yaml, record, text, whole
 
-__all__ = ["Recipe", "read_recipe"]
+__all__ = ["Recipe", "describe_fields", "read_recipe"]
 
 
 @dataclass(frozen=True)
@@ -16,26 +18,26 @@ class Recipe:
     """Hyperparameters of a training run.
 
     Attributes:
-        architecture: One of `models.zoo.list_architectures`.
-        task: ``"age"`` or ``"gender"``. Default: the task of the architecture.
+        architecture: Name of an architecture; see `models.zoo.list_architectures`.
+        task: What to predict, ``"age"`` or ``"gender"``. Default: the task of the architecture.
         model_args: Constructor arguments that override the defaults.
-        start: Initial weights, a name of the zoo or a folder. Default: random.
+        start: Initial weights, a name in the zoo or a folder. Default: random.
         epochs: Passes over the train split.
         batch_size: Crops per step, over all processes.
         lr: Peak learning rate of the one-cycle schedule.
         weight_decay: Weight decay of AdamW.
         drop_rate: Dropout before the prediction stages.
-        ema_decay: Decay of the exponential moving average of the weights, which is what is saved.
-        balance: Weighting of rare ages: a crop weighs ``density(age) ** -balance``. 0 is no weighting.
+        ema_decay: Decay of the exponential moving average of the weights, which is saved.
+        balance: Weighting of rare ages: the weight of a crop is ``density(age) ** -balance``; 0 for no weighting.
         keep_alive: Weight of the penalty on dead ReLU units in the stages.
         augment: Strength of the augmentation, in [0, 1]; see `make_augment`.
         set_aside: Rows of the train split, per set, that are held out for calibration; see `labels.set_aside`.
         sets: Overrides by set, the name of the folder of a labels file: ``weight`` of a row (default 1) and
             ``set_aside``.
         teaching: Share of the loss, in [0, 1], that is the distance to the teachers' age, clamped to the labeled range.
-        copies: Number of augmented copies per crop, which epochs use in turn, so that teachers predict each once. With
-            0, every epoch augments anew.
-        mixed_precision: ``"no"``, ``"bf16"``, or ``"fp16"``, for convolutions and linear layers.
+        copies: Number of augmented copies per crop, used in turn by the epochs, so that teachers predict each only
+            once. With 0, crops are augmented anew in every epoch.
+        mixed_precision: Precision of convolutions and linear layers, ``"no"``, ``"bf16"``, or ``"fp16"``.
         seed: Seed of the initialization, the order, and the augmentation.
 
     Raises:
@@ -68,7 +70,9 @@ class Recipe:
         from ..models.zoo import list_architectures
 
         if self.architecture not in list_architectures():
-            raise ArchitectureError(f"{self.architecture!r:.100} is none of {', '.join(list_architectures())}.")
+            raise ArchitectureError(
+                f"{self.architecture!r:.100} is not an architecture of this package: {', '.join(list_architectures())}."
+            )
         checked("", _FIELDS, {field.name: getattr(self, field.name) for field in fields(self)})
         check_model_args(self.architecture, self.model_args, "the recipe")
         for name, values in self.sets.items():
@@ -115,6 +119,13 @@ _FIELDS = record(
 _SET = record({}, {"weight": number(0, 1e6), "set_aside": whole(0, 10**9)})
 
 
+def describe_fields() -> dict[str, str]:
+    """Descriptions of the fields of `Recipe` as plain text, by name; empty if Python dropped the docstrings."""
+    doc = inspect.cleandoc(Recipe.__doc__ or "")
+    attributes = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", doc.partition("Raises:")[0], re.MULTILINE)
+    return {name: re.sub("; see .*|`|[.]$", "", " ".join(said.split())) for name, said in attributes}
+
+
 def read_recipe(path: Union[str, os.PathLike], **changes: Any) -> Recipe:
     """Read a recipe from a YAML file.
 
@@ -131,7 +142,7 @@ def read_recipe(path: Union[str, os.PathLike], **changes: Any) -> Recipe:
         raise ConfigError(f"{path} cannot be read as a recipe: {e}.") from e
     types = {name: type(value) for name, value in asdict(Recipe()).items()}
     if not isinstance(values, dict) or not values.keys() <= types.keys():
-        raise ConfigError(f"{path} is no recipe. A recipe has {', '.join(types)}.")
+        raise ConfigError(f"{path} is not a recipe. The keys of a recipe are {', '.join(types)}.")
     try:
         return Recipe(**{name: _as_type(types[name], value) for name, value in {**values, **changes}.items()})
     except ValueError as e:

@@ -82,7 +82,7 @@ def assert_free(path: Union[str, os.PathLike]) -> None:
         OutputError: Something is.
     """
     if os.path.lexists(path):
-        raise OutputError(f"{path} already exists and is not replaced: choose another name, or remove it.")
+        raise OutputError(f"{path} already exists: choose another name, or remove it.")
 
 
 def make_empty_folder(path: Union[str, os.PathLike]) -> Path:
@@ -95,7 +95,7 @@ def make_empty_folder(path: Union[str, os.PathLike]) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()):
-            raise OutputError(f"{path} is not empty, and nothing in it is replaced: name another folder.")
+            raise OutputError(f"{path} is not empty: choose another folder.")
     except OSError as e:
         raise OutputError(f"{path} cannot be created: {e.strerror or e}.") from e
     return path

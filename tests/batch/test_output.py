@@ -195,7 +195,7 @@ def test_a_folder_of_somebody_else(tmp_path, names, resume):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("{}")
     before = tree(tmp_path)
-    with pytest.raises(OutputError, match=r"out\.csv\.parts is not what a job left"):
+    with pytest.raises(OutputError, match=r"out\.csv\.parts is not the folder of a job"):
         JobOutput(tmp_path / "out.csv", SETTINGS, resume=resume)
     assert tree(tmp_path) == before
 
@@ -220,7 +220,7 @@ def test_a_folder_of_somebody_else(tmp_path, names, resume):
 def test_what_somebody_put_beside_the_parts(tmp_path, left, name, resume):
     (left / name).write_text("file,age\n")
     before = tree(tmp_path)
-    with pytest.raises(OutputError, match="is not what a job left: no job wrote") as e:
+    with pytest.raises(OutputError, match="is not the folder of a job: no job wrote") as e:
         JobOutput(tmp_path / "out.csv", SETTINGS, resume=resume)
     assert repr(name) in str(e.value) and "\n" not in str(e.value)
     assert tree(tmp_path) == before
@@ -245,7 +245,7 @@ def test_what_is_no_file_among_the_parts(tmp_path, left, name, kind):
     else:
         (left / name).symlink_to(mine if kind == "link" else tmp_path / "nowhere")
     before = tree(tmp_path)
-    with pytest.raises(OutputError, match="is not what a job left"):
+    with pytest.raises(OutputError, match="is not the folder of a job"):
         JobOutput(tmp_path / "out.csv", SETTINGS, resume=True)
     assert tree(tmp_path) == before
 
@@ -296,9 +296,9 @@ def test_a_part_that_is_in_the_way(tmp_path):
     parts.write(PHOTOS[:1])
     mine = tmp_path / "out.csv.parts" / "00000001.csv"
     mine.write_text("mine")
-    with pytest.raises(OutputError, match="is not of this job"):
+    with pytest.raises(OutputError, match="was not written by this job"):
         parts.write(PHOTOS[1:2])
-    with pytest.raises(OutputError, match="is not of this job"):
+    with pytest.raises(OutputError, match="was not written by this job"):
         parts.close()
     assert mine.read_text() == "mine"
 
@@ -330,7 +330,7 @@ def test_a_state_that_is_none(tmp_path, left, change):
     state = json.loads((left / "job.json").read_text())
     (left / "job.json").write_text(json.dumps({**state, **change}))
     before = tree(tmp_path)
-    with pytest.raises(OutputError, match="is not what a job left"):
+    with pytest.raises(OutputError, match="is not the folder of a job"):
         JobOutput(tmp_path / "out.csv", SETTINGS, resume=True)
     assert tree(tmp_path) == before
 

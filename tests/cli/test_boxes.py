@@ -168,7 +168,7 @@ def test_what_is_no_file_of_boxes(run, folder, text):
 def test_a_file_of_boxes_that_names_no_photos(run, folder):
     boxes = write_boxes(folder / "faces.csv")
     code, out, err = run("predict", "--boxes", boxes)
-    assert (code, out, err) == (1, "", f"error: {boxes} names no photos.\n")
+    assert (code, out, err) == (1, "", f"error: {boxes} contains no photos.\n")
 
 
 def test_neither_photos_nor_boxes(capsys):

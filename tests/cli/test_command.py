@@ -68,8 +68,7 @@ def test_every_option_has_a_help_in_sentence_case():
     for name, command in commands.items():
         for action in command._actions:
             said = action.help
-            # those of a recipe are described in its file
-            if said != argparse.SUPPRESS and not isinstance(action, argparse._HelpAction) and (name != "train" or said):
+            if said != argparse.SUPPRESS and not isinstance(action, argparse._HelpAction):
                 assert said, (name, action.dest)
                 assert said[0].isupper() and not said.endswith("."), (name, action.dest, said)
         assert command.description[0].isupper() and command.description.endswith("."), name

@@ -22,5 +22,5 @@ def test_figures_are_kept_in_a_clone_alone(run, monkeypatch, tmp_path, labels, c
     monkeypatch.setattr(zoo, "_FOLDER", site)
     output = ["--output", tmp_path / "out"] if command != "evaluate" else []
     code, out, err = run(command, "--labels", labels, "--record", *output)
-    assert (code, out) == (1, "") and err.startswith("error: Figures are recorded in a clone")
+    assert (code, out) == (1, "") and err.startswith("error: Results are recorded in a clone")
     assert not site.exists() and not (tmp_path / "out").exists()

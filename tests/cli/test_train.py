@@ -155,6 +155,6 @@ def test_several_sets_and_a_teacher(run, labels, tmp_path):
 def test_teachers_that_are_not_there(run, labels, tmp_path):
     call = "train", "--labels", labels, "--output", tmp_path / "out", *QUICK
     code, _, err = run(*call, "--teaching", "0.5")
-    assert code == 1 and "belong together" in err
+    assert code == 1 and "set both or neither" in err
     code, _, err = run(*call, "--teaching", "0.5", "--teacher", tmp_path / "none.tgz")
     assert code == 1 and "none.tgz is not the archive of @vladmandic/face-api" in err

@@ -56,6 +56,10 @@ def test_the_site(tmp_path):
         assert not [a for a in requests.addresses if a and re.match(r"(https?:)?//", a)], page
     assert "soft stagewise" in (site / "searchindex.js").read_text(encoding="utf-8").lower()
 
+    # bars are over letters, and subscripts beside them
+    equations = (site / "docs" / "explanation" / "stagewise-regression.html").read_text(encoding="utf-8")
+    assert "<math" in equations and not re.search(r"<mo[^>]*>[ˉ~]</mo>\s*</munderover>", equations)
+
     # as GitHub Pages and a static Space want it
     (target,) = re.findall(r"url=([^\"]+)\"", (site / "index.html").read_text(encoding="utf-8"))
     assert (site / target).exists() and (site / ".nojekyll").exists()

@@ -53,6 +53,12 @@ def test_commands_are_there(command):
             assert any(command.startswith(other) for other in OTHERS), command
 
 
+@pytest.mark.parametrize("name", ["tutorials/first-photo.md", "tutorials/first-photo.zh-CN.md", "how-to/python.md"])
+def test_the_explanation_is_that_of_the_sample_photo(name, estimator, astronaut):
+    (face,) = estimator(astronaut)
+    assert f"`{face.explain()}`" in (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
 def test_every_extra_is_listed():
     table = (ROOT / "docs" / "how-to" / "install.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == EXTRAS.keys()

@@ -16,11 +16,10 @@ TEXTS = sorted(
         *(ROOT / "ssrnet_hub" / "cli").glob("*.py"),
         *(ROOT / "ssrnet_hub" / "webapp" / f"{name}.py" for name in ("limits", "page", "rendering", "service")),
         *(ROOT / "ssrnet_hub" / "inference" / f"{name}.py" for name in ("estimator", "tracking", "video")),
-        *(
-            ROOT / "ssrnet_hub" / name
-            for name in ("errors.py", "batch/local.py", "batch/ray_data.py", "hub/loading.py")
-        ),
-        *(ROOT / "ssrnet_hub" / "hub").glob("*.jinja"),
+        *(ROOT / "ssrnet_hub" / name for name in ("errors.py", "batch/local.py", "batch/ray_data.py")),
+        *(ROOT / "ssrnet_hub" / "hub").glob("*.*"),
+        *(ROOT / "ssrnet_hub" / "models" / f"{name}.py" for name in ("dex", "layers", "ssrnet", "zoo")),
+        *(ROOT / "ssrnet_hub" / "inference" / f"{name}.py" for name in ("intervals", "reliability", "visualization")),
         *(ROOT / "scripts" / "maintain" / "templates").iterdir(),
     }
 )
@@ -58,6 +57,25 @@ PHRASES = {
     r"\d %(?!\})": "no space before the percent sign",
     r"\bchips as they are\b": "aligned crops",
     r"\bhanded out\b": "distributed",
+    r"\bis told\b|\btells (levels|us|you)\b": "is reported, supports",
+    r"\bonce (it|this|they) (is|are) asked for\b|\bwas asked for\b": "on first access, was requested",
+    r"\bof theirs\b|\bof a file of yours\b|\bnot theirs\b": "their own",
+    r"\bwhat came\b|\bwhat arrived\b": "name it",
+    r"\b(is|are) none of\b|\b(is|holds|names) no (folder|repository|recipe|photos|number|state dict)\b": "is not a",
+    r"\ball the same\b": "anyway, or nothing",
+    r"\bfor timm's sake\b|\bfor the sake of\b": "for compatibility with",
+    r"\bat odds with\b|\bnot alike\b": "inconsistent, differs",
+    r"\b[Ff]resh (prediction )?(stages|ones)\b": "new",
+    r"\bWhere to[;:]": "Target folder",
+    r"\bSay that\b|\bas it says\b|\bwhat it says of\b": "warn, describe",
+    r"\banswers (what|that|every)\b": "returns, outputs",
+    r"\bas JSON has\b|\bhas not:": "JSON-serializable; is not in",
+    r"\b(takes|take) \d+ (faces|weights|held-out)\b|\b(faces|weights) or more\b": "needs at least",
+    r"\bis of another\b|\bare of (\{|\d)": "from another; have ... features",
+    r"\bcannot be (made|started from)\b": "cannot be created",
+    r"\bis no (proof|picture|SSR)|\bthat are no\b": "is not a",
+    r"\bone that does not say\b": "without",
+    r"\blet .{1,40} read red\b|\bread blue, green, red\b": "BGR, RGB",
 }
 """What nobody would write, and what one would."""
 

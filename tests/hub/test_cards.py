@@ -280,7 +280,7 @@ def test_a_training_of_which_little_is_known(tmp_path, training):
     card = render_card(save_pretrained(timm.create_model("ssrnet"), tmp_path, extras={"training": training}), "me/mine")
     part = card[card.index("## Training") : card.index("## Limitations")]
     assert "None" not in card and "``" not in part and not re.search(r" on [.,]", card)
-    assert ("Nothing is known about" in part) == (not (training or {}).get("command"))
+    assert ("The training is not documented" in part) == (not (training or {}).get("command"))
 
 
 def test_what_a_config_says_is_no_markdown(tmp_path):

@@ -320,7 +320,7 @@ def test_unknown_name(name):
 
 
 def test_file_instead_of_its_folder(folder):
-    with pytest.raises(UnknownModelError, match="no folder"):
+    with pytest.raises(UnknownModelError, match="is not a folder"):
         from_pretrained(folder / "model.safetensors")
 
 
@@ -345,7 +345,7 @@ def test_a_name_of_the_zoo_wins_over_a_folder(tmp_path, monkeypatch):
     assert from_pretrained(DEFAULT).V == 101
     assert from_pretrained(f"./{DEFAULT}").V == from_pretrained(Path(DEFAULT).absolute()).V == 7
     assert from_pretrained("mine@v1").V == 7
-    with pytest.raises(UnknownModelError, match=r"loaded as '\./ssrnet\.imdb'"):
+    with pytest.raises(UnknownModelError, match=r"pass '\./ssrnet\.imdb'"):
         from_pretrained("ssrnet.imdb")
 
 
@@ -385,10 +385,10 @@ def put(key, value):
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (put("stages.1.p.weight", torch.zeros(4, 6)), "stages.1.p.weight: 4x6 in the file, 3x6 in the model"),
-        (put("stages.2.delta.bias", torch.zeros(())), "stages.2.delta.bias: a number in the file, 1 in the model"),
-        (put("other", torch.zeros(2)), "other: 2 in the file, nothing in the model"),
-        (lambda state: state.pop("stages.0.eta.bias"), "stages.0.eta.bias: nothing in the file, 3 in the model"),
+        (put("stages.1.p.weight", torch.zeros(4, 6)), "stages.1.p.weight is 4x6 in the file and 3x6 in the model"),
+        (put("stages.2.delta.bias", torch.zeros(())), "stages.2.delta.bias is a scalar in the file and 1 in the model"),
+        (put("other", torch.zeros(2)), "other is 2 in the file and missing in the model"),
+        (lambda state: state.pop("stages.0.eta.bias"), "stages.0.eta.bias is missing in the file and 3 in the model"),
     ],
     ids=["shape", "scalar", "unexpected", "missing"],
 )
@@ -430,7 +430,7 @@ def test_config_is_no_json_object(folder, text):
 @pytest.mark.parametrize("architecture", ["resnet18", "no_such_model", None, ["ssrnet"]], ids=str)
 def test_config_of_another_architecture(folder, architecture):
     edit_config(folder, lambda config: config.update(architecture=architecture))
-    with pytest.raises(ArchitectureError, match=r"not of an age model.*ssrnet") as e:
+    with pytest.raises(ArchitectureError, match=r"not an age model.*ssrnet") as e:
         from_pretrained(folder)
     assert str(architecture) in str(e.value)
 
@@ -696,11 +696,11 @@ def test_hub_has_the_weights_of_the_authors(shared, tmp_path, cache):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("hf-hub:me/mine@dev", "Write 'me/mine@dev'"),
-        ("hf_hub:me/mine", "Write 'me/mine'"),
-        ("https://huggingface.co/me/mine", "Write 'me/mine'"),
-        ("./nothing", "'./nothing' is no folder"),
-        ("weights/model.safetensors", "name its folder, weights"),
+        ("hf-hub:me/mine@dev", "pass 'me/mine@dev'"),
+        ("hf_hub:me/mine", "pass 'me/mine'"),
+        ("https://huggingface.co/me/mine", "pass 'me/mine'"),
+        ("./nothing", "'./nothing' is not a folder"),
+        ("weights/model.safetensors", "pass its folder, weights"),
         ("weights/model.h5", "ssrnet-hub convert"),
     ],
 )
@@ -714,16 +714,16 @@ def test_names_that_others_take(name, said, tmp_path, monkeypatch):
 
 
 def test_hub_unknown_repo(hub, cache):
-    hub.refuses("HubError", "age/nothing is not on the Hub, or it is private", "age/nothing", **cache)
-    hub.refuses("HubError", "age/nothing is not on the Hub, or it is private", "age/nothing", token=TOKEN, **cache)
+    hub.refuses("HubError", "Repository age/nothing not found on the Hub", "age/nothing", **cache)
+    hub.refuses("HubError", "Repository age/nothing not found on the Hub", "age/nothing", token=TOKEN, **cache)
 
 
 def test_hub_unknown_revision(hub, cache):
-    hub.refuses("HubError", "age/plain has no revision 'v9'", "age/plain@v9", **cache)
+    hub.refuses("HubError", "Revision 'v9' not found in age/plain", "age/plain@v9", **cache)
 
 
 def test_hub_impossible_name(hub, cache):
-    hub.refuses("UnknownModelError", "is not a valid name on the Hub", "age/two--dashes", **cache)
+    hub.refuses("UnknownModelError", "is not a valid repository name", "age/two--dashes", **cache)
 
 
 def test_hub_private_repo(hub, cache):
@@ -733,8 +733,8 @@ def test_hub_private_repo(hub, cache):
 
 
 def test_hub_gated_repo(hub, cache):
-    hub.refuses("HubError", "gated: accept its terms", "age/gated", **cache)
-    hub.refuses("HubError", "gated: accept its terms", "age/gated", token="hf_another-secret", **cache)
+    hub.refuses("HubError", "gated repository: accept its terms", "age/gated", **cache)
+    hub.refuses("HubError", "gated repository: accept its terms", "age/gated", token="hf_another-secret", **cache)
     hub.loads("a", "age/gated", token=TOKEN, **cache)
 
 
@@ -771,10 +771,10 @@ def test_hub_out_of_reach(hub, cache):
     with hub.server.stopped():
         hub.loads("a", "age/plain", **cache)
         hub.loads("b", "age/plain", revision="v2.0", local_files_only=True, **cache)
-        hub.refuses("HubError", "age/plain at revision v1 has not been downloaded", "age/plain@v1", **cache)
-        hub.refuses("HubError", "age/never has not been downloaded", "age/never", **cache)
-        hub.refuses("HubError", "age/never has not been downloaded", "age/never", local_files_only=True, **cache)
-    hub.refuses("HubError", "age/never has not been downloaded", "age/never", local_files_only=True, **cache)
+        hub.refuses("HubError", "age/plain at revision v1 is not in the cache", "age/plain@v1", **cache)
+        hub.refuses("HubError", "age/never is not in the cache", "age/never", **cache)
+        hub.refuses("HubError", "age/never is not in the cache", "age/never", local_files_only=True, **cache)
+    hub.refuses("HubError", "age/never is not in the cache", "age/never", local_files_only=True, **cache)
     assert not hub.server.requests
     hub.loads("a", "age/never", **cache)
 
@@ -951,7 +951,7 @@ def test_what_is_in_a_config_is_bounded(folder, text):
     edit_config(folder, lambda config: config["ssrnet_hub"].update(note="HERE"))
     path = folder / "config.json"
     path.write_text(path.read_text().replace('"HERE"', text))
-    with pytest.raises(ConfigError, match=r"config\.json is not readable"):
+    with pytest.raises(ConfigError, match=r"Cannot read .*config\.json as JSON"):
         from_pretrained(folder)
 
 
@@ -970,7 +970,7 @@ def test_extras_of_a_model_that_timm_loads_are_an_object(folder, extras):
 )
 def test_nothing_is_saved_that_could_not_be_loaded(folder, extras):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(ConfigError, match=r"could not be loaded again") as e:
+    with pytest.raises(ConfigError, match=r"Nothing was saved") as e:
         save_pretrained(timm.create_model("ssrnet"), folder, extras=extras)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert str(folder / "config.json") in str(e.value)
@@ -1011,14 +1011,14 @@ def test_headers_of_weights(folder, content):
 @pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64, torch.float8_e4m3fn, torch.int64], ids=str)
 def test_weights_are_real_numbers(folder, dtype):
     edit_weights(folder, lambda state: state.update({"stages.0.p.bias": state["stages.0.p.bias"].to(dtype)}))
-    with pytest.raises(WrongShapeError, match=r"stages\.0\.p\.bias: 3 of \w+ in the file, 3 in the model"):
+    with pytest.raises(WrongShapeError, match=r"stages\.0\.p\.bias is 3 of \w+ in the file and 3 in the model"):
         from_pretrained(folder)
 
 
 def test_counts_are_whole_numbers(folder):
     key = "stream1.0.0.bn.num_batches_tracked"
     edit_weights(folder, lambda state: state.update({key: state[key].float()}))
-    with pytest.raises(WrongShapeError, match=r"a number in the file, a number of I64 in the model"):
+    with pytest.raises(WrongShapeError, match=r"is a scalar in the file and a scalar of I64 in the model"):
         from_pretrained(folder)
 
 
@@ -1033,5 +1033,5 @@ def test_weights_of_another_precision(folder, dtype):
 
 def test_a_revision_is_for_the_hub(tmp_path):
     for name in (None, DEFAULT, save_pretrained(from_pretrained(), tmp_path)):
-        with pytest.raises(UnknownModelError, match="revision"):
+        with pytest.raises(UnknownModelError, match=r"(?i)revision"):
             from_pretrained(name, revision="main")

@@ -103,7 +103,7 @@ def assert_only_whole_files(cache):
 
 
 REFUSED = ("HubError", "{repo}")
-DAMAGED = ("CorruptWeightsError", "{repo}.*{file} is not the content that the Hub says")
+DAMAGED = ("CorruptWeightsError", "Checksum mismatch for {file} of {repo}")
 WAIT = Answer(b"", {"Retry-After": "7"}, 429)
 FAULTS = [
     ("/revision/", "drop", REFUSED),
@@ -187,7 +187,7 @@ def test_cache_that_was_damaged(hub, cache, tmp_path, name):
     hub.loads("a", hub.repo, **cache)
     assert hub.asked(f"GET .*{name}")
     damage()
-    hub.refuses("CorruptWeightsError", f"{name} is not the content", hub.repo, local_files_only=True, **cache)
+    hub.refuses("CorruptWeightsError", f"Checksum mismatch for {name}", hub.repo, local_files_only=True, **cache)
     assert not hub.server.requests
     assert_only_whole_files(cache)
     hub.loads("a", hub.repo, **cache)
@@ -235,21 +235,21 @@ def test_what_somebody_linked_into_the_cache_is_not_removed(hub, cache, tmp_path
 
 def test_connection_refused(hub, cache):
     with hub.server.stopped():
-        hub.refuses("HubError", f"{hub.repo} has not been downloaded", hub.repo, **cache)
+        hub.refuses("HubError", f"{hub.repo} is not in the cache", hub.repo, **cache)
         hub.refuses("HubError", f"{hub.repo} at revision v2.0", hub.repo, revision="v2.0", **cache)
     hub.loads("a", hub.repo, **cache)
 
 
 def test_out_of_reach_after_a_download(hub, cache):
-    hub.refuses("HubError", "has not been downloaded", hub.repo, local_files_only=True, **cache)
-    hub.refuses("HubError", "has not been downloaded", hub.repo, offline=True, **cache)
+    hub.refuses("HubError", "is not in the cache", hub.repo, local_files_only=True, **cache)
+    hub.refuses("HubError", "is not in the cache", hub.repo, offline=True, **cache)
     assert not hub.server.requests
     hub.loads("a", hub.repo, **cache)
     hub.loads("b", hub.repo, revision="dev", **cache)
     for args in ({"local_files_only": True}, {"offline": True}, {"offline": True, "local_files_only": True}):
         hub.loads("a", hub.repo, **args, **cache)
         hub.loads("b", hub.repo, revision="dev", **args, **cache)
-        hub.refuses("HubError", "v2.0 has not been downloaded", hub.repo, revision="v2.0", **args, **cache)
+        hub.refuses("HubError", "v2.0 is not in the cache", hub.repo, revision="v2.0", **args, **cache)
         assert not hub.server.requests
     with hub.server.stopped():
         hub.loads("a", hub.repo, **cache)
@@ -366,12 +366,12 @@ def test_verify(hub, cache, checked):
 def test_verify_where_only_the_check_tensors_are_missing(hub, cache, checked, how):
     hub.server.add(hub.repo, {"main": checked})
     hub.loads("a", hub.repo, **cache)
-    said = f"{hub.repo} is in the cache .*{cache['cache_dir']} without its check tensors.* verify=True once"
+    said = f"The check tensors of {hub.repo} are not in the cache .*{cache['cache_dir']}, .* once with verify=True"
     hub.refuses("CheckError", said, hub.repo, verify=True, **how, **cache)
     with hub.server.stopped():
         hub.refuses("CheckError", said, hub.repo, verify=True, **cache)
     hub.loads("a", hub.repo, **how, **cache)
-    hub.refuses("HubError", "age/never has not been downloaded", "age/never", verify=True, **how, **cache)
+    hub.refuses("HubError", "age/never is not in the cache", "age/never", verify=True, **how, **cache)
     hub.loads("a", hub.repo, verify=True, **cache)
     hub.loads("a", hub.repo, verify=True, **how, **cache)
 
@@ -382,11 +382,9 @@ def test_a_cache_that_cannot_be_written(hub, tmp_path, place):
         pytest.skip("this system has no folder that nobody can write to")
     (tmp_path / "file").write_text("no folder")
     folder = str(tmp_path / place)
-    how = "by cache_dir=, or by the environment variable HF_HOME"
-    hub.refuses("HubError", f"{hub.repo} cannot be kept in the cache {folder}: .*{how}", hub.repo, cache_dir=folder)
-    said = (
-        f"{hub.repo} has not been downloaded to the cache {folder}, .* cache_dir= or the environment variable HF_HOME"
-    )
+    how = "as cache_dir=, or set the environment variable HF_HOME"
+    hub.refuses("HubError", f"Cannot write {hub.repo} to the cache {folder}: .*{how}", hub.repo, cache_dir=folder)
+    said = f"{hub.repo} is not in the cache {folder}, .* cache_dir= or the environment variable HF_HOME"
     hub.refuses("HubError", said, hub.repo, cache_dir=folder, local_files_only=True)
 
 

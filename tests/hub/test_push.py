@@ -176,11 +176,11 @@ def test_revision_tag_and_pull_request(hub, client, folder, repo, tmp_path):
     )
     assert 'revision="v1"' in client.push(folder, "--repo", repo, "--tag", "v1")
     assert 'revision="v1"' in client.push(folder, "--repo", repo, "--tag", "v1")
-    client.refuses("the tag 'v1' already", "push_weights", other, "--repo", repo, "--tag", "v1", "--revision", "next")
+    client.refuses("already has a tag 'v1'", "push_weights", other, "--repo", repo, "--tag", "v1", "--revision", "next")
     assert 'revision="dev"' in client.push(other, "--repo", repo, "--revision", "dev", "--message", "half the range")
     assert hub.commit(repo, "dev").title == "half the range"
     assert 'revision="refs/pr/1"' in client.push(other, "--repo", repo, "--create-pr")
-    client.refuses("no such branch", "push_weights", other, "--repo", repo, "--create-pr", "--revision", "nowhere")
+    client.refuses("Branch not found", "push_weights", other, "--repo", repo, "--create-pr", "--revision", "nowhere")
     sent = {revision: hub.files(repo, revision)["model.safetensors"] for revision in ("main", "v1", "dev", "refs/pr/1")}
     assert sent["main"] == sent["v1"] == (folder / "model.safetensors").read_bytes()
     assert sent["dev"] == sent["refs/pr/1"] == (other / "model.safetensors").read_bytes()
@@ -219,7 +219,14 @@ def test_token_file(hub, client, folder, repo, tmp_path):
         code, out, err = client.script("push_weights", folder, "--repo", repo, "--token-file", file, token=None)
         assert code == 1 and said in err and "secret" not in out + err
     client.refuses(
-        "cannot be read", "push_weights", folder, "--repo", repo, "--token-file", tmp_path / "no", token=None
+        "Cannot read the token file",
+        "push_weights",
+        folder,
+        "--repo",
+        repo,
+        "--token-file",
+        tmp_path / "no",
+        token=None,
     )
 
 
@@ -261,7 +268,7 @@ def test_what_is_no_weights(client, repo, name):
 
 @pytest.mark.parametrize("name", ["a//b", "a/b/c", "lonely"])
 def test_impossible_name(client, folder, name):
-    client.refuses("not a valid name|owner/name", "push_weights", folder, "--repo", name, "--dry-run")
+    client.refuses("not a valid repository name|has no owner", "push_weights", folder, "--repo", name, "--dry-run")
 
 
 def test_a_checkpoint_is_converted(hub, client, folder, repo, tmp_path):

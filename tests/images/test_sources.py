@@ -510,10 +510,10 @@ def test_a_redirect_to_a_private_host(resolver, site, content, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("missing.png", "answers 404 Not Found"),
-        ("loop.png", "leads on more than 5 times"),
-        ("to-file.png", "leads to file:"),
-        ("to-ftp.png", "leads to ftp:"),
+        ("missing.png", "returned 404 Not Found"),
+        ("loop.png", "redirects more than 5 times"),
+        ("to-file.png", "redirects to file:"),
+        ("to-ftp.png", "redirects to ftp:"),
         ("to-nowhere.png", "cannot be fetched: "),
         ("large.png", "more than 1,000,000 bytes"),
         ("endless.png", "more than 1,000,000 bytes"),

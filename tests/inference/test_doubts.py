@@ -49,7 +49,7 @@ def test_few_faces_are_refused():
 
 
 def test_what_was_learned_of_other_stages_is_told(doubts):
-    with pytest.raises(ConfigError, match="3 numbers, not 4"):
+    with pytest.raises(ConfigError, match="3 features, not 4"):
         doubts.excess(np.zeros(4))
 
 
@@ -168,7 +168,7 @@ def test_a_calibration_of_an_earlier_version(face):
 def test_parts_of_different_calibrations_are_refused(face):
     config = face.calibration.to_dict()
     config["intervals"]["weights"] = config["intervals"]["weights"][1:]
-    with pytest.raises(ConfigError, match="not of the same numbers"):
+    with pytest.raises(ConfigError, match="different numbers of features"):
         Calibration.from_dict(config)
 
 

@@ -91,7 +91,7 @@ def test_intervals_know_the_picture():
         inside, _ = measure_coverage(again[k], true, intervals, 0.9, 200, x[k])
         assert inside.mean() == pytest.approx(0.9, abs=0.03)
     assert Intervals.from_dict(intervals.to_dict()) == intervals
-    with pytest.raises(ConfigError, match="2 numbers, not 3"):
+    with pytest.raises(ConfigError, match="2 features, not 3"):
         intervals.half_width(40, 0.9, np.zeros(3))
 
 

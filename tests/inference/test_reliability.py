@@ -126,7 +126,7 @@ def test_a_damaged_calibration_is_told(calibration):
 
 
 def test_what_was_learned_of_other_stages_is_told(learned):
-    with pytest.raises(ConfigError, match="3 numbers, not 23"):
+    with pytest.raises(ConfigError, match="3 features, not 23"):
         learned.score(np.zeros(23))
 
 

@@ -6,6 +6,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,8 @@ def test_the_light_installation_has_no_torch(peers):
     light, full = (peers["list_dependencies"](with_torch) for with_torch in (False, True))
     assert {"numpy", "onnxruntime", "safetensors"} <= light < full
     assert "torch" in full - light and "gradio" not in full
+    # torch takes its CUDA libraries by extras of another package
+    assert {name for package in distributions() if (name := package.name.lower()).startswith("nvidia-cu")} <= full
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
@@ -186,8 +189,8 @@ def test_page(measured):
     )
     assert "\n- **Missed faces**, FG-NET photos: `face-api` misses 1, we miss 2.\n" in page
     assert "\n1,000 of 2,497 photos, drawn at random with a fixed seed; in 900, all packages find a face." in page
-    assert "\n| `large` | **2.00** [1.75, 2.25] | 75.0% | 0 | **1.50** | 87.5% |\n" in page
-    assert "\n| `face-api` | 5.50 [5.25, 5.75] | 50.0% | 1 | **4.00** | 62.5% |\n" in page
+    assert "\n| `large` | **2.00** [1.75,&nbsp;2.25] | 75.0% | 0 | **1.50** | 87.5% |\n" in page
+    assert "\n| `face-api` | 5.50 [5.25,&nbsp;5.75] | 50.0% | 1 | **4.00** | 62.5% |\n" in page
     assert "`face-api` finds 3 faces for which it returns no age" in page
     assert "## Cost" not in page and "\n\n\n" not in page
     assert page.index("## Where another package is ahead") < page.index("## Errors")
@@ -242,3 +245,9 @@ def test_the_committed_figures_are_of_all_weights_and_sets(peers):
         assert len({part["systems"][name]["missed"] for name in peers["OURS"]}) == 1
         errors = [row["mae" if "mae" in row else "distance"] for row in part["systems"].values()]
         assert np.isfinite(errors).all() and part["photos"] <= part["drawn_from"]
+
+
+def test_sizes_of_the_installs():
+    rows = {"small": {"install_mb": 210}, "large": {"install_mb": 5843}, "other": {"install_mb": 9}}
+    sizes = PAGES["measure_installs"]({"ours": ["small", "large"], "cost": {"systems": rows}})
+    assert sizes == {"full": "5.8 GB", "light": "0.2 GB"}

@@ -145,7 +145,7 @@ def test_genders_by_group():
     assert (figures["accuracy"], figures["balanced_accuracy"], figures["n"]) == (0.6667, 0.75, 3)
     assert figures["groups"]["age"] == {"0-9": {"accuracy": 1, "n": 1}, "20-29": {"accuracy": 0.5, "n": 2}}
     assert figures["groups"]["ethnicity"] == {"a": {"accuracy": 1, "n": 2}, "b": {"accuracy": 0, "n": 1}}
-    with pytest.raises(LabelsError, match="a column gender"):
+    with pytest.raises(LabelsError, match="no column gender"):
         measure_genders(make_labels((5, None, None)), faces[:1])
 
 

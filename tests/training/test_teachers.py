@@ -429,8 +429,8 @@ def test_held_within_a_range():
 @pytest.mark.parametrize(
     ("recipe", "teacher", "error", "said"),
     [
-        (TAUGHT, None, ConfigError, "belong together"),
-        (QUICK, "folder", ConfigError, "belong together"),
+        (TAUGHT, None, ConfigError, "set both or neither"),
+        (QUICK, "folder", ConfigError, "set both or neither"),
         (replace(QUICK, sets={"others": {"weight": 2}}), None, ConfigError, "sets name others"),
         (replace(QUICK, set_aside=18), None, LabelsError, "nothing is left"),
     ],
