@@ -15,6 +15,6 @@ export function mount(element, props, { watch }) {
     if (!value?.picture) return;
     image.src = value.picture;
     const people = value.people.map(({ person, age }) => say('person', { person, age: digits(age, 0) }));
-    image.alt = people.join(', ') || say('nobody');
+    image.alt = people.join(say('comma')) || say('nobody');
   });
 }

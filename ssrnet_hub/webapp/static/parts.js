@@ -11,7 +11,11 @@ export const languageOf = (props) => (props.label === 'zh' ? 'zh' : 'en');
 
 /** Shows what a component is told, again whenever that or the language changes. */
 export function follow(props, watch, show) {
-  const again = () => show(props.value, languageOf(props), sayIn(languageOf(props)));
+  const again = () => {
+    // for screen readers, fonts, and what is no component
+    document.documentElement.lang = languageOf(props) === 'zh' ? 'zh-Hans' : 'en';
+    show(props.value, languageOf(props), sayIn(languageOf(props)));
+  };
   watch(['value', 'label'], again);
   again();
   return again;

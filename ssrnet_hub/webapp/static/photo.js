@@ -69,7 +69,8 @@ export function mount(element, props, { watch, upload }) {
     try {
       stream = await navigator.mediaDevices.getUserMedia({ video: { width: 1280, facingMode: 'user' } });
     } catch (error) {
-      return warn(say('no camera', { why: error?.message ?? '' }));
+      const why = window.isSecureContext ? error?.name : 'insecure';
+      return warn(say(`no camera.${why}`) || say('no camera'));
     }
     const video = h('video', { autoplay: '', muted: '', playsinline: '' });
     video.srcObject = stream;
