@@ -50,6 +50,9 @@ THEME = gr.themes.Soft(
     body_text_color_subdued="*neutral_500",
     button_primary_background_fill="*primary_600",
     button_primary_background_fill_hover="*primary_700",
+    # as blue as the primary one in the dark otherwise
+    button_secondary_background_fill_dark="*neutral_700",
+    button_secondary_background_fill_hover_dark="*neutral_600",
 )
 _REQUESTS, _FILMS, _CAMERAS = 8, 6, 12
 """Requests of one kind, films and cameras that are answered at a time; each photo and frame waits for its turn."""
@@ -403,6 +406,7 @@ def _add_film(parts: _Parts) -> None:
         parts.answers.film,
         [film, parts.weights],
         [copy, ages],
+        show_progress_on=copy,
         concurrency_limit=_FILMS,
         concurrency_id=ONE_EACH,
         api_visibility="private",

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import skimage.data
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from ssrnet_hub import save_pretrained
 from ssrnet_hub.images.alignment import Framing
@@ -42,6 +42,14 @@ AXE = "4.10.3"
 
 GRADIOS_OWN = {("aria-prohibited-attr", "copy")}
 """What axe finds in Gradio's own parts, serious or critical, by rule and part. It may only shrink."""
+
+CONSOLE = re.compile(r"Method not implemented\.|Failed to load resource: .* 503 ")
+"""Warnings and errors in the console by Gradio's client, and by the browser where the server is busy."""
+
+NAMES = re.compile(r"[\w./@-]*[./_][\w./@-]*")
+"""Of files and weights."""
+ENGLISH = re.compile(r"\b[A-Za-z]?[a-z]+(?:[,;:]? [a-z]+)+\b")
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 OTHER = "age/other"
 
@@ -73,7 +81,7 @@ def browser(webcam):
 
 @pytest.fixture
 def visit(browser, demo, request):
-    """Opens the page in a window; what its visitors asked of other machines, and errors in it, fail the test."""
+    """Opens the page in a window; what it asks of other machines, and what the console warns of, fail the test."""
     contexts, wrong = [], []
 
     def open_page(address: str = "", **options) -> Page:
@@ -83,6 +91,10 @@ def visit(browser, demo, request):
         page.set_default_timeout(30_000)
         page.on("request", lambda r: re.match(rf"{demo.url}|data:|blob:", r.url) or wrong.append(r.url))
         page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on(
+            "console",
+            lambda said: said.type in ("warning", "error") and not CONSOLE.match(said.text) and wrong.append(said.text),
+        )
         page.goto(demo.url + address)
         # the example is there with the page
         expect(faces(page).first).to_be_attached(timeout=60_000)
@@ -176,7 +188,7 @@ def violations(page: Page) -> dict[tuple[str, str], str]:
         """async () => {
           const {violations} = await axe.run(document, {resultTypes: ['violations']});
           const serious = violations.filter(({impact}) => ['serious', 'critical'].includes(impact));
-          const own = '#photo, #result, #seen, #ages, #table, #intro';
+          const own = '#photo, #result, #seen, #ages, #table, #intro, #about';
           return serious.flatMap(({id, nodes}) => nodes.map(({target, html}) => {
             const at = document.querySelector(target[0]);
             const part = at?.closest(own) ? 'ours' : at?.closest('[id]:not([id^=component], [id*=" "])')?.id ?? '';
@@ -232,6 +244,132 @@ def test_the_answer_at_first_sight(visit, photos, axe, locale):
                     keep(page, f"{name}-{scheme}")
     assert not {rule: where for rule, where in found.items() if rule[1] == "ours"}
     assert found.keys() <= GRADIOS_OWN, found
+
+
+@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+def test_axe_finds_nothing_where_there_are_answers(visit, photos, film, axe, locale):
+    page = visit(locale=locale)
+    upload(page, photos / "two.png")
+    tab(page, "batch")
+    page.set_input_files("#photos input[type=file]", [photos / n for n in ("two.png", "broken.jpg", "cat.png")])
+    page.locator("#batch-start").click()
+    expect(page.locator("#files")).to_be_visible()
+    tab(page, "video")
+    page.set_input_files("#film input[type=file]", film)
+    expect(page.locator("#film video")).to_be_visible()
+    page.locator("#film-start").click()
+    expect(page.locator("#ages figcaption")).to_be_visible()
+    expect(page.locator("#copy video")).to_be_visible()
+    page.evaluate(axe)
+    found: dict[tuple[str, str], str] = {}
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        for name in TABS:
+            tab(page, name)
+            page.wait_for_timeout(300)  # tabs and colors fade in
+            found |= violations(page)
+            keep(page, f"{name}-filled-{locale}-{scheme}")
+    assert not {rule: where for rule, where in found.items() if rule[1] == "ours"}
+    assert found.keys() <= GRADIOS_OWN, found
+
+
+@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+def test_what_goes_wrong_is_said_in_the_language_of_the_page(visit, demo, photos, tmp_path, locale):
+    chinese = locale == "zh-CN"
+    page = visit(locale=locale, permissions=[])
+    expect(page.locator("html")).to_have_attribute("lang", "zh-Hans" if chinese else "en")
+
+    def check(said: str) -> None:
+        if chinese:
+            assert not ENGLISH.search(NAMES.sub("", said)), said
+        else:
+            assert not CHINESE.search(said)
+
+    def says(part: Locator, english: str, translated: str) -> None:
+        expect(part).to_contain_text(translated if chinese else english)
+        check(part.inner_text())
+
+    def toast(english: str, translated: str) -> None:
+        says(page.locator(".toast-wrap"), english, translated)
+        close = page.locator("[data-testid=toast-close]").first
+        expect(close).to_have_attribute("aria-label", "关闭" if chinese else "Close")
+        close.click()
+        expect(page.locator(".toast-body")).to_have_count(0)
+
+    def send(content: bytes, name: str) -> Path:
+        (tmp_path / name).write_bytes(content)
+        return tmp_path / name
+
+    photo = page.locator("input[type=file]").first
+    photo.set_input_files(photos / "broken.jpg")
+    toast("broken.jpg is not a picture of a known format", "broken.jpg 不是支持的图片格式")
+    photo.set_input_files(send(b"", "empty.png"))
+    toast("empty.png is empty: 0 bytes.", "empty.png 是空文件")
+    photo.set_input_files(send(encode(Image.new("1", (7000, 6000)), "PNG"), "huge.png"))
+    toast("huge.png has 7000x6000 = 42.0 megapixels, more than the limit of 40.0.", "共 42.0 百万像素")
+    with (tmp_path / "large.jpg").open("wb") as file:
+        file.truncate(101_000_000)
+    photo.set_input_files(tmp_path / "large.jpg")
+    toast("exceed the maximum allowed size", "超过大小上限")
+    photo.set_input_files(photos / "cat.png")
+    answered(page)
+    says(page.locator(".ssr-status"), "No face was found", "没有检测到人脸")
+    # the browser refuses the camera
+    page.get_by_role("button", name="拍照" if chinese else "Camera", exact=True).click()
+    says(page.locator(".ssr-note"), "does not let the page use the camera", "不允许页面使用摄像头")
+    with page.expect_response("**/queue/join*"):
+        page.route("**/queue/join*", lambda route: route.fulfill(status=503, json={"detail": "Queue is full."}))
+        page.locator(".ssr-example").nth(1).click()
+    toast("currently busy", "服务器正忙")
+    page.unroute("**/queue/join*")
+    # the settings
+    options(page)
+    choose(page, ".weights", "../secret")
+    toast("'../secret' is not available here", "没有权重 '../secret'")
+    choose(page, ".weights", "age/none")
+    toast("age/none is not on the Hugging Face Hub", "Hugging Face Hub 上没有 age/none")
+    choose(page, ".weights", "ssrnet.utkface_fairface_aaf")
+    expect(faces(page)).to_have_count(3)
+    box = page.locator("#min-face input[type=number]")
+    box.fill("5")
+    box.blur()
+    toast("from 12 to 400 pixels", "12 至 400 像素")
+    box.fill("0")
+    box.blur()
+    # the server has forgotten the photo
+    upload(page, photos / "two.png")
+    expect(faces(page)).to_have_count(2)
+    for file in demo.uploads.rglob("two.png"):
+        file.unlink()
+    page.locator("#rotated input").click()
+    toast("upload it again", "请重新上传")
+    # many photos, one of them broken, and zips
+    tab(page, "batch")
+    page.locator("#batch-start").click()
+    toast("There are no photos yet", "还没有照片")
+    archive = write_zip(tmp_path / "raw.zip", {"a.CR2": b"raw", "b.jpg": b"no photo"})
+    sent = [photos / "cat.png", photos / "broken.jpg", archive, send(b"no zip", "broken.zip")]
+    page.set_input_files("#photos input[type=file]", sent)
+    page.locator("#batch-start").click()
+    says(page.locator("#files"), "5 photos, 4 of them could not be read. Save:", "其中 4 张无法读取。保存")
+    for english, translated in (
+        ("no face found", "未检测到人脸"),
+        ("broken.jpg is not a picture", "broken.jpg 不是支持的图片格式"),
+        ("1 picture left out, of formats that cannot be read: 1 .cr2.", "略过 1 张无法读取的图片"),
+        ("The zip cannot be read", "压缩包无法读取"),
+    ):
+        says(page.locator("#table"), english, translated)
+    tab(page, "video")
+    page.locator("#film-start").click()
+    toast("There is no video yet", "还没有视频")
+    page.set_input_files("#film input[type=file]", send(b"no film", "fake.mp4"))
+    # the browser says so before the server does
+    toast("Video not playable", "浏览器无法播放该视频")
+    page.locator("#film-start").click()
+    toast("fake.mp4 is not a video", "fake.mp4 不是视频")
+    for name in TABS:
+        tab(page, name)
+        check(page.locator("body").inner_text())
 
 
 def test_from_a_photo_to_the_breakdown_of_each_face(visit, photos, estimator):

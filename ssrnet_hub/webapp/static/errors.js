@@ -128,6 +128,7 @@ const GRADIO = [
   [/^Connection errored out\./, '连接中断，请重试。'],
   [/^Connection to the server was lost\..*/, '与服务器的连接已断开，正在重新连接……'],
   [/^File\(s\) exceed the maximum allowed size of (.+?): (.+)/, '文件超过大小上限 $1：$2'],
+  [/^Video not playable/, '浏览器无法播放该视频。'],
   [/^(Upload failed|Failed to fetch|NetworkError).*/, '上传失败，请重试。'],
   [/^An (unexpected )?error occurred.*/i, '出错了，请重试。'],
 ];
