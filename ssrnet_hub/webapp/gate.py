@@ -139,7 +139,7 @@ class GatedBlocks(gr.Blocks):
 
 
 def _refusal(error: SSRNetHubError, of_page: bool) -> gr.Error:
-    """An error as Gradio shows it, as HTML: in English, which ``static/toasts.js`` puts into the words of the page."""
+    """An error as Gradio shows it, as HTML: in English, which ``static/gradio.js`` puts into the words of the page."""
     told = tell_failure(error)
     said = html.escape(told["said"], quote=False)
     if of_page:

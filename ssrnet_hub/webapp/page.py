@@ -34,7 +34,7 @@ STATIC = Path(__file__).parent / "static"
 HEAD = """
 <link rel="stylesheet" href="./page/page.css">
 <script src="./page/early.js"></script>
-<script type="module" src="./page/toasts.js"></script>
+<script type="module" src="./page/gradio.js"></script>
 <link rel="modulepreload" href="./page/photo.js">
 """
 """What the page loads besides Gradio's own files; all of it lies in `STATIC`."""

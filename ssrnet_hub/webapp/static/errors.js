@@ -122,27 +122,14 @@ export const KINDS = {
   SSRNetHubError: '无法处理该请求。',
 };
 
-/** What Gradio says by itself. */
-const GRADIO = [
-  [/^This application is currently busy\. Please try again\./, '服务器正忙，请稍后再试。'],
-  [/^Connection errored out\./, '连接中断，请重试。'],
-  [/^Connection to the server was lost\..*/, '与服务器的连接已断开，正在重新连接……'],
-  [/^File\(s\) exceed the maximum allowed size of (.+?): (.+)/, '文件超过大小上限 $1：$2'],
-  [/^Video not playable/, '浏览器无法播放该视频。'],
-  [/^(Upload failed|Failed to fetch|NetworkError).*/, '上传失败，请重试。'],
-  [/^An (unexpected )?error occurred.*/i, '出错了，请重试。'],
-];
-
 /**
  * An error in words.
  *
- * @param {{said: string, message?: string, kind?: string, values?: Record<string, string>}} error `said` in English.
+ * @param {{said: string, message: string, kind: string, values: Record<string, string>}} error `said` in English.
  * @param {string} language `en` or `zh`.
  */
-export function sayError({ said, message = said, kind, values = {} }, language) {
+export function sayError({ said, message, kind, values }, language) {
   if (language !== 'zh') return said;
-  const words = MESSAGES[message] ?? (kind && (KINDS[kind] ?? KINDS.SSRNetHubError));
-  if (words) return words.replace(/\{(\w+)\}/g, (braces, name) => values[name] ?? braces);
-  const known = GRADIO.find(([pattern]) => pattern.test(said));
-  return known ? said.replace(...known) : said;
+  const words = MESSAGES[message] ?? KINDS[kind] ?? KINDS.SSRNetHubError;
+  return words.replace(/\{(\w+)\}/g, (braces, name) => values[name] ?? braces);
 }

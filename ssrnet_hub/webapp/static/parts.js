@@ -21,6 +21,10 @@ export function follow(props, watch, show) {
   return again;
 }
 
+/** Why there is no camera. @param {(key: string) => string} say @param {unknown} [error] Of `getUserMedia`. */
+export const noCamera = (say, error) =>
+  say(`no camera.${window.isSecureContext ? error?.name : 'insecure'}`) || say('no camera');
+
 /** What the photo and its answer tell each other: `busy`, with a preview, `ask`, with a number, and `failed`. */
 export const tell = (name, detail) => dispatchEvent(new CustomEvent(`ssrnet-${name}`, { detail }));
 export const hear = (name, heard) => addEventListener(`ssrnet-${name}`, (event) => heard(event.detail));
