@@ -45,15 +45,15 @@ class SSRNetHubError(Exception):
     """
 
     def __init__(self, message: str = "", **values: object):
-        self.message, self.values = message, {}
+        self.message, self.values = message, dict[str, str]()
         if values:
-            form, self.message = Formatter(), ""
+            form, self.message, said = Formatter(), "", ""
             for text, name, spec, conversion in form.parse(message):
-                self.message += text
+                self.message, said = self.message + text, said + text
                 if name is not None:
-                    self.message += f"{{{name}}}"
                     self.values[name] = format(form.convert_field(values[name], conversion), spec or "")
-            message = self.message.format(**self.values)
+                    self.message, said = f"{self.message}{{{name}}}", said + self.values[name]
+            message = said
         super().__init__(message)
 
 

@@ -297,7 +297,7 @@ class Service:
         try:
             return self._decoder.load_photo(photo, max_pixels or self._limits.max_pixels)
         except PhotoError as e:
-            values = {**e.values, "name": name} if isinstance(photo, bytes) else e.values
+            values = {**e.values, "name": name} if e.values and isinstance(photo, bytes) else e.values
             raise type(e)(e.message.replace(NOT_HERE, ""), **values) from e
 
 
