@@ -1,5 +1,7 @@
 """All exceptions of the package. Messages say what happened and what to do."""
 
+from string import Formatter
+
 __all__ = [
     "ArchiveError",
     "ArchitectureError",
@@ -31,7 +33,28 @@ __all__ = [
 
 
 class SSRNetHubError(Exception):
-    """Base class of all errors that this package raises on purpose."""
+    """Base class of all errors that this package raises on purpose.
+
+    Args:
+        message: What happened and what to do; with ``values``, a template as `str.format` takes it.
+        **values: What its braces stand for, by name.
+
+    Attributes:
+        message: The template, with plain names in its braces, by which a translation is found.
+        values: What they stand for, as text.
+    """
+
+    def __init__(self, message: str = "", **values: object):
+        self.message, self.values = message, dict[str, str]()
+        if values:
+            form, self.message, said = Formatter(), "", ""
+            for text, name, spec, conversion in form.parse(message):
+                self.message, said = self.message + text, said + text
+                if name is not None:
+                    self.values[name] = format(form.convert_field(values[name], conversion), spec or "")
+                    self.message, said = f"{self.message}{{{name}}}", said + self.values[name]
+            message = said
+        super().__init__(message)
 
 
 class UnknownModelError(SSRNetHubError, ValueError):

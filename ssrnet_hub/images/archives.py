@@ -55,7 +55,9 @@ def read_zip(
         total = sum(entry.file_size for entry in entries if entry.file_size <= max_file_size)
         if total > max_total_size:
             raise ArchiveError(
-                f"The pictures in the zip have {total:,} bytes, more than the limit of {max_total_size:,}."
+                "The pictures in the zip have {total:,} bytes, more than the limit of {limit:,}.",
+                total=total,
+                limit=max_total_size,
             )
         for entry in sorted(entries, key=lambda entry: entry.filename):
             try:
@@ -84,13 +86,13 @@ def unzip(path: Union[str, os.PathLike], name: str, *, max_file_size: int = 500_
     try:
         state = Path(path).stat()
     except (OSError, ValueError) as e:
-        raise ArchiveError(f"The zip cannot be read: {getattr(e, 'strerror', None) or e}.") from e
+        raise _unreadable(e) from e
     # another file may have come to its name, or the working directory have changed
     archive = _keep_open(os.fspath(path), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
     try:
         entry = archive.getinfo(name)
     except KeyError as e:
-        raise ArchiveError(f"The zip has no {name!r:.200}.") from e
+        raise ArchiveError("The zip has no {name!r:.200}.", name=name) from e
     return _unpack(archive, entry, max_file_size)
 
 
@@ -107,8 +109,12 @@ def _open(path: Union[str, os.PathLike], max_files: int = 100_000) -> zipfile.Zi
     except ArchiveError:
         raise
     except Exception as e:  # whatever a damaged archive makes zipfile raise
-        # the system's errors end with where the file lies
-        raise ArchiveError(f"The zip cannot be read: {getattr(e, 'strerror', None) or e!s:.200}.") from e
+        raise _unreadable(e) from e
+
+
+def _unreadable(error: Exception) -> ArchiveError:
+    # the system's errors end with where the file lies
+    return ArchiveError("The zip cannot be read: {reason!s:.200}.", reason=getattr(error, "strerror", None) or error)
 
 
 def _check_count(file: BinaryIO, most: int) -> None:
@@ -116,7 +122,7 @@ def _check_count(file: BinaryIO, most: int) -> None:
     while chunk := file.read(1 << 20):
         count += (tail + chunk).count(_SIGNATURE)
         if count > most:
-            raise ArchiveError(f"The zip has more than {most:,} entries.")
+            raise ArchiveError("The zip has more than {limit:,} entries.", limit=most)
         tail = chunk[1 - len(_SIGNATURE) :]
 
 
@@ -125,14 +131,16 @@ def _find_pictures(archive: zipfile.ZipFile, most: int, sieve: Sieve) -> list[zi
     for entry in archive.infolist():
         name = PurePosixPath(entry.filename.replace("\\", "/"))
         if name.is_absolute() or ".." in name.parts or ":" in str(name)[:2]:
-            raise ArchiveError(f"The zip has a path outside of itself: {entry.filename!r:.200}.")
+            raise ArchiveError("The zip has a path outside of itself: {name!r:.200}.", name=entry.filename)
         # is_dir() fails for a file without a name
         if not name.suffix or entry.is_dir() or any(map(is_of_system, name.parts)):
             continue
         if sieve.takes(PurePath(archive.filename or "", name), partial(_unpack_start, archive, entry)):
             entries.append(entry)
     if len(entries) > most:
-        raise ArchiveError(f"The zip has {len(entries)} pictures, more than the limit of {most}.")
+        raise ArchiveError(
+            "The zip has {count} pictures, more than the limit of {limit}.", count=len(entries), limit=most
+        )
     return entries
 
 
@@ -145,7 +153,7 @@ def _unpack_start(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, size: int) -
 
 def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int) -> bytes:
     if entry.file_size > most:
-        raise ArchiveError(f"It has {entry.file_size:,} bytes, more than the limit of {most:,}.")
+        raise ArchiveError("It has {size:,} bytes, more than the limit of {limit:,}.", size=entry.file_size, limit=most)
     # not all there is, which may be more than the archive states
     return _read(archive, entry, entry.file_size + 1)
 
@@ -159,4 +167,4 @@ def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, size: int) -> bytes:
         with archive.open(entry) as file:
             return file.read(size)
     except Exception as e:  # whatever a damaged or encrypted entry makes zipfile and zlib raise
-        raise ArchiveError(f"It cannot be unpacked: {e!s:.200}.") from e
+        raise ArchiveError("It cannot be unpacked: {reason!s:.200}.", reason=e) from e

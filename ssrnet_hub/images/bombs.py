@@ -70,11 +70,11 @@ def check_picture(data: Data, name: str, max_pixels: int) -> None:
             try:
                 check(data, name, max_pixels)
             except _Costly as e:
-                raise PhotoError(f"{name} would take too much work to decode: {e}.") from e
+                raise PhotoError("{name} would take too much work to decode: {reason}.", name=name, reason=e) from e
             except _Damaged as e:
-                raise PhotoError(f"{name} is damaged: {e}.") from e
+                raise PhotoError("{name} is damaged: {reason}.", name=name, reason=e) from e
             except (struct.error, IndexError) as e:
-                raise PhotoError(f"{name} is damaged: it is cut off.") from e
+                raise PhotoError("{name} is damaged: it is cut off.", name=name) from e
 
 
 def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
@@ -85,8 +85,13 @@ def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
     """
     if width * height > max_pixels:
         raise PhotoTooLargeError(
-            f"{name} has {width}x{height} = {width * height / 1e6:.1f} megapixels, more than the limit of "
-            f"{max_pixels / 1e6:.1f}. Reduce it, or raise the limit with max_pixels."
+            "{name} has {width}x{height} = {size:.1f} megapixels, more than the limit of {limit:.1f}. "
+            "Reduce it, or raise the limit with max_pixels.",
+            name=name,
+            width=width,
+            height=height,
+            size=width * height / 1e6,
+            limit=max_pixels / 1e6,
         )
 
 

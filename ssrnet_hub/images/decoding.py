@@ -52,8 +52,15 @@ _PPM = b"P6\n%d %d\n255\n"
 _Answer = tuple[dict[str, Any], Optional[Image.Image]]
 
 
-class _Ended(Exception):
-    """A process did not answer."""
+class _EndedError(Exception):
+    """A process did not answer: a message and values, as of `SSRNetHubError`, without the name of the file."""
+
+    def __init__(self, message: str, **values: object):
+        self.message, self.values = message, values
+
+
+def _late(seconds: float) -> _EndedError:
+    return _EndedError("{name} cannot be decoded: it takes longer than {limit:g} seconds.", limit=seconds)
 
 
 class Decoder:
@@ -92,8 +99,8 @@ class Decoder:
             try:
                 process.ask({"photo": path, "max_pixels": max_pixels}, content)
                 answer, image = process.wait(max_pixels)
-            except _Ended as e:
-                raise PhotoError(f"{name} cannot be decoded: {e}.") from e
+            except _EndedError as e:
+                raise PhotoError(e.message, name=name, **e.values) from e
         if image is None:
             raise _error(answer, PhotoError, str(path), name)
         return image
@@ -127,8 +134,8 @@ class Decoder:
                 elif "end" in answer:
                     return
                 image = None
-        except _Ended as e:
-            raise VideoError(f"{name} cannot be decoded: {e}.") from e
+        except _EndedError as e:
+            raise VideoError(e.message, name=name, **e.values) from e
         finally:
             process.end()
 
@@ -190,7 +197,7 @@ class _Process:
         """The next answer, with a picture or without.
 
         Raises:
-            _Ended: None came.
+            _EndedError: None came.
         """
         waiting = self.waiting(max_pixels)
         while True:
@@ -209,13 +216,13 @@ class _Process:
                 waited += _BEAT
                 if waited > self._seconds + _GRACE:
                     self.end()
-                    raise _Ended(f"it takes longer than {self._seconds:g} seconds") from None
+                    raise _late(self._seconds) from None
                 yield
             except (OSError, EOFError, ValueError, KeyError, TypeError):
                 self.end()
                 if self._process.returncode == -getattr(signal, "SIGALRM", 0):
-                    raise _Ended(f"it takes longer than {self._seconds:g} seconds") from None
-                raise _Ended("its decoder broke down") from None
+                    raise _late(self._seconds) from None
+                raise _EndedError("{name} cannot be decoded: its decoder broke down.") from None
 
     def _read(self, max_pixels: int) -> _Answer:
         line = self._stdout.readline(_LINE)
@@ -257,7 +264,8 @@ def _error(answer: dict[str, Any], otherwise: type[SSRNetHubError], path: str, n
     kind = getattr(errors, str(answer.get("error")), None)
     if not isinstance(kind, type) or not issubclass(kind, SSRNetHubError):
         kind = otherwise
-    return kind(str(answer.get("said")).replace(path, name))
+    values = {key: str(value).replace(path, name) for key, value in answer.get("values", {}).items()}
+    return kind(str(answer.get("message")), **values)
 
 
 def serve(seconds: float, memory: int) -> None:
@@ -304,7 +312,7 @@ def _answers(request: dict[str, Any], content: bytes) -> Iterator[_Answer]:
             path = request["photo"]
             yield {}, load_photo(content if path is None else path, request["max_pixels"])
     except SSRNetHubError as e:
-        yield {"error": type(e).__name__, "said": str(e)}, None
+        yield {"error": type(e).__name__, "message": e.message, "values": e.values}, None
 
 
 def _write(sink: BinaryIO, answer: dict[str, Any], image: Optional[Image.Image] = None) -> None:

@@ -8,6 +8,7 @@ from typing import Optional
 
 from PIL import Image
 
+from ..errors import ArchiveError
 from ..utils.io import full_name
 
 __all__ = ["FORMATS", "INSTALL_HEIF", "Sieve", "formats_for", "is_heif", "is_of_system", "picture_suffixes"]
@@ -105,14 +106,19 @@ class Sieve:
         self.left_out[full_name(path)] = suffix
         return False
 
-    def __str__(self) -> str:
+    def error(self) -> ArchiveError:
         """What is to be said of the pictures that cannot be read."""
         each = [
             f"{count} {suffix}" + f" ({INSTALL_HEIF})" * (suffix in _HEIF_SUFFIXES)
             for suffix, count in Counter(self.left_out.values()).most_common()
         ]
-        total = len(self.left_out)
-        return f"{total} picture{'s' * (total > 1)} left out, of formats that cannot be read: {', '.join(each)}"
+        values = {"count": len(self.left_out), "formats": ", ".join(each)}
+        if len(self.left_out) == 1:
+            return ArchiveError("{count} picture left out, of formats that cannot be read: {formats}.", **values)
+        return ArchiveError("{count} pictures left out, of formats that cannot be read: {formats}.", **values)
+
+    def __str__(self) -> str:
+        return str(self.error()).removesuffix(".")
 
 
 def _read_start(path: PurePath) -> bytes:

@@ -72,9 +72,10 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
         try:
             size = Path(photo).stat().st_size
         except (OSError, ValueError) as e:
-            raise PhotoError(f"{name:.300} cannot be read: {getattr(e, 'strerror', None) or e}.") from e
+            why = getattr(e, "strerror", None) or e
+            raise PhotoError("{name:.300} cannot be read: {reason}.", name=name, reason=why) from e
         if Path(photo).is_dir():
-            raise PhotoError(f"{name} is a folder, not a picture.")
+            raise PhotoError("{name} is a folder, not a picture.", name=name)
         image = _open(Path(photo), size, name, max_pixels)
     elif hasattr(photo, "read"):
         content = _read(photo)
@@ -88,14 +89,17 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
         pages = select_page(image, name) if image is not photo and isinstance(image, TiffImageFile) else 1
         width, height = image.size
         if not width or not height:
-            raise PhotoError(f"{name} has no pixels: {width}x{height}.")
+            raise PhotoError("{name} has no pixels: {width}x{height}.", name=name, width=width, height=height)
         check_size(name, width, height, max_pixels)
         tiles = getattr(image, "tile", ())
         slow = max(_SLOW_PIXELS, max_pixels * _SLOW_SHARE)
         if width * height > slow and any(tile.codec_name in Image.DECODERS for tile in tiles):
             raise PhotoError(
-                f"{name} would take too much work to decode: {image.format} of this kind is read up to "
-                f"{slow / 1e6:.1f} megapixels. Save it in another format, such as PNG."
+                "{name} would take too much work to decode: {format} of this kind is read up to {limit:.1f} "
+                "megapixels. Save it in another format, such as PNG.",
+                name=name,
+                format=image.format,
+                limit=slow / 1e6,
             )
         read = read_pixels(image, name) if isinstance(image, TiffImageFile) else image
         upright = _to_rgb(_upright(read))
@@ -108,9 +112,9 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
     except PhotoError:
         raise
     except MemoryError as e:
-        raise PhotoError(f"{name} needs more memory to decode than is available.") from e
+        raise PhotoError("{name} needs more memory to decode than is available.", name=name) from e
     except Exception as e:  # decoders raise anything on damaged or hostile files
-        raise PhotoError(f"{name} is damaged: {_on_one_line(e)}.") from e
+        raise PhotoError("{name} is damaged: {reason}.", name=name, reason=_on_one_line(e)) from e
     finally:
         if image is not photo:
             image.close()
@@ -167,7 +171,7 @@ def _rewind(file: Any) -> Optional[int]:
 
 def _open(file: Union[Path, bytes], size: int, name: str, max_pixels: int) -> Image.Image:
     if not size:
-        raise PhotoError(f"{name} is empty: 0 bytes.")
+        raise PhotoError("{name} is empty: 0 bytes.", name=name)
     start = b""
     try:
         start = _start_of(file)
@@ -184,20 +188,25 @@ def _open(file: Union[Path, bytes], size: int, name: str, max_pixels: int) -> Im
         raise
     except Image.DecompressionBombError as e:
         raise PhotoTooLargeError(
-            f"{name}: {e} To allow it, raise PIL.Image.MAX_IMAGE_PIXELS as well as max_pixels."
+            "{name}: {reason} To allow it, raise PIL.Image.MAX_IMAGE_PIXELS as well as max_pixels.",
+            name=name,
+            reason=e,
         ) from e
     except Image.UnidentifiedImageError as e:
         if is_tiff(start):
             raise unsupported(name) from e
         if is_heif(start):
             if "HEIF" not in Image.OPEN:
-                raise PhotoError(f"{name} is HEIC, which needs the extra heif: {INSTALL_HEIF}.") from e
-            raise PhotoError(f"{name} is damaged, or HEIC of a kind that is not supported.") from e
-        raise PhotoError(f"{name} is not a picture of a known format ({', '.join(FORMATS)}).") from e
+                raise PhotoError(
+                    "{name} is HEIC, which needs the extra heif: {install}.", name=name, install=INSTALL_HEIF
+                ) from e
+            raise PhotoError("{name} is damaged, or HEIC of a kind that is not supported.", name=name) from e
+        known = ", ".join(FORMATS)
+        raise PhotoError("{name} is not a picture of a known format ({formats}).", name=name, formats=known) from e
     except MemoryError as e:
-        raise PhotoError(f"{name} needs more memory to decode than is available.") from e
+        raise PhotoError("{name} needs more memory to decode than is available.", name=name) from e
     except Exception as e:  # decoders raise anything on damaged or hostile files
-        raise PhotoError(f"{name} cannot be read as a picture: {_on_one_line(e)}.") from e
+        raise PhotoError("{name} cannot be read as a picture: {reason}.", name=name, reason=_on_one_line(e)) from e
 
 
 def _on_one_line(error: Exception) -> str:

@@ -38,8 +38,9 @@ def is_tiff(start: bytes) -> bool:
 def unsupported(name: str) -> PhotoError:
     """The error for a TIFF that cannot be read, or not as it is meant."""
     return PhotoError(
-        f"{name} is a TIFF that is damaged or of a kind that is not supported: save it as PNG or JPEG, or as a plain "
-        "TIFF of 8 or 16 bits a channel."
+        "{name} is a TIFF that is damaged or of a kind that is not supported: save it as PNG or JPEG, or as a plain "
+        "TIFF of 8 or 16 bits a channel.",
+        name=name,
     )
 
 

@@ -30,7 +30,6 @@ _CODECS = {
     *("h264", "hevc", "vp8", "vp9", "libdav1d", "mpeg4", "mjpeg", "prores", "dnxhd", "dvvideo", "rawvideo"),
     *("msmpeg4", "msmpeg4v2", "h263", "mpeg1video", "mpeg2video"),
 }
-_TAKEN = "Supported videos are MP4, MOV, WebM, MKV, AVI, and MJPEG files"
 
 _BEAT = 0.5
 """Seconds after which whoever waits for a frame is told that there is none yet, about."""
@@ -94,10 +93,15 @@ def read_film(
     av = import_av()
     name = Path(path).name
     if Path(path).suffix.lower() not in SUFFIXES:
-        raise VideoError(f"{name} has no extension of a supported video. {_TAKEN}: {', '.join(SUFFIXES)}.")
+        raise VideoError(
+            "{name} has no extension of a supported video. Supported videos are MP4, MOV, WebM, MKV, AVI, and MJPEG "
+            "files: {suffixes}.",
+            name=name,
+            suffixes=", ".join(SUFFIXES),
+        )
 
     def refuse(url: str, flags: int, options: dict[str, str]) -> None:
-        raise VideoError(f"{name} refers to other files, which are not opened.")
+        raise VideoError("{name} refers to other files, which are not opened.", name=name)
 
     options = {
         "protocol_whitelist": "none",
@@ -111,15 +115,20 @@ def read_film(
             file.seek(0)
             demuxer = next((kind for kind, magic in _CONTAINERS.items() if re.match(magic, start, re.DOTALL)), None)
             if demuxer is None:
-                raise VideoError(f"{name} is not a video. {_TAKEN}.")
+                raise VideoError(
+                    "{name} is not a video. Supported videos are MP4, MOV, WebM, MKV, AVI, and MJPEG files.", name=name
+                )
             with av.open(_Source(file), "r", format=demuxer, options=options, io_open=refuse) as film:
                 if not film.streams.video:
-                    raise VideoError(f"{name} has no video stream.")
+                    raise VideoError("{name} has no video stream.", name=name)
                 stream = film.streams.video[0]
                 context = stream.codec_context
                 codec = context.codec.name if context else "something unknown"
                 if codec not in _CODECS:
-                    raise VideoError(f"{name} is encoded as {codec}. Supported codecs: {', '.join(sorted(_CODECS))}.")
+                    known = ", ".join(sorted(_CODECS))
+                    raise VideoError(
+                        "{name} is encoded as {codec}. Supported codecs: {known}.", name=name, codec=codec, known=known
+                    )
                 context.options = {"max_pixels": str(max_pixels)}
                 length = _seconds(stream.duration, stream.time_base) or _seconds(film.duration, Fraction(1, 10**6))
                 _check(name, length, stream.width * stream.height, max_seconds, max_pixels)
@@ -132,16 +141,22 @@ def read_film(
                     if packet.stream.index != stream.index:
                         continue
                     if codec == "mjpeg" and count_scans(bytes(packet)) > MAX_SCANS:
-                        raise VideoError(f"{name} would take too much work to decode: too many scans in a frame.")
+                        raise VideoError(
+                            "{name} would take too much work to decode: too many scans in a frame.", name=name
+                        )
                     decoded = stream.decode(packet)
                     packets, frames = packets + (packet.size > 0), frames + len(decoded)
                     pixels += sum(frame.width * frame.height for frame in decoded)
                     # packets whose frames are not shown are work all the same
                     hidden = max(0, packets - frames) * context.width * context.height
                     if max(packets, frames) > max_frames:
-                        raise VideoError(f"{name} has more than {max_frames:,} frames.")
+                        raise VideoError("{name} has more than {limit:,} frames.", name=name, limit=max_frames)
                     if pixels + hidden > max_total_pixels:
-                        raise VideoError(f"The frames of {name} have more than {max_total_pixels:,} pixels in all.")
+                        raise VideoError(
+                            "The frames of {name} have more than {limit:,} pixels in all.",
+                            name=name,
+                            limit=max_total_pixels,
+                        )
                     for frame in decoded:
                         seconds = frame.time or 0.0
                         _check(name, seconds, frame.width * frame.height, max_seconds, max_pixels)
@@ -152,13 +167,14 @@ def read_film(
                         yield Frame(seconds, frame.to_image(), progress, float(stream.average_rate or 0))
                         beat = monotonic()
                 if last is None:
-                    raise VideoError(f"{name} has no frame that can be read.")
+                    raise VideoError("{name} has no frame that can be read.", name=name)
     except SSRNetHubError:
         raise
     except MemoryError as e:
-        raise VideoError(f"{name} needs more memory to decode than is available.") from e
+        raise VideoError("{name} needs more memory to decode than is available.", name=name) from e
     except (av.error.FFmpegError, OSError, ValueError, OverflowError) as e:
-        raise VideoError(f"{name} cannot be read as a video: {getattr(e, 'strerror', None) or e}.") from e
+        why = getattr(e, "strerror", None) or e
+        raise VideoError("{name} cannot be read as a video: {reason}.", name=name, reason=why) from e
 
 
 def _seconds(duration: Optional[int], unit: Optional[Fraction]) -> float:
@@ -167,6 +183,11 @@ def _seconds(duration: Optional[int], unit: Optional[Fraction]) -> float:
 
 def _check(name: str, seconds: float, pixels: int, max_seconds: float, max_pixels: int) -> None:
     if seconds > max_seconds:
-        raise VideoError(f"{name} is longer than {max_seconds:g} seconds.")
+        raise VideoError("{name} is longer than {limit:g} seconds.", name=name, limit=max_seconds)
     if pixels > max_pixels:
-        raise VideoError(f"The frames of {name} have {pixels:,} pixels, more than the limit of {max_pixels:,}.")
+        raise VideoError(
+            "The frames of {name} have {pixels:,} pixels, more than the limit of {limit:,}.",
+            name=name,
+            pixels=pixels,
+            limit=max_pixels,
+        )

@@ -100,7 +100,7 @@ def annotate_frames(
     """
     name, start = Path(source).name, monotonic()
     if target is not None and Path(source).resolve() == Path(target).resolve():
-        raise VideoError(f"The copy would replace {name} itself: choose another file.")
+        raise VideoError("The copy would replace {name} itself: choose another file.", name=name)
     frames = (decoder or Decoder()).read_film(
         source,
         rate=rate,
@@ -113,7 +113,7 @@ def annotate_frames(
     with closing(frames), _write_copy(target, rate) as write:
         for frame in frames:
             if timeout is not None and monotonic() > start + timeout:
-                raise VideoError(f"{name} takes longer than {timeout:g} seconds.")
+                raise VideoError("{name} takes longer than {limit:g} seconds.", name=name, limit=timeout)
             if frame is None:
                 yield None
                 continue
@@ -150,4 +150,5 @@ def _write_copy(
     except SSRNetHubError:
         raise
     except (av.error.FFmpegError, OSError, ValueError) as e:
-        raise OutputError(f"{target} cannot be written: {getattr(e, 'strerror', None) or e}.") from e
+        why = getattr(e, "strerror", None) or e
+        raise OutputError("{name} cannot be written: {reason}.", name=target, reason=why) from e

@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import binascii
+import html
+import json
 import tempfile
 import traceback
 from itertools import zip_longest
@@ -17,9 +19,10 @@ from gradio.queueing import Event
 from gradio_client.utils import strip_invalid_filename_characters
 from safehttpx import AsyncSecureTransport
 
-from ..errors import PhotoError
+from ..errors import PhotoError, SSRNetHubError
 from ..images.fetching import is_public
 from .limits import Limits
+from .rendering import tell_failure
 from .turns import FairQueue, Visitor, visitor_of
 from .uploads import Upload, find_upload
 
@@ -72,28 +75,29 @@ class GatedBlocks(gr.Blocks):
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False) -> Any:
         # one that cancels others is given their session
         if len(inputs) != len(block_fn.inputs) and not block_fn.cancels:
-            raise gr.Error(
-                f"This function takes {len(block_fn.inputs)} values, not {len(inputs)}.", print_exception=False
+            raise SSRNetHubError(
+                "This function takes {expected} values, not {count}.", expected=len(block_fn.inputs), count=len(inputs)
             )
-        try:
-            both = zip_longest(block_fn.inputs, inputs)
-            sent = [_named(value) if isinstance(block, _FILES) else value for block, value in both]
-            files = [await self._admit(value) for value in sent]
-        except PhotoError as e:
-            raise gr.Error(str(e), print_exception=False) from e
+        both = zip_longest(block_fn.inputs, inputs)
+        sent = [_named(value) if isinstance(block, _FILES) else value for block, value in both]
+        files = [await self._admit(value) for value in sent]
         others = [value if file is _NO_FILE else None for value, file in zip(inputs, files, strict=True)]
         values = await super().preprocess_data(block_fn, others, state, explicit_call)
         return [value if file is _NO_FILE else file for value, file in zip(values, files, strict=False)]
 
-    async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    async def process_api(self, block_fn: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        of_page = (self.fns[block_fn] if isinstance(block_fn, int) else block_fn).api_visibility == "private"
         try:
-            return await super().process_api(*args, **kwargs)
+            return await super().process_api(block_fn, *args, **kwargs)
         except (gr.Error, asyncio.CancelledError):
             raise
+        except SSRNetHubError as e:
+            raise _refusal(e, of_page) from e
         except Exception as e:
             # which Gradio would answer with nothing; what it says may be about the server
             traceback.print_exc()
-            raise gr.Error("This request cannot be answered: see the log of the server.", print_exception=False) from e
+            said = SSRNetHubError("This request cannot be answered: see the log of the server.")
+            raise _refusal(said, of_page) from e
         finally:
             session = kwargs.get("session_hash")
             if session is not None and session == kwargs.get("event_id"):
@@ -110,7 +114,7 @@ class GatedBlocks(gr.Blocks):
         if not isinstance(value, (dict, list)):
             return _NO_FILE
         if len(value) > self._limits.max_photos:
-            raise PhotoError(f"These are more than {self._limits.max_photos} photos: send fewer at a time.")
+            raise PhotoError("These are more than {limit} photos: send fewer at a time.", limit=self._limits.max_photos)
         if isinstance(value, dict):
             inner = {key: await self._admit(item, depth + 1) for key, item in value.items()}
             found = {key: value[key] if file is _NO_FILE else file for key, file in inner.items()}
@@ -132,6 +136,16 @@ class GatedBlocks(gr.Blocks):
             if where.startswith(_REMOTE):
                 return await download(where, self._folder, self._limits.max_file_size)
         return find_upload(where, self._folder)
+
+
+def _refusal(error: SSRNetHubError, of_page: bool) -> gr.Error:
+    """An error as Gradio shows it, as HTML: in English, which ``static/gradio.js`` puts into the words of the page."""
+    told = tell_failure(error)
+    said = html.escape(told["said"], quote=False)
+    if of_page:
+        # the attributes that Gradio leaves in a message are few
+        said = f'<span title="{html.escape(json.dumps(told))}">{said}</span>'
+    return gr.Error(said, print_exception=False)
 
 
 def _named(value: Any) -> Any:
@@ -215,7 +229,7 @@ async def _resolve(host: str) -> str:
 
 
 def _too_large(max_size: int) -> PhotoError:
-    return PhotoError(f"This file has more than the limit of {max_size:,} bytes.")
+    return PhotoError("This file has more than the limit of {limit:,} bytes.", limit=max_size)
 
 
 def is_heard() -> bool:

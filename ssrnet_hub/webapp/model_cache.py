@@ -122,8 +122,10 @@ class ModelCache:
         match = _REPO.fullmatch(weights.repo or "" if weights else name)
         if not match:
             raise UnknownModelError(
-                f"{name!r:.100} is not available here. Choose {', '.join(self.names)}, or a public repository on "
-                "the Hugging Face Hub as owner/repo or owner/repo@revision."
+                "{name!r:.100} is not available here. Choose {names}, or a public repository on the Hugging Face Hub "
+                "as owner/repo or owner/repo@revision.",
+                name=name,
+                names=", ".join(self.names),
             )
         repo, revision = match["repo"], match["revision"]
         # nothing stays on disk: what is kept is kept in memory
@@ -139,7 +141,13 @@ class ModelCache:
             sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
             for file, limit in ((WEIGHTS_FILE, self._limits.max_weights_size), (CONFIG_FILE, MAX_FILE_SIZE)):
                 if sizes.get(file, 0) > limit:
-                    raise HubError(f"{file} of {repo} has {sizes[file]:,} bytes, more than the limit of {limit:,}.")
+                    raise HubError(
+                        "{file} of {repo} has {size:,} bytes, more than the limit of {limit:,}.",
+                        file=file,
+                        repo=repo,
+                        size=sizes[file],
+                        limit=limit,
+                    )
             if CONFIG_FILE in sizes:
                 # it says whether these are weights of this package at all
                 config = hf_hub_download(repo, CONFIG_FILE, revision=info.sha, cache_dir=cache, token=False)
@@ -148,21 +156,23 @@ class ModelCache:
                 size = 4 * count_cost(model.architecture, **model.args).parameters
                 if size > self._limits.max_weights_size:
                     raise HubError(
-                        f"The weights of {repo} take {size:,} bytes of memory, more than the limit of "
-                        f"{self._limits.max_weights_size:,}."
+                        "The weights of {repo} take {size:,} bytes of memory, more than the limit of {limit:,}.",
+                        repo=repo,
+                        size=size,
+                        limit=self._limits.max_weights_size,
                     )
         except SSRNetHubError:
             raise
         except RevisionNotFoundError as e:
-            raise HubError(f"{repo} has no revision {revision!r}.") from e
+            raise HubError("{repo} has no revision {revision!r}.", repo=repo, revision=revision) from e
         except (GatedRepoError, RepositoryNotFoundError) as e:
-            raise HubError(f"{repo} is not on the Hugging Face Hub, or not for everybody.") from e
+            raise HubError("{repo} is not on the Hugging Face Hub, or not for everybody.", repo=repo) from e
         except HFValidationError as e:
-            raise UnknownModelError(f"{repo} cannot be a name on the Hugging Face Hub.") from e
+            raise UnknownModelError("{repo} cannot be a name on the Hugging Face Hub.", repo=repo) from e
         except Exception as e:  # whatever the network, or a server that is not the Hub, makes the client raise
             raise HubError("The Hugging Face Hub is unreachable. The embedded weights are always there.") from e
         if not info.sha:
-            raise HubError(f"The Hugging Face Hub does not say which commit of {repo} is meant.")
+            raise HubError("The Hugging Face Hub does not say which commit of {repo} is meant.", repo=repo)
         return info.sha
 
     def _make(self, model: Union[str, Checkpoint, None]) -> AgeEstimator:

@@ -1,10 +1,7 @@
 """The page: what a visitor sees, and what happens on a click. It computes nothing itself."""
 
-import html
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
@@ -14,7 +11,7 @@ import gradio as gr
 from gradio.i18n import I18nData
 from gradio.utils import get_upload_folder
 
-from ..errors import PhotoError, SSRNetHubError, UnknownModelError
+from ..errors import PhotoError, UnknownModelError
 from ..hub.cards import render_card
 from ..images.formats import picture_suffixes
 from ..inference.estimator import Face
@@ -26,7 +23,7 @@ from .limits import Limits
 from .looks import Looks
 from .model_cache import ModelCache, Search
 from .rendering import tell_figure, tell_files, tell_frame, tell_look, tell_moments, tell_row, thumbnail
-from .service import Sent, Service, tell_error
+from .service import Sent, Service
 from .turns import ONE_EACH
 from .uploads import Upload, find_upload
 from .words import words
@@ -37,6 +34,7 @@ STATIC = Path(__file__).parent / "static"
 HEAD = """
 <link rel="stylesheet" href="./page/page.css">
 <script src="./page/early.js"></script>
+<script type="module" src="./page/gradio.js"></script>
 <link rel="modulepreload" href="./page/photo.js">
 """
 """What the page loads besides Gradio's own files; all of it lies in `STATIC`."""
@@ -52,6 +50,9 @@ THEME = gr.themes.Soft(
     body_text_color_subdued="*neutral_500",
     button_primary_background_fill="*primary_600",
     button_primary_background_fill_hover="*primary_700",
+    # as blue as the primary one in the dark otherwise
+    button_secondary_background_fill_dark="*neutral_700",
+    button_secondary_background_fill_hover_dark="*neutral_600",
 )
 _REQUESTS, _FILMS, _CAMERAS = 8, 6, 12
 """Requests of one kind, films and cameras that are answered at a time; each photo and frame waits for its turn."""
@@ -76,17 +77,8 @@ class Watch:
     started: float = field(default_factory=monotonic)
 
 
-@contextmanager
-def _plainly() -> Iterator[None]:
-    """Tell the visitor what is wrong, without a traceback; the page shows it as HTML."""
-    try:
-        yield
-    except SSRNetHubError as e:
-        raise gr.Error(html.escape(tell_error(e), quote=False), print_exception=False) from e
-
-
 class _Answers:
-    """What the parts of the page ask for."""
+    """What the parts of the page ask for. Errors are told by `GatedBlocks`."""
 
     def __init__(self, service: Service, models: ModelCache, limits: Limits, looks: Looks, work: Optional[Path]):
         self._service, self._models, self._limits, self._looks, self._work = service, models, limits, looks, work
@@ -104,20 +96,19 @@ class _Answers:
         """A new photo or an example, or other settings for the one that is there; the answer has the number as well."""
         if not photo:
             return None
-        with _plainly():
-            seen, search = self._seen(photo), _search(min_face, rotated)
-            weights = self._models.tidy(weights)
-            compared = self._compared(weights, others)
-            known = self._looks.get(seen.key, (weights, search))
-            faces, drawn, size = self._service.look(seen.photo, weights, search, known)
-            self._keep(seen, weights, search, faces)
-            told = {weights: faces}
-            for name in compared:
-                if not faces or not is_heard():
-                    break
-                # the same detector finds the same faces in the same order
-                told[name] = self._faces(seen, name, search)
-            return {**tell_look(told, drawn, size, self._limits.max_faces), "number": number}
+        seen, search = self._seen(photo), _search(min_face, rotated)
+        weights = self._models.tidy(weights)
+        compared = self._compared(weights, others)
+        known = self._looks.get(seen.key, (weights, search))
+        faces, drawn, size = self._service.look(seen.photo, weights, search, known)
+        self._keep(seen, weights, search, faces)
+        told = {weights: faces}
+        for name in compared:
+            if not faces or not is_heard():
+                break
+            # the same detector finds the same faces in the same order
+            told[name] = self._faces(seen, name, search)
+        return {**tell_look(told, drawn, size, self._limits.max_faces), "number": number}
 
     def figure(
         self,
@@ -130,14 +121,13 @@ class _Answers:
         """The breakdown of a face, as the command draws it, to be saved."""
         if not photo:
             return None
-        with _plainly():
-            asked, kind = (getattr(event, name, None) for name in ("weights", "kind"))
-            index = getattr(event, "face", None)
-            weights = self._models.tidy(weights if asked is None else asked)
-            faces = self._faces(self._seen(photo), weights, _search(min_face, rotated))
-            if type(index) is not int or not 0 <= index < len(faces) or kind not in ("png", "svg"):
-                return None
-            return tell_figure(faces[index], f"face-{index + 1}-{weights.replace('/', '-')}", kind)
+        asked, kind = (getattr(event, name, None) for name in ("weights", "kind"))
+        index = getattr(event, "face", None)
+        weights = self._models.tidy(weights if asked is None else asked)
+        faces = self._faces(self._seen(photo), weights, _search(min_face, rotated))
+        if type(index) is not int or not 0 <= index < len(faces) or kind not in ("png", "svg"):
+            return None
+        return tell_figure(faces[index], f"face-{index + 1}-{weights.replace('/', '-')}", kind)
 
     def _seen(self, photo: Any) -> Seen:
         if isinstance(photo, Upload):
@@ -156,7 +146,7 @@ class _Answers:
         names = dict.fromkeys(self._models.tidy(name) for name in others or ())
         names.pop(weights, None)
         if len(names) > self._limits.max_compared:
-            raise UnknownModelError(f"Compare with {self._limits.max_compared} weights at a time, at most.")
+            raise UnknownModelError("Compare with {limit} weights at a time, at most.", limit=self._limits.max_compared)
         return list(names)
 
     def _faces(self, seen: Seen, weights: str, search: Search) -> Sequence[Face]:
@@ -182,24 +172,22 @@ class _Answers:
         """Photos and zips to a table and files, photo by photo."""
         rows: list[dict[str, Any]] = []
         told: list[dict[str, Any]] = []
-        with _plainly():
-            for row, picture in self._service.each_with_picture(photos, weights, _search(min_face, rotated)):
-                rows.append(row)
-                told.append(tell_row(row, picture))
-                progress((len(rows), max(len(rows), len(photos or ()))), desc=row["file"][-100:])
-                yield {"rows": told}
+        for row, picture, error in self._service.each_with_picture(photos, weights, _search(min_face, rotated)):
+            rows.append(row)
+            told.append(tell_row(row, picture, error))
+            progress((len(rows), max(len(rows), len(photos or ()))), desc=row["file"][-100:])
+            yield {"rows": told}
         yield {"rows": told, "files": tell_files(rows)}
 
     def live(self, picture: Optional[Sent], weights: str, watch: Optional[Watch]) -> tuple[Any, ...]:
         """The next picture of a camera."""
         if picture is None:
             return None, None
-        with _plainly():
-            weights, now = self._models.tidy(weights), monotonic()
-            if watch is None or watch.weights != weights or now - watch.started > self._limits.max_live_seconds:
-                watch = Watch(weights, self._service.watch(weights))
-            frame, people = self._service.follow(watch.tracker, picture, monotonic() - watch.started)
-            return tell_frame(frame, people), watch
+        weights, now = self._models.tidy(weights), monotonic()
+        if watch is None or watch.weights != weights or now - watch.started > self._limits.max_live_seconds:
+            watch = Watch(weights, self._service.watch(weights))
+        frame, people = self._service.follow(watch.tracker, picture, monotonic() - watch.started)
+        return tell_frame(frame, people), watch
 
     def film(
         self,
@@ -209,7 +197,7 @@ class _Answers:
     ) -> Iterator[tuple[Any, ...]]:
         """A film to its annotated copy and the ages over time; its frames on the way there."""
         seen: list[Moment] = []
-        with _plainly(), TemporaryDirectory(dir=self._work) as folder:
+        with TemporaryDirectory(dir=self._work) as folder:
             # Gradio has a copy of its own before it comes back for more
             copy = str(Path(folder, "ages.mp4"))
             for moment in self._service.film(video, copy, weights):
@@ -223,7 +211,7 @@ class _Answers:
 def _search(min_face: Any, rotated: Any) -> Search:
     """How to search, as the options say; 0 is the detector's own choice."""
     if min_face and not (type(min_face) in (int, float) and 12 <= min_face <= _MAX_MIN_FACE):
-        raise PhotoError(f"The smallest face is from 12 to {_MAX_MIN_FACE} pixels.")
+        raise PhotoError("The smallest face is from 12 to {limit} pixels.", limit=_MAX_MIN_FACE)
     return Search(min_face or None, rotated is False)
 
 
@@ -279,6 +267,8 @@ def build(limits: Limits, work: Optional[Path] = None) -> Built:
         return i18n(f"ssrnet_{key}")
 
     with GatedBlocks(limits, title=english["ssrnet_title"], analytics_enabled=False) as page:
+        # first of all: Gradio's client takes the parameters of /predict for those of whatever function comes first
+        _add_endpoints(service)
         gr.Markdown(say("intro"), elem_id="intro")
         options = _make_options(models, limits, say)
         parts = _Parts(answers, limits, say, options.weights, options.min_face, options.rotated)
@@ -296,7 +286,6 @@ def build(limits: Limits, work: Optional[Path] = None) -> Built:
         with gr.Accordion(say("options"), open=False, elem_id="options"):
             for component in options:
                 component.render()
-        _add_endpoints(service)
         opened: list[Any] = [tabs, options.weights]
         page.load(None, opened, opened, js=_OPEN_LINK, api_visibility="private")
         options.weights.change(None, options.weights, js=_KEEP_LINK, api_visibility="private")
@@ -417,6 +406,7 @@ def _add_film(parts: _Parts) -> None:
         parts.answers.film,
         [film, parts.weights],
         [copy, ages],
+        show_progress_on=copy,
         concurrency_limit=_FILMS,
         concurrency_id=ONE_EACH,
         api_visibility="private",
@@ -463,14 +453,6 @@ def _resolved(schema: dict[str, Any]) -> dict[str, Any]:
 def _add_endpoints(service: Service) -> None:
     """What programs call, by the Gradio client or as tools."""
 
-    def answer(ask: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-        @wraps(ask)
-        def plainly(*args: Any) -> dict[str, Any]:
-            with _plainly():
-                return ask(*args)
-
-        return plainly
-
     with gr.Row(visible=False):
         image = gr.Image(label="image", type="filepath", image_mode=None)
         images = gr.File(label="images", file_count="multiple")
@@ -480,7 +462,7 @@ def _add_endpoints(service: Service) -> None:
         weights = gr.Textbox(None, label="weights")
         answered = gr.JSON(label="answer")
         for ask, given in ((service.predict, image), (service.explain, image), (service.predict_batch, images)):
-            gr.Button().click(answer(ask), [given, weights], answered, api_name=ask.__name__)
+            gr.Button().click(ask, [given, weights], answered, api_name=ask.__name__)
 
 
 def _card(name: str) -> str:

@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Optional
@@ -11,13 +11,27 @@ from typing import Any, Optional
 from PIL import Image
 
 from ..batch.records import to_cell
+from ..errors import SSRNetHubError
 from ..inference.estimator import Face
 from ..inference.tracking import Sighting
 from ..inference.video import Moment
 from ..inference.visualization import draw_people, plot_breakdown
-from .service import to_csv
+from .service import tell_error, to_csv, without_folders
 
-__all__ = ["tell_figure", "tell_files", "tell_frame", "tell_look", "tell_moments", "tell_row", "thumbnail"]
+__all__ = [
+    "tell_failure",
+    "tell_figure",
+    "tell_files",
+    "tell_frame",
+    "tell_look",
+    "tell_moments",
+    "tell_row",
+    "thumbnail",
+]
+
+
+_VALUE = 300
+"""Longest text of a value in an error."""
 
 
 def tell_look(
@@ -70,14 +84,29 @@ def tell_moments(seen: Sequence[Moment]) -> dict[str, Any]:
     return {"people": [{"person": person, "points": points} for person, points in sorted(people.items())]}
 
 
-def tell_row(row: Mapping[str, Any], picture: Optional[Image.Image]) -> dict[str, Any]:
-    """A photo among many."""
+def tell_failure(error: SSRNetHubError, tidy: Callable[[str], str] = str) -> dict[str, Any]:
+    """An error: what it says in English, and by what ``static/errors.js`` finds its translation.
+
+    Args:
+        error: Of ours.
+        tidy: What texts of visitors go through.
+    """
+    values = {name: tidy(without_folders(value)[:_VALUE]) for name, value in error.values.items()}
+    # a message without values may have texts of visitors in it
+    message = error.message if values else tell_error(error)
+    return {"kind": type(error).__name__, "message": message, "values": values, "said": tidy(tell_error(error))}
+
+
+def tell_row(
+    row: Mapping[str, Any], picture: Optional[Image.Image] = None, error: Optional[SSRNetHubError] = None
+) -> dict[str, Any]:
+    """A photo among many, or why it could not be read."""
     names = ("age", "interval", "doubts", "score", "turned")
     faces = [{name: face[name] for name in names} for face in row["faces"]]
     return {
         # visitors copy it into spreadsheets
         "file": to_cell(row["file"]),
-        "error": row["error"] and to_cell(row["error"]),
+        "error": error and tell_failure(error, to_cell),
         "picture": picture and _picture(picture, 75),
         "faces": faces,
     }

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Optional, TypeVar, Union
 from PIL import Image
 
 from ..batch.records import write_csv
-from ..errors import ArchiveError, PhotoError, VideoError
+from ..errors import ArchiveError, PhotoError, SSRNetHubError, VideoError
 from ..images.archives import read_zip
 from ..images.decoding import Decoder
 from ..images.formats import Sieve
@@ -25,12 +25,15 @@ from .model_cache import ModelCache, Search
 from .turns import Turns, Visitor
 from .uploads import Upload
 
-__all__ = ["Look", "Sent", "Service", "tell", "tell_error"]
+__all__ = ["Look", "Sent", "Service", "tell", "tell_error", "to_csv", "without_folders"]
 
 T = TypeVar("T")
 
 Sent = Union[Upload, bytes]
 """A file as it reaches the service: an upload, or what was inside of a request or a zip."""
+
+NOT_HERE = ", or raise the limit with max_pixels"
+"""What errors of photos advise and no visitor can do."""
 
 _SEARCH = Search()
 
@@ -70,12 +73,17 @@ def tell(face: Face) -> dict[str, Any]:
     }
 
 
-def tell_error(error: Exception) -> str:
-    """What an error says, but where files lie on the server, and not at any length."""
+def without_folders(text: str) -> str:
+    """A text without where files lie on the server."""
     roots = {tempfile.gettempdir(), os.environ.get("GRADIO_TEMP_DIR", tempfile.gettempdir())}
     roots |= {os.path.realpath(root) for root in roots}
     folders = "|".join(re.escape(root) for root in sorted(roots, key=len, reverse=True))
-    said = re.sub(rf"(?:{folders})[\\/](?:[^\s\\/'\"]+[\\/])*", "", str(error))
+    return re.sub(rf"(?:{folders})[\\/](?:[^\s\\/'\"]+[\\/])*", "", text)
+
+
+def tell_error(error: Exception) -> str:
+    """What an error says, but where files lie on the server, and not at any length."""
+    said = without_folders(str(error))
     return said if len(said) <= 500 else f"{said[:499]}…"
 
 
@@ -169,13 +177,13 @@ class Service:
 
     def each(self, images: Optional[Sequence[Sent]], weights: Optional[str] = None) -> Iterator[dict[str, Any]]:
         """What `predict_batch` answers, photo by photo, as long as somebody waits for it."""
-        for row, _ in self.each_with_picture(images, weights):
+        for row, *_ in self.each_with_picture(images, weights):
             yield row
 
     def each_with_picture(
         self, images: Optional[Sequence[Sent]], weights: Optional[str] = None, search: Search = _SEARCH
-    ) -> Iterator[tuple[dict[str, Any], Optional[Image.Image]]]:
-        """As `each`, with a small picture of each photo that could be read."""
+    ) -> Iterator[tuple[dict[str, Any], Optional[Image.Image], Optional[SSRNetHubError]]]:
+        """As `each`, with a small picture of each photo that could be read, or the error otherwise."""
         if not images:
             raise PhotoError("There are no photos yet: upload some first.")
         if isinstance(images, (Upload, bytes)):
@@ -186,7 +194,9 @@ class Service:
             for name, photo in self._unpack(sent, number):
                 count += 1
                 if count > self._limits.max_photos:
-                    raise PhotoError(f"These are more than {self._limits.max_photos} photos: send fewer at a time.")
+                    raise PhotoError(
+                        "These are more than {limit} photos: send fewer at a time.", limit=self._limits.max_photos
+                    )
                 if not self._is_heard():
                     return
                 yield self._turns.take(self._row, estimator, name, photo)
@@ -250,7 +260,7 @@ class Service:
             ):
                 yield f"{name}/{inner}", content
             if sieve.left_out:
-                yield name, ArchiveError(f"{sieve}.")
+                yield name, sieve.error()
         except ArchiveError as e:
             yield name, e
 
@@ -269,16 +279,16 @@ class Service:
 
     def _row(
         self, estimator: AgeEstimator, name: str, photo: Union[Sent, ArchiveError]
-    ) -> tuple[dict[str, Any], Optional[Image.Image]]:
-        if isinstance(photo, ArchiveError):
-            return {"file": name, "faces": [], "error": tell_error(photo)}, None
+    ) -> tuple[dict[str, Any], Optional[Image.Image], Optional[SSRNetHubError]]:
         try:
+            if isinstance(photo, ArchiveError):
+                raise photo
             image = self._read(photo, name)
             faces = estimator(image)
-        except PhotoError as e:
-            return {"file": name, "faces": [], "error": tell_error(e)}, None
+        except (PhotoError, ArchiveError) as e:
+            return {"file": name, "faces": [], "error": tell_error(e)}, None, e
         image.thumbnail(_THUMBNAIL)
-        return {"file": name, "faces": [tell(face) for face in faces], "error": None}, image
+        return {"file": name, "faces": [tell(face) for face in faces], "error": None}, image, None
 
     def _read(self, photo: Sent, name: str = "The picture", max_pixels: Optional[int] = None) -> Image.Image:
         """The one place where the page reads a picture."""
@@ -287,8 +297,8 @@ class Service:
         try:
             return self._decoder.load_photo(photo, max_pixels or self._limits.max_pixels)
         except PhotoError as e:
-            said = str(e).replace("The picture", name, 1) if isinstance(photo, bytes) else str(e)
-            raise type(e)(said.replace(", or raise the limit with max_pixels", "")) from e
+            values = {**e.values, "name": name} if e.values and isinstance(photo, bytes) else e.values
+            raise type(e)(e.message.replace(NOT_HERE, ""), **values) from e
 
 
 def _scaled(face: Face, scale: float) -> Face:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import skimage.data
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
 from ssrnet_hub import save_pretrained
 from ssrnet_hub.images.alignment import Framing
@@ -43,6 +43,25 @@ AXE = "4.10.3"
 GRADIOS_OWN = {("aria-prohibited-attr", "copy")}
 """What axe finds in Gradio's own parts, serious or critical, by rule and part. It may only shrink."""
 
+CONSOLE = re.compile(r"Method not implemented\.|Failed to load resource: .* 503 ")
+"""Warnings and errors in the console by Gradio's client, and by the browser where the server is busy."""
+
+NAMES = re.compile(r"[\w./@-]*[./_][\w./@-]*")
+"""Of files and weights."""
+ENGLISH = re.compile(r"\b[A-Za-z]?[a-z]+(?:[,;:]? [a-z]+)+\b")
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+
+KEEP_CAMERAS = """
+const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+window.cameras = [];
+navigator.mediaDevices.getUserMedia = async wanted => {
+  const stream = await ask(wanted);
+  window.cameras.push(...stream.getTracks());
+  return stream;
+};
+"""
+CAMERAS_ON = "window.cameras.filter(camera => camera.readyState === 'live').length"
+
 OTHER = "age/other"
 
 
@@ -66,9 +85,22 @@ def webcam(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def webcam_age(webcam, estimator):
+    """How old she is there."""
+    with Image.open(webcam) as frame:
+        return estimator(frame)[0].age
+
+
+@pytest.fixture(scope="module")
 def browser(webcam):
     with start_chromium(webcam) as browser:
         yield browser
+
+
+def is_ours(said: ConsoleMessage) -> bool:
+    """Whether the page warns of something that is not Gradio's, nor of a picture that comes after its camera ended."""
+    late = "/stream/" in said.location.get("url", "")
+    return said.type in ("warning", "error") and not CONSOLE.match(said.text) and not late
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +111,7 @@ def visitors():
 
 @pytest.fixture
 def visit(browser, demo, visitors):
-    """Opens the page in a window; what its visitors asked of other machines, and errors in it, fail the test."""
+    """Opens the page in a window; what it asks of other machines, and what the console warns of, fail the test."""
     contexts, wrong = [], []
 
     def open_page(address: str = "", **options) -> Page:
@@ -88,9 +120,11 @@ def visit(browser, demo, visitors):
         context = left.pop() if left else browser.new_context(**settings)
         contexts.append((left, context))
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(60_000)
+        page.add_init_script(KEEP_CAMERAS)
         page.on("request", lambda r: re.match(rf"{demo.url}|data:|blob:", r.url) or wrong.append(r.url))
         page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda said: is_ours(said) and wrong.append(said.text))
         page.goto(demo.url + address)
         # the example is there with the page
         expect(faces(page).first).to_be_attached(timeout=60_000)
@@ -187,7 +221,7 @@ def violations(page: Page) -> dict[tuple[str, str], str]:
         """async () => {
           const {violations} = await axe.run(document, {resultTypes: ['violations']});
           const serious = violations.filter(({impact}) => ['serious', 'critical'].includes(impact));
-          const own = '#photo, #result, #seen, #ages, #table, #intro';
+          const own = '#photo, #result, #seen, #ages, #table, #intro, #about';
           return serious.flatMap(({id, nodes}) => nodes.map(({target, html}) => {
             const at = document.querySelector(target[0]);
             const part = at?.closest(own) ? 'ours' : at?.closest('[id]:not([id^=component], [id*=" "])')?.id ?? '';
@@ -243,6 +277,140 @@ def test_the_answer_at_first_sight(visit, photos, axe, locale):
                     keep(page, f"{name}-{scheme}")
     assert not {rule: where for rule, where in found.items() if rule[1] == "ours"}
     assert found.keys() <= GRADIOS_OWN, found
+
+
+@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+def test_axe_finds_nothing_where_there_are_answers(visit, photos, film, axe, locale):
+    page = visit(locale=locale)
+    upload(page, photos / "two.png")
+    tab(page, "batch")
+    page.set_input_files("#photos input[type=file]", [photos / n for n in ("two.png", "broken.jpg", "cat.png")])
+    page.locator("#batch-start").click()
+    expect(page.locator("#files")).to_be_visible()
+    tab(page, "video")
+    page.set_input_files("#film input[type=file]", film)
+    expect(page.locator("#film video")).to_be_visible()
+    page.locator("#film-start").click()
+    expect(page.locator("#ages figcaption")).to_be_visible()
+    expect(page.locator("#copy video")).to_be_visible()
+    page.evaluate(axe)
+    found: dict[tuple[str, str], str] = {}
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        for name in TABS:
+            tab(page, name)
+            page.wait_for_timeout(300)  # tabs and colors fade in
+            found |= violations(page)
+            keep(page, f"{name}-filled-{locale}-{scheme}")
+    assert not {rule: where for rule, where in found.items() if rule[1] == "ours"}
+    assert found.keys() <= GRADIOS_OWN, found
+
+
+@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+def test_what_goes_wrong_is_said_in_the_language_of_the_page(visit, demo, photos, tmp_path, locale):
+    chinese = locale == "zh-CN"
+    page = visit(locale=locale)
+    expect(page.locator("html")).to_have_attribute("lang", "zh-Hans" if chinese else "en")
+
+    def check(said: str) -> None:
+        if chinese:
+            assert not ENGLISH.search(NAMES.sub("", said)), said
+        else:
+            assert not CHINESE.search(said)
+
+    def says(part: Locator, english: str, translated: str) -> None:
+        expect(part).to_contain_text(translated if chinese else english)
+        check(part.inner_text())
+
+    def toast(english: str, translated: str) -> None:
+        says(page.locator(".toast-wrap"), english, translated)
+        close = page.locator("[data-testid=toast-close]").first
+        expect(close).to_have_attribute("aria-label", "关闭" if chinese else "Close")
+        close.click()
+        expect(page.locator(".toast-body")).to_have_count(0)
+
+    def send(content: bytes, name: str) -> Path:
+        (tmp_path / name).write_bytes(content)
+        return tmp_path / name
+
+    photo = page.locator("input[type=file]").first
+    photo.set_input_files(photos / "broken.jpg")
+    toast("broken.jpg is not a picture of a known format", "broken.jpg 不是支持的图片格式")
+    photo.set_input_files(send(b"", "empty.png"))
+    toast("empty.png is empty: 0 bytes.", "empty.png 是空文件")
+    photo.set_input_files(send(encode(Image.new("1", (7000, 6000)), "PNG"), "huge.png"))
+    toast("huge.png has 7000x6000 = 42.0 megapixels, more than the limit of 40.0.", "共 42.0 百万像素")
+    with (tmp_path / "large.jpg").open("wb") as file:
+        file.truncate(101_000_000)
+    photo.set_input_files(tmp_path / "large.jpg")
+    toast("exceed the maximum allowed size", "超过大小上限")
+    photo.set_input_files(photos / "cat.png")
+    answered(page)
+    says(page.locator(".ssr-status"), "No face was found", "没有检测到人脸")
+    # the browser refuses the camera: that of the tests asks nobody
+    page.evaluate(
+        """() => {
+          navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('denied', 'NotAllowedError'); };
+        }"""
+    )
+    page.get_by_role("button", name="拍照" if chinese else "Camera", exact=True).click()
+    says(page.locator(".ssr-note"), "does not let the page use the camera", "不允许页面使用摄像头")
+    with page.expect_response("**/queue/join*"):
+        page.route("**/queue/join*", lambda route: route.fulfill(status=503, json={"detail": "Queue is full."}))
+        page.locator(".ssr-example").nth(1).click()
+    toast("currently busy", "服务器正忙")
+    page.unroute("**/queue/join*")
+    # the settings
+    options(page)
+    choose(page, ".weights", "../secret")
+    toast("'../secret' is not available here", "没有权重 '../secret'")
+    choose(page, ".weights", "age/none")
+    toast("age/none is not on the Hugging Face Hub", "Hugging Face Hub 上没有 age/none")
+    choose(page, ".weights", "ssrnet.utkface_fairface_aaf")
+    expect(faces(page)).to_have_count(3)
+    box = page.locator("#min-face input[type=number]")
+    box.fill("5")
+    box.blur()
+    toast("from 12 to 400 pixels", "12 至 400 像素")
+    box.fill("0")
+    box.blur()
+    # the server has forgotten the photo
+    upload(page, photos / "two.png")
+    expect(faces(page)).to_have_count(2)
+    for file in demo.uploads.rglob("two.png"):
+        file.unlink()
+    page.locator("#rotated input").click()
+    toast("upload it again", "请重新上传")
+    # many photos, one of them broken, and zips
+    tab(page, "batch")
+    page.locator("#batch-start").click()
+    toast("There are no photos yet", "还没有照片")
+    archive = write_zip(tmp_path / "raw.zip", {"a.CR2": b"raw", "b.jpg": b"no photo"})
+    sent = [photos / "cat.png", photos / "broken.jpg", archive, send(b"no zip", "broken.zip")]
+    page.set_input_files("#photos input[type=file]", sent)
+    page.locator("#batch-start").click()
+    says(page.locator("#files"), "5 photos, 4 of them could not be read. Save:", "其中 4 张无法读取。保存")
+    for english, translated in (
+        ("no face found", "未检测到人脸"),
+        ("broken.jpg is not a picture", "broken.jpg 不是支持的图片格式"),
+        ("1 picture left out, of formats that cannot be read: 1 .cr2.", "略过 1 张无法读取的图片"),
+        ("The zip cannot be read", "压缩包无法读取"),
+    ):
+        says(page.locator("#table"), english, translated)
+    tab(page, "video")
+    page.locator("#film-start").click()
+    toast("There is no video yet", "还没有视频")
+    page.set_input_files("#film input[type=file]", send(b"no film", "fake.mp4"))
+    # the browser says so before the server does
+    toast("Video not playable", "浏览器无法播放该视频")
+    page.locator("#film-start").click()
+    toast("fake.mp4 is not a video", "fake.mp4 不是视频")
+    tab(page, "camera")
+    page.locator("#camera").get_by_text("点击开启摄像头" if chinese else "Click to Access Webcam").click()
+    says(page.locator("#seen"), "does not let the page use the camera", "不允许页面使用摄像头")
+    for name in TABS:
+        tab(page, name)
+        check(page.locator("body").inner_text())
 
 
 def test_from_a_photo_to_the_breakdown_of_each_face(visit, photos, estimator):
@@ -474,14 +642,24 @@ def test_an_example(visit):
     expect(page.get_by_role("button", name="Example: three sizes")).to_have_attribute("aria-pressed", "true")
 
 
-def test_by_webcam(visit):
+def test_by_webcam(visit, webcam_age):
     page = visit(permissions=["camera"])
-    page.get_by_role("button", name="Camera", exact=True).click()
+    camera = page.get_by_role("button", name="Camera", exact=True)
+    camera.click()
+    expect(page.get_by_role("button", name="Take photo")).to_be_enabled()
+    assert page.evaluate(CAMERAS_ON) == 1
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("dialog")).to_have_count(0)
+    assert page.evaluate(CAMERAS_ON) == 0
+    expect(page.locator(".ssr-invite")).to_be_visible()
+    camera.click()
     page.get_by_role("button", name="Take photo").click()
     answered(page)
-    # she moves: a picture in between may show her twice
-    expect(faces(page).first).to_contain_text("years")
+    assert page.evaluate(CAMERAS_ON) == 0
     expect(page.locator("dialog")).to_have_count(0)
+    # she moves: a picture in between may show her twice
+    age = float(re.search(r"([\d.]+) years", faces(page).first.inner_text())[1])
+    assert age == pytest.approx(webcam_age, abs=6)
     keep(page, "webcam")
 
 
@@ -501,24 +679,54 @@ def test_pasted(visit, photos):
     expect(faces(page)).to_have_count(2)
 
 
-def test_live(visit, demo):
+def next_pictures(page: Page, count: int) -> list[str]:
+    """Who is in the next pictures of the camera."""
+    return page.evaluate(
+        """count => new Promise(done => {
+          const image = document.querySelector('#seen img'), told = [];
+          new MutationObserver((_, observer) => {
+            if (told.push(image.alt) < count) return;
+            observer.disconnect();
+            done(told);
+          }).observe(image, {attributeFilter: ['src']});
+        })""",
+        count,
+    )
+
+
+def test_live(visit, demo, webcam_age):
     before, page = demo.files, visit(permissions=["camera"])
+    sent = []
+    page.on("request", lambda request: "/stream/" in request.url and sent.append(request.url))
     tab(page, "camera")
-    page.locator("#camera").get_by_text("Click to Access Webcam").click()
-    page.locator("#camera").get_by_label("start recording").or_(page.locator("#camera").get_by_text("Record")).click()
-    seen = page.locator("#seen img")
-    expect(seen).to_have_attribute("alt", re.compile(r"^person 1: \d+ years$"))
-    picture = "document.querySelector('#seen img').src"
-    page.wait_for_function(f"first => {picture} !== first", arg=page.evaluate(picture))
-    # who it is stays the same, once a busy machine lets pictures through often enough
+    camera = page.locator("#camera")
+    camera.get_by_text("Click to Access Webcam").click()
+    camera.get_by_text("Record").click()
+    expect(page.locator("#seen img")).to_have_attribute("alt", re.compile(r"^person 1: \d+ years$"))
+    # while she moves, she stays the same person, once a busy machine lets pictures through often enough
     for _ in range(5):
-        person = seen.get_attribute("alt").partition(":")[0]
-        page.wait_for_timeout(1500)
-        if seen.get_attribute("alt").partition(":")[0] == person:
+        told = [re.fullmatch(r"person (\d+): (\d+) years", text) for text in next_pictures(page, 6)]
+        if all(told) and len({person[1] for person in told}) == 1:
             break
     else:
-        pytest.fail(f"{person} was not recognized 1.5 seconds later")
+        pytest.fail(f"not followed: {told}")
+    ages = [float(person[2]) for person in told]
+    assert max(ages) - min(ages) <= 3
+    assert ages == pytest.approx([webcam_age] * len(ages), abs=6)
     keep(page, "live")
+    # stopped, no picture is sent or comes any more
+    camera.get_by_text("Stop").click()
+    expect(camera.get_by_text("Record")).to_be_visible()
+    page.wait_for_timeout(1000)
+    count, picture = len(sent), page.locator("#seen img").get_attribute("src")
+    page.wait_for_timeout(1500)
+    assert (len(sent), page.locator("#seen img").get_attribute("src")) == (count, picture)
+    # and the place is free: a visitor has six
+    for _ in range(6):
+        camera.get_by_text("Record").click()
+        next_pictures(page, 1)
+        camera.get_by_text("Stop").click()
+        expect(camera.get_by_text("Record")).to_be_visible()
     # no picture comes to the server's disk
     assert demo.files == before
 

@@ -1,5 +1,6 @@
 /** Many photos: how many faces there are of each age, a row a face, and files to save. */
 import { h, s } from './dom.js';
+import { sayError } from './errors.js';
 import { follow } from './parts.js';
 import { digits, inTenths } from './stages.js';
 import { translator } from './strings.js';
@@ -18,14 +19,14 @@ export function mount(element, props, { watch }) {
     if (files) element.append(summary(rows, files, say));
     const ages = rows.flatMap((row) => row.faces.map((face) => face.age)).filter((age) => typeof age === 'number');
     if (ages.length > 1) element.append(histogram(ages, say));
-    element.append(table(rows, say, translator(language)));
+    element.append(table(rows, say, language));
   });
 
   function summary(rows, files, say) {
     const broken = rows.filter((row) => row.error !== null).length;
     const counted = say(rows.length === 1 ? 'photos.one' : 'photos', { count: rows.length });
-    const text = counted + (broken ? `, ${say('broken', { count: broken })}` : '');
-    return h('p', { class: 'ssr-summary', id: 'files' }, `${text}. ${say('save')} `,
+    const photos = broken ? say('broken', { photos: counted, count: broken }) : counted;
+    return h('p', { class: 'ssr-summary', id: 'files' }, say('save', { photos }),
       ...Object.entries(files).map(([name, content]) => {
         const type = name.endsWith('.csv') ? 'text/csv' : 'application/json';
         links.push(URL.createObjectURL(new Blob([content], { type })));
@@ -51,10 +52,11 @@ function histogram(ages, say) {
   const said = counts.flatMap((count, i) =>
     count ? say('histogram.bin', { low: i * STEP, high: (i + 1) * STEP, count }) : []);
   return h('figure', { class: 'ssr-histogram' }, h('figcaption', {}, say('histogram')),
-    s('svg', { role: 'img', 'aria-label': `${say('histogram')}: ${said.join('; ')}` }, ...bars));
+    s('svg', { role: 'img', 'aria-label': say('histogram.label', { bins: said.join(say('semicolon')) }) }, ...bars));
 }
 
-function table(rows, say, words) {
+function table(rows, say, language) {
+  const words = translator(language);
   const heads = ['picture', 'file', 'number', 'age', 'interval', 'score', 'note'];
   const cells = rows.flatMap((row) => {
     const faces = row.faces.length ? row.faces : [null];
@@ -62,8 +64,8 @@ function table(rows, say, words) {
       const first = i === 0;
       const picture = h('td', {}, first && row.picture ? h('img', { src: row.picture, alt: '' }) : '');
       const file = h('th', { scope: 'row' }, row.file);
-      if (!face) return h('tr', {}, picture, file, h('td', { colspan: 5 }, row.error ?? say('no face found')));
-      const turned = face.turned ? `, ${say('rotated', { degrees: face.turned })}` : '';
+      if (!face) return h('tr', {}, picture, file, h('td', { colspan: 5 }, row.error ? sayError(row.error, language) : say('no face found')));
+      const turned = face.turned ? say('comma') + say('rotated', { degrees: face.turned }) : '';
       const ends = face.interval ? words('range', { low: digits(face.interval[0], 0), high: digits(face.interval[1], 0) }) : '';
       const reasons = (face.doubts ?? []).map((doubt) => words(`doubt.${doubt}`)).join(words('doubts.separator'));
       return h('tr', {}, picture, file,

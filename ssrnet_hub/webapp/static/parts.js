@@ -11,11 +11,19 @@ export const languageOf = (props) => (props.label === 'zh' ? 'zh' : 'en');
 
 /** Shows what a component is told, again whenever that or the language changes. */
 export function follow(props, watch, show) {
-  const again = () => show(props.value, languageOf(props), sayIn(languageOf(props)));
+  const again = () => {
+    // for screen readers, fonts, and what is no component
+    document.documentElement.lang = languageOf(props) === 'zh' ? 'zh-Hans' : 'en';
+    show(props.value, languageOf(props), sayIn(languageOf(props)));
+  };
   watch(['value', 'label'], again);
   again();
   return again;
 }
+
+/** Why there is no camera. @param {(key: string) => string} say @param {unknown} [error] Of `getUserMedia`. */
+export const noCamera = (say, error) =>
+  say(`no camera.${window.isSecureContext ? error?.name : 'insecure'}`) || say('no camera');
 
 /** What the photo and its answer tell each other: `busy`, with a preview, `ask`, with a number, and `failed`. */
 export const tell = (name, detail) => dispatchEvent(new CustomEvent(`ssrnet-${name}`, { detail }));

@@ -1,6 +1,6 @@
 /** The bar: a photo by upload, drop, paste, or camera, or one of the examples. Its value says which photo. */
 import { h } from './dom.js';
-import { follow, hear, icon, tell } from './parts.js';
+import { follow, hear, icon, noCamera, tell } from './parts.js';
 import { exampleName } from './say.js';
 
 const UPLOAD = 'M12 16V4m0 0L7 9m5-5 5 5M4 16v3a1 1 0 0 0 1 1h14a1 1 0 0 0 1-1v-3';
@@ -69,7 +69,7 @@ export function mount(element, props, { watch, upload }) {
     try {
       stream = await navigator.mediaDevices.getUserMedia({ video: { width: 1280, facingMode: 'user' } });
     } catch (error) {
-      return warn(say('no camera', { why: error?.message ?? '' }));
+      return warn(noCamera(say, error));
     }
     const video = h('video', { autoplay: '', muted: '', playsinline: '' });
     video.srcObject = stream;

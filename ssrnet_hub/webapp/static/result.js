@@ -71,18 +71,18 @@ export function mount(element, props, { trigger, watch }) {
     cards.setAttribute('aria-label', say('faces'));
     cards.replaceChildren(...faces.map((face) => {
       const { face: told } = face.entries[0];
-      const turned = told.turned ? `, ${say('rotated', { degrees: told.turned })}` : '';
+      const turned = told.turned ? say('comma') + say('rotated', { degrees: told.turned }) : '';
       const score = say('confidence', { score: `${Math.round(100 * told.score)}%` }) + turned;
       const bar = ageBar(told, { language });
       const name = say('face', { number: face.number });
       return h('button', {
         type: 'button', class: 'ssr-face', 'data-face': face.number,
-        'aria-label': [name, ageOf(face), ...[...bar.querySelectorAll('p')].slice(1).map((p) => p.textContent)].join('; '),
+        'aria-label': [name, ageOf(face), ...[...bar.querySelectorAll('p')].slice(1).map((p) => p.textContent)].join(say('semicolon')),
         onclick: () => choose(face.number),
       }, h('img', { src: face.crop, alt: '' }),
       h('span', { class: 'ssr-told' }, h('span', { class: 'ssr-name', title: score }, name), bar));
     }));
-    const ages = faces.map(ageOf).join(', ');
+    const ages = faces.map(ageOf).join(say('comma'));
     status.textContent = !faces.length ? say('no face') : !value.all ? say('most', { count: faces.length })
       : say(faces.length > 1 ? 'found' : 'found.one', { count: faces.length, ages });
     status.classList.toggle('ssr-quiet', faces.length > 0 && value.all);

@@ -1,6 +1,6 @@
 /** What the page's own components say; the breakdown has its own words in strings.js. Names in braces are filled in. */
 
-const en = {
+export const en = {
   upload: 'Upload photo',
   paste: 'Paste',
   camera: 'Camera',
@@ -8,7 +8,7 @@ const en = {
   example: 'Example: {name}',
   invite: 'This is an example. Upload, drop, or paste a photo to see the age of every face in it.',
   busy: 'Estimating ages…',
-  'no face': 'No face was found in this photo. By default, faces smaller than 20 pixels are not detected.',
+  'no face': 'No face was found in this photo. By default, faces below 20 pixels or 1/50 of its long side are not detected.',
   most: 'Only the {count} largest faces are shown.',
   photo: 'The photo, with a box around each face',
   faces: 'Faces, from left to right',
@@ -24,7 +24,11 @@ const en = {
   'save figure of': 'Save figure as {kind}: {weights}',
   clipboard: 'There is no picture in the clipboard.',
   'no clipboard': 'This browser does not let the page read the clipboard: press Ctrl+V or ⌘V instead.',
-  'no camera': 'The camera cannot be used: {why}',
+  'no camera': 'The camera cannot be used.',
+  'no camera.NotAllowedError': 'The browser does not let the page use the camera: allow it in the site settings.',
+  'no camera.NotFoundError': 'No camera was found.',
+  'no camera.NotReadableError': 'The camera cannot be used: another program may be using it.',
+  'no camera.insecure': 'Browsers let pages use the camera only over https, or on localhost.',
   capture: 'Take photo',
   cancel: 'Cancel',
   'camera hint': 'Start your camera to see your face and its estimated age here.',
@@ -38,8 +42,8 @@ const en = {
   seconds: '{seconds} s',
   photos: '{count} photos',
   'photos.one': '1 photo',
-  broken: '{count} of them could not be read',
-  save: 'Save:',
+  broken: '{photos}, {count} of them could not be read',
+  save: '{photos}. Save: ',
   file: 'file',
   interval: '90% interval',
   score: 'detection score',
@@ -50,10 +54,13 @@ const en = {
   'no face found': 'no face found',
   table: 'Ages in all photos',
   histogram: 'Faces by age',
+  'histogram.label': 'Faces by age: {bins}',
   'histogram.bin': '{low} to {high} years: {count}',
+  comma: ', ',
+  semicolon: '; ',
 };
 
-const zh = {
+export const zh = {
   upload: '上传照片',
   paste: '粘贴',
   camera: '拍照',
@@ -61,7 +68,7 @@ const zh = {
   example: '示例：{name}',
   invite: '这是一个示例。上传、拖放或粘贴一张照片，即可看到其中每张脸的年龄。',
   busy: '正在估计年龄……',
-  'no face': '照片中没有检测到人脸。默认不检测小于 20 像素的人脸。',
+  'no face': '照片中没有检测到人脸。默认不检测小于 20 像素或照片长边 1/50 的人脸。',
   most: '仅显示最大的 {count} 张脸。',
   photo: '照片，每张脸都有边框',
   faces: '人脸，从左到右',
@@ -77,7 +84,11 @@ const zh = {
   'save figure of': '保存图为 {kind}：{weights}',
   clipboard: '剪贴板中没有图片。',
   'no clipboard': '浏览器不允许页面读取剪贴板，请按 Ctrl+V 或 ⌘V。',
-  'no camera': '无法使用摄像头：{why}',
+  'no camera': '无法使用摄像头。',
+  'no camera.NotAllowedError': '浏览器不允许页面使用摄像头，请在网站设置中允许。',
+  'no camera.NotFoundError': '没有找到摄像头。',
+  'no camera.NotReadableError': '无法使用摄像头，可能正被其他程序占用。',
+  'no camera.insecure': '浏览器只允许 https 页面或本机页面使用摄像头。',
   capture: '拍摄',
   cancel: '取消',
   'camera hint': '启动摄像头后，这里会显示你的脸和估计的年龄。',
@@ -91,8 +102,8 @@ const zh = {
   seconds: '{seconds} 秒',
   photos: '{count} 张照片',
   'photos.one': '1 张照片',
-  broken: '其中 {count} 张无法读取',
-  save: '保存：',
+  broken: '{photos}，其中 {count} 张无法读取',
+  save: '{photos}。保存：',
   file: '文件',
   interval: '90% 区间',
   score: '检测得分',
@@ -103,7 +114,10 @@ const zh = {
   'no face found': '未检测到人脸',
   table: '所有照片中的年龄',
   histogram: '各年龄的人脸数',
+  'histogram.label': '各年龄的人脸数：{bins}',
   'histogram.bin': '{low} 至 {high} 岁：{count}',
+  comma: '，',
+  semicolon: '；',
 };
 
 const EXAMPLES = {

@@ -97,7 +97,7 @@ function chart(people, say) {
           const near = points.filter(([at]) => Math.abs(at - seconds) <= GAP / 2).at(-1);
           return near ? say('person', { person, age: digits(near[2], 0) }) : [];
         });
-        svg.setAttribute('aria-valuetext', [say('seconds', { seconds: seconds.toFixed(1) }), ...now].join(', '));
+        svg.setAttribute('aria-valuetext', [say('seconds', { seconds: seconds.toFixed(1) }), ...now].join(say('comma')));
       },
     },
   };
