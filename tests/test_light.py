@@ -98,7 +98,7 @@ def uses(photo, film, folder):
         "page": STUBS + "import ssrnet_hub.webapp.page, ssrnet_hub.webapp.server, ssrnet_hub.webapp.limits as limits\n"
         "assert set(stubs) <= {'BlocksEvents'}, stubs\n"
         "from ssrnet_hub.webapp.model_cache import ModelCache\n"
-        "ModelCache(limits.Limits())['ssrnet.utkface_fairface_aaf']\n"
+        "ModelCache(limits.Limits())['ssrnet_wide.utkface_fairface_aaf']\n"
         "from ssrnet_hub.hub.cards import render_card\nrender_card('ssrnet.imdb')\n",
     }
 

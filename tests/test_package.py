@@ -57,4 +57,4 @@ def test_timm_knows_the_models_once_the_package_was_imported(imports):
     strict = "import warnings; warnings.filterwarnings('error', category=UserWarning)"
     use = "print(timm.create_model('ssrnet.utkface_fairface_aaf', pretrained=True).V, ssrnet_hub.models.zoo.DEFAULT)"
     done = run_program("-c", f"{strict}\nimport {imports}\n{use}")
-    assert done.stdout.strip() == "101.0 ssrnet.utkface_fairface_aaf", done.stderr
+    assert done.stdout.strip() == "101.0 ssrnet_wide.utkface_fairface_aaf", done.stderr

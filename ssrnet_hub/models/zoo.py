@@ -26,7 +26,7 @@ __all__ = [
     "weights_of",
 ]
 
-DEFAULT = "ssrnet.utkface_fairface_aaf"
+DEFAULT = "ssrnet_wide.utkface_fairface_aaf"
 """Name of the weights that `from_pretrained` loads when given none."""
 
 OWNER_VARIABLE = "SSRNET_HUB_OWNER"
@@ -126,15 +126,15 @@ ZOO: Mapping[str, Weights] = {
     weights.name: weights
     for weights in (
         Weights(
-            "ssrnet.utkface_fairface_aaf",
-            "96c9400cce7b8a620000935f117c23fbe4f7b69750c0542d4bf8b330fba90aa8",
+            "ssrnet_wide.utkface_fairface_aaf",
+            "67e2fb7da9affdd8df899540bdd6ae67822d64dea3c94786c14249f0c0dfee5f",
             Framing(),
             "other",
             embedded=True,
         ),
         Weights(
-            "ssrnet_wide.utkface",
-            "67e2fb7da9affdd8df899540bdd6ae67822d64dea3c94786c14249f0c0dfee5f",
+            "ssrnet.utkface_fairface_aaf",
+            "96c9400cce7b8a620000935f117c23fbe4f7b69750c0542d4bf8b330fba90aa8",
             Framing(),
             "other",
             embedded=True,

@@ -11,7 +11,7 @@ def test_models(run):
     code, out, err = run("models")
     assert (code, err) == (0, "")
     line = next(line for line in out.splitlines() if line.startswith(DEFAULT))
-    assert "40,531" in line and "default" in line and "in this package" in line
+    assert "248,853" in line and "default" in line and "in this package" in line
     assert {line.split()[0] for line in out.splitlines()[1:]} == set(ZOO)
 
 
@@ -45,9 +45,9 @@ def test_models_as_json(run, monkeypatch, owner):
     entries = {entry.pop("name"): entry for entry in json.loads(out)}
     assert set(entries) == set(ZOO)
     assert entries[DEFAULT] == {
-        "architecture": "ssrnet",
+        "architecture": "ssrnet_wide",
         "task": "age",
-        "parameters": 40_531,
+        "parameters": 248_853,
         "license": "other",
         "default": True,
         "available": True,

@@ -16,7 +16,7 @@ from ssrnet_hub.hub.convert import convert_torch
 from ssrnet_hub.hub.loading import get_extras, tensors_digest
 from ssrnet_hub.models.zoo import ZOO
 
-CALIBRATED = ["ssrnet.utkface_fairface_aaf", "ssrnet_wide.utkface"]
+CALIBRATED = ["ssrnet.utkface_fairface_aaf", "ssrnet_wide.utkface_fairface_aaf"]
 
 
 def config_of(folder):

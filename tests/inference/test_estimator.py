@@ -1248,7 +1248,7 @@ def recalling():
 
 
 @pytest.mark.usefixtures("default_dtype")
-@pytest.mark.parametrize("weights", ["ssrnet.utkface_fairface_aaf", "ssrnet_wide.utkface"])
+@pytest.mark.parametrize("weights", ["ssrnet.utkface_fairface_aaf", "ssrnet_wide.utkface_fairface_aaf"])
 def test_ages_are_those_of_the_model_as_it_is(weights, shared, recalling):
     """The whole way from photo to age, and stage by stage."""
     paths = (

@@ -939,7 +939,7 @@ def test_model_files_need_nothing_of_the_package(tmp_path):
 
 
 def test_weights_are_tags_whatever_is_imported_first():
-    weights = zoo.ZOO[zoo.DEFAULT]
+    weights = zoo.ZOO["ssrnet.utkface_fairface_aaf"]
     file = str(weights.folder / "model.safetensors")
     known, pretrained, *default = ask_timm(SSRNet.__module__)
     assert known == zoo.list_architectures()
@@ -992,9 +992,9 @@ def test_pretrained(name):
     assert_loads(partial(timm.create_model, name, pretrained=True), model)
 
 
-def test_default_weights_of_the_architecture():
-    model = timm.create_model("ssrnet", pretrained=True)
-    assert f"ssrnet.{model.pretrained_cfg['tag']}" == zoo.DEFAULT
+@pytest.mark.parametrize("name", ["ssrnet", "ssrnet_wide"])
+def test_default_weights_of_an_architecture(name):
+    assert timm.create_model(name, pretrained=True).pretrained_cfg["tag"] == zoo.DEFAULT.split(".")[1]
 
 
 @pytest.mark.parametrize("name", [name for name in zoo.list_models(include_hub=True) if name not in EMBEDDED])

@@ -116,8 +116,8 @@ def visit(windows, url):
 def faces(astronaut):
     """One face as two networks see it, by their weights; one of them with a score of gender."""
     estimators = {
-        "ssrnet.utkface_fairface_aaf": AgeEstimator(gender="ssrnet_gender.utkface"),
-        "ssrnet_wide.utkface": AgeEstimator("ssrnet_wide.utkface"),
+        "ssrnet.utkface_fairface_aaf": AgeEstimator("ssrnet.utkface_fairface_aaf", gender="ssrnet_gender.utkface"),
+        "ssrnet_wide.utkface_fairface_aaf": AgeEstimator("ssrnet_wide.utkface_fairface_aaf"),
     }
     return {name: estimator(astronaut)[0] for name, estimator in estimators.items()}
 
@@ -490,7 +490,7 @@ def test_update_and_destroy(visit, entries):
     page = visit(entries[:1])
     bin_of(page, 0, 1, 1).focus()
     page.evaluate("entries => shown.update(entries, {number: 7})", entries[1:])
-    expect(page.locator("figcaption").first).to_have_text("Face 7 · ssrnet_wide.utkface")
+    expect(page.locator("figcaption").first).to_have_text("Face 7 · ssrnet_wide.utkface_fairface_aaf")
     expect(bin_of(page, 0, 1, 1)).to_be_focused()
     page.evaluate("shown.destroy()")
     assert page.locator("#breakdown").inner_html() == ""

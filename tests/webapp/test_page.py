@@ -23,6 +23,7 @@ from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 from ssrnet_hub import save_pretrained
 from ssrnet_hub.images.alignment import Framing
 from ssrnet_hub.models.pretrained import new_model
+from ssrnet_hub.models.zoo import DEFAULT
 
 from ..chromium import keep, start_chromium
 from ..demo_server import serve
@@ -366,7 +367,7 @@ def test_what_goes_wrong_is_said_in_the_language_of_the_page(visit, demo, photos
     toast("'../secret' is not available here", "没有权重 '../secret'")
     choose(page, ".weights", "age/none")
     toast("age/none is not on the Hugging Face Hub", "Hugging Face Hub 上没有 age/none")
-    choose(page, ".weights", "ssrnet.utkface_fairface_aaf")
+    choose(page, ".weights", DEFAULT)
     expect(faces(page)).to_have_count(3)
     box = page.locator("#min-face input[type=number]")
     box.fill("5")
@@ -443,7 +444,7 @@ def test_from_a_photo_to_the_breakdown_of_each_face(visit, photos, estimator):
     for kind, start in (("SVG", b"<?xml"), ("PNG", b"\x89PNG")):
         with page.expect_download() as download:
             page.get_by_role("button", name=f"Save figure as {kind}").click()
-        assert download.value.suggested_filename == f"face-1-ssrnet.utkface_fairface_aaf.{kind.lower()}"
+        assert download.value.suggested_filename == f"face-1-{DEFAULT}.{kind.lower()}"
         assert Path(download.value.path()).read_bytes().startswith(start)
 
 
@@ -477,7 +478,7 @@ def test_other_weights(visit, photos):
     expect(faces(page)).to_have_count(2)
     before = faces(page).first.inner_text()
     options(page)
-    choose(page, ".weights", "ssrnet.utkface_fairface_aaf")
+    choose(page, ".weights", DEFAULT)
     expect(faces(page).first).not_to_have_text(before, use_inner_text=True)
     assert "weights" not in page.url
     choose(page, "#others", OTHER)

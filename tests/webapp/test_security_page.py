@@ -109,6 +109,7 @@ def demo(tmp_path_factory, elsewhere):
 START = """
 import sys
 from ssrnet_hub.cli import main
+from ssrnet_hub.models.zoo import DEFAULT
 from ssrnet_hub.webapp import doors
 doors._PATIENCE = 6.0
 main(sys.argv[1:])
@@ -300,10 +301,7 @@ def test_own_uploads_are_read(demo, foreign):
     assert look["picture"].startswith("data:image/jpeg") and len(look["faces"]) == 1
     data = [{"path": path}, None, 0, True]
     (figure,) = ask(demo, number_of(demo, "figure"), data, event_data={"face": 0, "kind": "svg"})["output"]["data"]
-    assert (
-        figure["content"].startswith("data:image/svg+xml")
-        and figure["name"] == "face-1-ssrnet.utkface_fairface_aaf.svg"
-    )
+    assert figure["content"].startswith("data:image/svg+xml") and figure["name"] == f"face-1-{DEFAULT}.svg"
 
 
 def test_no_component_that_is_added_gets_other_files(foreign, tmp_path, monkeypatch):
@@ -871,7 +869,7 @@ def test_nothing_is_fetched_from_elsewhere(demo, browser, foreign, elsewhere, tm
     for name in ("age/hostile", markup):
         choose(page, ".weights", name)
         expect(page.locator(".toast-body").filter(has_text="<img src=http").first).to_be_visible()
-    choose(page, ".weights", "ssrnet.utkface_fairface_aaf")
+    choose(page, ".weights", DEFAULT)
     tab(page, "batch")
     page.set_input_files("#photos input[type=file]", archive)
     page.get_by_role("button", name="Estimate ages").click()
@@ -893,15 +891,13 @@ def test_nothing_is_fetched_from_elsewhere(demo, browser, foreign, elsewhere, tm
 def test_forty_names(demo, foreign):
     photo = {"path": upload(demo, foreign), "meta": META}
     names = [f"age/other@{number}" for number in range(40)]
-    for others in (names, [*names[:3], "ssrnet.utkface_fairface_aaf", "age/other"]):
+    for others in (names, [*names[:3], DEFAULT, "age/other"]):
         answer = ask(demo, number_of(demo, "look"), [photo, None, others, *LOOK[2:]])
         assert answer["output"]["error"] == "Compare with 3 weights at a time, at most."
     # each once, and not the one that is there
-    same = ["age/other", " age/other ", "ssrnet.utkface_fairface_aaf", "", "age/other"]
-    (look,) = ask(demo, number_of(demo, "look"), [photo, " ssrnet.utkface_fairface_aaf", same, *LOOK[2:]])["output"][
-        "data"
-    ]
-    assert [entry["weights"] for entry in look["faces"][0]["entries"]] == ["ssrnet.utkface_fairface_aaf", "age/other"]
+    same = ["age/other", " age/other ", DEFAULT, "", "age/other"]
+    (look,) = ask(demo, number_of(demo, "look"), [photo, f" {DEFAULT}", same, *LOOK[2:]])["output"]["data"]
+    assert [entry["weights"] for entry in look["faces"][0]["entries"]] == [DEFAULT, "age/other"]
     for others in ("age/other", [["age/other"]], [7], {"a": 1}, [{"a": "b"}]):
         assert not ask(demo, number_of(demo, "look"), [photo, None, others, *LOOK[2:]])["success"]
     for weights in (7, ["age/other"], {"a": 1}, True):
@@ -1153,7 +1149,7 @@ def test_a_figure_of_what_is_not_kept_any_more(other_demo, foreign):
     for kind in ("pdf", "", None, ["svg"], {"svg": 1}, "svg/../../x"):
         answer = ask(demo, number, data, "me", event_data={"face": 0, "kind": kind})
         assert answer["success"] and answer["output"]["data"] == [None]
-    for weights in (7, ["ssrnet.utkface_fairface_aaf"], "../secret"):
+    for weights in (7, [DEFAULT], "../secret"):
         assert not ask(demo, number, data, "me", event_data={"face": 0, "kind": "svg", "weights": weights})["success"]
     assert "Traceback" not in demo.log.read_text()[len(before) :]
     Path(photo["path"]).unlink()

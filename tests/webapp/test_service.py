@@ -24,6 +24,7 @@ from PIL import Image
 from ssrnet_hub import save_pretrained
 from ssrnet_hub.cli import main
 from ssrnet_hub.images.alignment import Framing
+from ssrnet_hub.models.zoo import DEFAULT
 
 from ..demo_server import serve
 from ..hub_server import HubServer
@@ -167,7 +168,7 @@ def test_weights_of_a_repository(client, photos):
     theirs = client.predict(photo, "age/weights", api_name="/predict")["faces"][0]
     assert theirs["box"] == ours["box"] and theirs["age"] != ours["age"]
     assert client.predict(photo, "age/weights@main", api_name="/predict")["faces"][0] == theirs
-    assert client.predict(photo, "ssrnet.utkface_fairface_aaf", api_name="/predict")["faces"][0] == ours
+    assert client.predict(photo, DEFAULT, api_name="/predict")["faces"][0] == ours
 
 
 @pytest.mark.parametrize(
