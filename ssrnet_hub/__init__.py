@@ -1,4 +1,4 @@
-"""SSR-Net, the age of a face in 40,531 parameters: models for timm, their weights, and photo to age."""
+"""SSR-Net estimates the age of a face: models for timm, pretrained weights, and photo to age."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -11,7 +11,7 @@ _ENGLISH = {
     "language": "en",
     "title": "How old does a face look?",
     "intro": "# How old does a face look?\n"
-    "SSR-Net, with only 40,531 parameters, estimates age in three stages, from coarse to fine. Expect errors of "
+    "SSR-Net, a network of only 1 MB, estimates age in three stages, from coarse to fine. Expect errors of "
     "several years: an estimate is not proof of age.",
     "photo": "Photo",
     "camera": "Camera",
@@ -59,7 +59,7 @@ _CHINESE = {
     "language": "zh",
     "title": "这张脸看起来几岁？",
     "intro": "# 这张脸看起来几岁？\n"
-    "SSR-Net 只有 40,531 个参数，分三个阶段由粗到细地估计年龄，并展示推算过程。"
+    "SSR-Net 只有 1 MB 大小，分三个阶段由粗到细地估计年龄，并展示推算过程。"
     "结果会有数年误差，不能作为年龄证明。",
     "photo": "照片",
     "camera": "摄像头",
