@@ -288,11 +288,11 @@ def compare(page: Page, photos: list[Path]) -> dict[str, Any]:
         for face in faces:
             total = sum(stage["contribution"] for stage in face["stages"])
             stages_off = max(stages_off, abs(total - face["raw_age"]))
-        for face in wanted:
-            shared = [overlap(np.array(face.box), np.array(other["box"])) for other in faces]
+        for known in wanted:
+            shared = [overlap(np.array(known.box), np.array(other["box"])) for other in faces]
             if max(shared, default=0) >= 0.9:
                 other = faces.pop(int(np.argmax(shared)))
-                same.append((abs(other["age"] - face.age), other["doubts"] == list(face.doubts or [])))
+                same.append((abs(other["age"] - known.age), other["doubts"] == list(known.doubts or [])))
     years = [difference for difference, _ in same]
     return {
         "photos": len(photos),

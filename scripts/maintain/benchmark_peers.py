@@ -199,9 +199,9 @@ def main() -> int:
     parser.add_argument(
         "--work", type=Path, default=WORK, help="folder for the other packages and all answers (default: build/peers)"
     )
-    part = parser.add_mutually_exclusive_group()
-    part.add_argument("--cost", action="store_true", help="measure time, memory, and sizes instead of errors")
-    part.add_argument("--sizes", action="store_true", help="measure only sizes, and keep time and memory")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--cost", action="store_true", help="measure time, memory, and sizes instead of errors")
+    only.add_argument("--sizes", action="store_true", help="measure only sizes, and keep time and memory")
     parser.add_argument("--photos", type=int, help="maximum number of photos per set, drawn with a fixed seed")
     parser.add_argument("--fresh", action="store_true", help="estimate ages with our weights again")
     parser.add_argument("--only", choices=[*(peer.name for peer in PEERS), "ours"], help="only fill in these answers")

@@ -256,7 +256,7 @@ def test_a_folder_that_is_a_link(tmp_path, left, resume):
     for target in ("elsewhere", "nowhere"):
         left.symlink_to(tmp_path / target)
         before = tree(tmp_path)
-        with pytest.raises(OutputError, match="it is a link"):
+        with pytest.raises(OutputError, match="or is a link"):
             JobOutput(tmp_path / "out.csv", SETTINGS, resume=resume)
         assert tree(tmp_path) == before
         left.unlink()
@@ -275,7 +275,7 @@ def test_an_output_that_is_no_file(tmp_path, suffix, kind, resume):
     else:
         output.symlink_to(whole if kind == "link" else tmp_path / "nowhere")
     before = tree(tmp_path)
-    with pytest.raises(OutputError, match="name another file"):
+    with pytest.raises(OutputError, match="choose another file"):
         JobOutput(output, SETTINGS, resume=resume)
     assert tree(tmp_path) == before
 
@@ -462,13 +462,13 @@ def test_a_job_that_starts_anew(tmp_path, suffix):
 def test_what_is_no_output_is_not_overwritten(tmp_path, kind):
     output = tmp_path / "out.csv"
     output.symlink_to(tmp_path / "other.csv") if kind == "link" else output.mkdir()
-    with pytest.raises(OutputError, match="name another file"):
+    with pytest.raises(OutputError, match="choose another file"):
         JobOutput(output, SETTINGS, overwrite=True)
 
 
 def test_a_folder_of_somebody_else_is_not_overwritten(tmp_path):
     (tmp_path / "out.csv.parts").mkdir()
     (tmp_path / "out.csv.parts" / "mine.csv").write_text("mine")
-    with pytest.raises(OutputError, match="not what a job left"):
+    with pytest.raises(OutputError, match="not the folder of a job"):
         JobOutput(tmp_path / "out.csv", SETTINGS, overwrite=True)
     assert (tmp_path / "out.csv.parts" / "mine.csv").read_text() == "mine"

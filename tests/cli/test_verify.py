@@ -32,7 +32,7 @@ def test_weights_of_the_package_that_were_changed(run, monkeypatch, tmp_path):
     save_pretrained(new_model("ssrnet"), tmp_path / "weights" / "ssrnet.utkface_fairface_aaf")
     monkeypatch.setattr(zoo, "_FOLDER", tmp_path)
     code, out, err = run("verify", "ssrnet.utkface_fairface_aaf")
-    assert (code, out) == (1, "") and "was changed" in err
+    assert (code, out) == (1, "") and "was modified" in err
 
 
 @pytest.mark.parametrize("spelling", [[], ["--weights"]])

@@ -164,6 +164,6 @@ def test_little_is_left_out():
         "serves until it is stopped",
         "starts a cluster",
         "takes an hour on a real data set",
-        "takes 125 held-out faces",
+        "needs 125 held-out faces",
         "takes several processes",
     }

@@ -125,7 +125,7 @@ def test_the_digest_is_that_of_the_model():
 
 def test_a_calibration_of_other_weights(folder, crops):
     change_tensors(folder, lambda value: value * 1.01)
-    with pytest.warns(UserWarning, match="measured on other weights") as warned:
+    with pytest.warns(UserWarning, match="measured on different weights") as warned:
         estimator = AgeEstimator(folder, nobody)
     assert warned[0].filename == __file__
     assert not estimator.calibrated and AgeEstimator(detector=nobody).calibrated

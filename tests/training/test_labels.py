@@ -59,9 +59,9 @@ def test_as_spreadsheets_write_it(write, text, encoding):
         ("file\na\n", "no column age"),
         ("age\n1\n", "no column file"),
         ("name;years\na;1\n", "no column file, age"),
-        ("file,age\na,old\n", "age is no number.*old"),
-        ("file,age\na,\n", "age is no number"),
-        ("file,age\na\n", "age is no number"),
+        ("file,age\na,old\n", "age is not a number.*old"),
+        ("file,age\na,\n", "age is not a number"),
+        ("file,age\na\n", "age is not a number"),
     ],
 )
 def test_refused(write, text, said):
@@ -74,7 +74,7 @@ def test_refused(write, text, said):
 
 @pytest.mark.parametrize("age", ["nan", "inf", "-inf", "1e400", "1e300", "-1", "201", "1" * 5000])
 def test_age_must_be_one_that_people_have(write, age):
-    with pytest.raises(LabelsError, match="age is no number"):
+    with pytest.raises(LabelsError, match="age is not a number"):
         read_labels(write(f"file,age\na,1\nb,{age}\n"))
 
 

@@ -75,7 +75,7 @@ format, such as PNG.': '{name} 解码的计算量过大：这种 {format} 最多
   'The copy would replace {name} itself: choose another file.': '副本会覆盖 {name} 本身。',
   '{name} cannot be written: {reason}.': '{name} 无法写入。',
   "Videos need the extra video: pip install 'ssrnet_hub[video]'.": '服务器未安装视频支持。',
-  "Tracking needs the extra video: pip install 'ssrnet_hub[video]'.": '服务器未安装视频支持。',
+  "Tracking requires the extra video: pip install 'ssrnet_hub[video]'.": '服务器未安装视频支持。',
   // weights
   'Compare with {limit} weights at a time, at most.': '最多同时对比 {limit} 个权重。',
   'The weights to compare with are a list of names.': '对比的权重须为名称列表。',
