@@ -36,6 +36,9 @@ from ssrnet_hub.utils.metrics import describe_device
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "ssrnet_hub" / "webapp" / "examples"
 
+SSRNET = "ssrnet.utkface_fairface_aaf"
+"""Weights of the paper's network, as large as the baseline's."""
+
 SURE = 0.95
 """Score from which a face of the stock detector must not be lost, where it is as large as the default promises."""
 
@@ -159,15 +162,16 @@ def measure_matrix_product(side: int = 2048) -> float:
 
 def measure_model(gflops: float, keras: Optional[Path]) -> dict[str, Any]:
     """The model on a CPU: from pixels, or what each takes in their place, to age and stages."""
-    model, blog = from_pretrained(), timm.create_model("ssrnet_blog").eval()
+    model, blog = from_pretrained(SSRNET), timm.create_model("ssrnet_blog").eval()
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model(torch.zeros(1, 3, *size_of(model)))
     flops = counter.get_total_flops()
     runtimes = {kind: make_runtime(model, kind) for kind in ("torch", "onnx")}
     compiled, face = compile_model(model), Image.fromarray(np.zeros((64, 64, 3), np.uint8))
     estimators = {
-        "est.crops": AgeEstimator(model),
-        "est.crops without ONNX Runtime": AgeEstimator(model, runtime="torch"),
+        "est.crops": AgeEstimator(),
+        "est.crops, ssrnet": AgeEstimator(model),
+        "est.crops, ssrnet, without ONNX Runtime": AgeEstimator(model, runtime="torch"),
     }
     authors = load_keras(keras) if keras else None
     rows: dict[str, Any] = {}
@@ -249,7 +253,7 @@ def load_keras(path: Path) -> Optional[Callable]:
 
 def measure_model_on_gpu() -> dict[str, Any]:
     """The network on a GPU, in faces a second."""
-    model, blog = from_pretrained(device="cuda"), timm.create_model("ssrnet_blog").eval().cuda()
+    model, blog = from_pretrained(SSRNET, device="cuda"), timm.create_model("ssrnet_blog").eval().cuda()
     fused = fuse(model).to(memory_format=torch.channels_last)
     half = fuse(model).half_streams().to(memory_format=torch.channels_last)
     networks: dict[str, Callable] = {
@@ -285,6 +289,7 @@ def measure_photos(paths: list[Path]) -> dict[str, Any]:
     ways: dict[str, Callable[[Path], list]] = {
         "MTCNN of facenet-pytorch and ssrnet_blog, eager": lambda path: run_plain(path, stock, blog),
         "ours": AgeEstimator(),
+        "ours, ssrnet": AgeEstimator(SSRNET),
         "ours without ONNX Runtime": AgeEstimator(runtime="torch"),
         "ours, min_face=20": AgeEstimator(min_face=20),
         "ours, min_face=0.1": AgeEstimator(min_face=0.1),
