@@ -319,7 +319,7 @@ def test_no_component_that_is_added_gets_other_files(foreign, tmp_path, monkeypa
     own.write_bytes(foreign.read_bytes())
     for function in page.fns.values():
         for way in references(foreign, tmp_path, str(own)):
-            with pytest.raises(gr.Error, match="upload it again"):
+            with pytest.raises(PhotoError, match="upload it again"):
                 asyncio.run(page.preprocess_data(function, [way], None))
         assert asyncio.run(page.preprocess_data(function, [{"path": str(own)}], None)) == [Upload(own)]
         nested = [{"image": {"path": str(own), "meta": META}, "caption": "hello"}]
