@@ -38,9 +38,9 @@ import ssrnet_hub
 from ssrnet_hub.cli import main
 
 assert Path(ssrnet_hub.__file__).is_relative_to(sys.argv[1]), ssrnet_hub.__file__
-x = torch.randn(2, 3, 64, 64)
+x = torch.randn(2, 3, 96, 96)
 model = ssrnet_hub.from_pretrained()
-same = timm.create_model("ssrnet", pretrained=True).eval()
+same = timm.create_model("ssrnet_wide", pretrained=True).eval()
 assert torch.equal(model(x), same(x))
 sys.exit(main(["predict", sys.argv[2]]))
 """

@@ -127,7 +127,7 @@ ZOO: Mapping[str, Weights] = {
     for weights in (
         Weights(
             "ssrnet_wide.utkface_fairface_aaf",
-            "67e2fb7da9affdd8df899540bdd6ae67822d64dea3c94786c14249f0c0dfee5f",
+            "e787567f8248870e4963b6c2f712930374094f3d8c730d5076a1b5465e7e868b",
             Framing(),
             "other",
             embedded=True,

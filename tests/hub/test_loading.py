@@ -103,7 +103,7 @@ def test_embedded_weights_need_no_network(name):
     assert isinstance(model, ssrnet_hub.SSRNet)
     assert not any(module.training for module in model.modules())
     assert_same_weights(model, timm.create_model(DEFAULT, pretrained=True))
-    assert model(torch.randn(2, 3, 64, 64)).isfinite().all()
+    assert model(torch.randn(2, 3, 96, 96)).isfinite().all()
     extras = get_extras(model)
     Framing.from_dict(extras["framing"])
     assert 0 < extras["training"]["median_age"] < 101
@@ -161,9 +161,9 @@ def test_model_args():
     model = from_pretrained()
     assert from_pretrained(V=1).V == 1
     five = from_pretrained(num_classes=5, in_chans=1)
-    assert five(torch.randn(2, 1, 64, 64)).shape == (2, 5)
+    assert five(torch.randn(2, 1, 96, 96)).shape == (2, 5)
     bare = from_pretrained(num_classes=0)
-    x = torch.randn(2, 3, 64, 64)
+    x = torch.randn(2, 3, 96, 96)
     assert torch.equal(bare(x), model.forward_features(x))
 
 
@@ -413,7 +413,7 @@ def test_config_of_another_head_than_the_weights(folder):
 
 
 @pytest.mark.parametrize(
-    "args", [{"stage_bins": (4, 4, 4)}, {"dynamic_range": False}, {"img_size": 96}], ids=lambda args: next(iter(args))
+    "args", [{"stage_bins": (4, 4, 4)}, {"dynamic_range": False}, {"img_size": 64}], ids=lambda args: next(iter(args))
 )
 def test_model_args_that_the_weights_do_not_fit(args):
     with pytest.raises(WrongShapeError):

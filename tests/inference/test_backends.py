@@ -97,7 +97,7 @@ def test_every_runtime_of_every_architecture(kind, name, kwargs):
 
 @pytest.mark.parametrize("kind", RUNTIMES)
 def test_no_faces_no_ages(kind, model):
-    output = make_runtime(model, kind)(torch.zeros(0, 64, 64, 3, dtype=torch.uint8))
+    output = make_runtime(model, kind)(torch.zeros(0, 96, 96, 3, dtype=torch.uint8))
     assert output.age.shape == (0, 1)
     assert [tuple(stage.p.shape) for stage in output.stages] == [(0, 3)] * 3
 

@@ -66,7 +66,7 @@ def weights(tmp_path):
 
 @pytest.mark.parametrize("change", [train, nudge, shift_statistics])
 def test_weights_that_were_changed_lose_their_calibration(tmp_path, change):
-    model = from_pretrained()
+    model = from_pretrained(CALIBRATED[0])
     assert tells(model)
     change(model)
     assert not tells(model)
@@ -77,16 +77,16 @@ def test_weights_that_were_changed_lose_their_calibration(tmp_path, change):
 
 
 def test_copies_and_averages_of_weights_that_were_changed(tmp_path):
-    ema = timm.utils.ModelEmaV3(from_pretrained(), decay=0.5)
-    ema.update(train(from_pretrained(), steps=2))
+    ema = timm.utils.ModelEmaV3(from_pretrained(CALIBRATED[0]), decay=0.5)
+    ema.update(train(from_pretrained(CALIBRATED[0]), steps=2))
     assert not tells(save_pretrained(ema.module, tmp_path / "ema"))
-    other = from_pretrained()
+    other = from_pretrained(CALIBRATED[0])
     other.load_state_dict(timm.create_model("ssrnet").state_dict())
     assert not tells(save_pretrained(other, tmp_path / "other"))
 
 
 def test_a_change_that_is_undone():
-    model, state = from_pretrained(), copy.deepcopy(from_pretrained().state_dict())
+    model, state = from_pretrained(CALIBRATED[0]), copy.deepcopy(from_pretrained(CALIBRATED[0]).state_dict())
     assert not tells(nudge(model))
     model.load_state_dict(state)
     assert tells(model)
@@ -94,7 +94,7 @@ def test_a_change_that_is_undone():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_another_precision_is_no_change(tmp_path, dtype):
-    model = from_pretrained().to(dtype)
+    model = from_pretrained(CALIBRATED[0]).to(dtype)
     assert get_extras(model)["calibration"]
     saved = save_pretrained(model, tmp_path / "saved")
     with warnings.catch_warnings():
@@ -107,7 +107,7 @@ def test_another_precision_is_no_change(tmp_path, dtype):
 
 
 def test_what_is_no_change():
-    model = from_pretrained()
+    model = from_pretrained(CALIBRATED[0])
     extras = get_extras(model)
     model.to(memory_format=torch.channels_last)
     model.drop_rate = 0.5
@@ -124,7 +124,7 @@ def test_another_model_of_the_same_tensors(tmp_path, arguments, kept):
 
 
 def test_other_weights_beside_the_config(weights):
-    state = nudge(from_pretrained())
+    state = nudge(from_pretrained(CALIBRATED[0]))
     shutil.copy(save_pretrained(state, weights.parent / "other") / "model.safetensors", weights)
     with pytest.warns(UserWarning, match=r"config\.json: it was measured on different weights"):
         model = from_pretrained(weights)
@@ -132,7 +132,7 @@ def test_other_weights_beside_the_config(weights):
 
 
 def test_a_config_without_a_digest_loads_as_it_does(weights, tmp_path):
-    expected = get_extras(from_pretrained())
+    expected = get_extras(from_pretrained(CALIBRATED[0]))
     edit_config(weights, lambda extras: extras["calibration"].pop("tensors_sha256"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -150,8 +150,8 @@ def test_a_digest_that_is_none(weights, digest):
 
 
 def test_a_calibration_that_is_handed_in(tmp_path):
-    calibration = get_extras(from_pretrained())["calibration"]
-    model = nudge(from_pretrained())
+    calibration = get_extras(from_pretrained(CALIBRATED[0]))["calibration"]
+    model = nudge(from_pretrained(CALIBRATED[0]))
     assert not tells(save_pretrained(model, tmp_path / "strange", extras={"calibration": calibration}))
     measured = {key: value for key, value in calibration.items() if key != "tensors_sha256"}
     saved = save_pretrained(model, tmp_path / "own", extras={"calibration": measured})
@@ -160,9 +160,9 @@ def test_a_calibration_that_is_handed_in(tmp_path):
 
 
 def test_a_checkpoint_beside_the_config_it_began_with(weights):
-    torch.save(nudge(from_pretrained()).state_dict(), weights / "checkpoint.pt")
+    torch.save(nudge(from_pretrained(CALIBRATED[0])).state_dict(), weights / "checkpoint.pt")
     assert not tells(convert_torch(weights / "checkpoint.pt", weights.parent / "converted"))
-    torch.save(from_pretrained().state_dict(), weights / "checkpoint.pt")
+    torch.save(from_pretrained(CALIBRATED[0]).state_dict(), weights / "checkpoint.pt")
     assert tells(convert_torch(weights / "checkpoint.pt", weights.parent / "same"))
 
 

@@ -38,6 +38,7 @@ from ssrnet_hub.inference.detector import Detection, MTCNNDetector
 from ssrnet_hub.inference.stages import explain
 from ssrnet_hub.models.layers import StageOutput, StagewiseOutput
 from ssrnet_hub.models.pretrained import new_model
+from ssrnet_hub.models.zoo import DEFAULT
 
 from ..pictures import UNDO, encode, iou, turned
 
@@ -365,7 +366,7 @@ def test_fewer_faces_at_once_of_a_model_that_takes_more_memory(estimator):
     forward_stages = model.forward_stages
     model.forward_stages = lambda x: seen.append(len(x)) or forward_stages(x)
     costly = AgeEstimator(model, framing=Framing(), runtime="eager")
-    assert estimator.batch_size > 100 > 20 > costly.batch_size
+    assert estimator.batch_size > 40 > 20 > costly.batch_size
     assert len(costly.crops([np.zeros((64, 64, 3), np.uint8)] * 30)) == 30
     assert sum(seen) == 30 and max(seen) == costly.batch_size
 
@@ -524,7 +525,7 @@ def test_framing_travels_with_the_weights(estimator, tmp_path):
 
 def test_model_by_name_folder_and_as_a_module(estimator, face, tmp_path):
     folder = ssrnet_hub.save_pretrained(estimator.model, tmp_path / "weights")
-    for model in (None, "ssrnet.utkface_fairface_aaf", folder, str(folder), copy.deepcopy(estimator.model)):
+    for model in (None, DEFAULT, folder, str(folder), copy.deepcopy(estimator.model)):
         (answer,) = AgeEstimator(model, detector=Found()).crops([face.crop])
         assert answer.raw_age == pytest.approx(face.raw_age, abs=1e-3)
 

@@ -37,7 +37,7 @@ every_precision = pytest.mark.parametrize("precision", ONNX_FILES)
 @pytest.fixture(scope="module")
 def model():
     """The embedded weights. Read-only."""
-    return from_pretrained()
+    return from_pretrained("ssrnet.utkface_fairface_aaf")
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +276,7 @@ def test_the_least_difference_is_too_much_for_no_tolerance(tmp_path, monkeypatch
 
 
 def test_answers_that_are_no_numbers_are_not_written(tmp_path, faces):
-    model = from_pretrained()
+    model = from_pretrained("ssrnet.utkface_fairface_aaf")
     nn.init.constant_(model.stages[0].p.bias, float("nan"))
     with pytest.raises(ExportError, match="nan"):
         export_onnx(model, tmp_path / "model.onnx", faces=faces)
@@ -352,7 +352,7 @@ def test_an_existing_file_is_left_where_the_new_one_fails(tmp_path, monkeypatch,
 
 
 def test_exporting_leaves_the_model(tmp_path, faces, calibration):
-    model = from_pretrained()
+    model = from_pretrained("ssrnet.utkface_fairface_aaf")
     before = {key: value.clone() for key, value in model.state_dict().items()}
     for precision in ONNX_FILES:
         export_onnx(model, tmp_path / "model.onnx", precision, faces=faces, calibration=calibration)

@@ -22,6 +22,8 @@ from ssrnet_hub.models.zoo import ZOO, list_models
 
 from ..models.test_fused import ODD, noise, trained
 
+WEIGHTS = "ssrnet.utkface_fairface_aaf"
+
 AGES = [name for name in list_models("ssrnet*") if ZOO[name].task == "age"]
 
 
@@ -72,13 +74,13 @@ def test_embedded_weights(name, crops):
 def test_weights_of_every_architecture(name, kwargs, tmp_path):
     # of which float32 answers a little else wherever it runs
     model = trained(name, **kwargs).float()
-    framing = {} if "in_chans" in kwargs else {"framing": ZOO["ssrnet.utkface_fairface_aaf"].framing.to_dict()}
+    framing = {} if "in_chans" in kwargs else {"framing": ZOO[WEIGHTS].framing.to_dict()}
     save_pretrained(model, tmp_path, {"task": "gender" if model.V == 1 else "age", **framing})
     checkpoint = find_checkpoint(tmp_path)
     loaded = from_pretrained(tmp_path)
     assert checkpoint.input == input_config_of(loaded)
     pictures = [Image.fromarray(pixels.squeeze(-1).numpy()) for pixels in noise(model, 4)]
-    network = OnnxNetwork(checkpoint, ZOO["ssrnet.utkface_fairface_aaf"].framing, "auto")
+    network = OnnxNetwork(checkpoint, ZOO[WEIGHTS].framing, "auto")
     ages, stages = network(pictures)
     pixels = torch.from_numpy(network._prepare(pictures))
     data = checkpoint.input
@@ -100,7 +102,7 @@ def assert_pickles(network, pictures, ages):
 @pytest.fixture
 def folder(tmp_path):
     """A copy of the default weights."""
-    return shutil.copytree(ZOO["ssrnet.utkface_fairface_aaf"].folder, tmp_path / "weights")
+    return shutil.copytree(ZOO[WEIGHTS].folder, tmp_path / "weights")
 
 
 def change_tensors(folder, change):
@@ -162,8 +164,8 @@ def test_the_model_is_that_of_the_estimator(fate, folder, crops):
     else:
         change_tensors(folder, lambda value: value * 1.1)
     for one in (estimator, pickle.loads(pickle.dumps(estimator))):
-        assert tensors_digest(one.model) == tensors_digest(from_pretrained())
-        assert_same(one.crops(crops[:2]), AgeEstimator(detector=nobody).crops(crops[:2]), atol=0)
+        assert tensors_digest(one.model) == tensors_digest(from_pretrained(WEIGHTS))
+        assert_same(one.crops(crops[:2]), AgeEstimator(WEIGHTS, nobody).crops(crops[:2]), atol=0)
 
 
 # elsewhere

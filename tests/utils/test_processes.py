@@ -197,7 +197,7 @@ def test_eager_runs_what_was_compiled():
         return graph.forward
 
     model = from_pretrained()
-    pixels = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (2, 96, 96, 3), dtype=torch.uint8)
     compiled = torch.compile(model, backend=backend)
     output = make_runtime(compiled, "eager")(pixels)
     assert seen
@@ -208,5 +208,5 @@ def test_eager_runs_what_was_compiled():
 
 
 def test_a_compiled_model_is_exported(compiled, tmp_path):
-    pixels = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (2, 96, 96, 3), dtype=torch.uint8)
     assert export_onnx(compiled, tmp_path / "model.onnx", faces=pixels) < 1e-3

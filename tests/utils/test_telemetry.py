@@ -76,7 +76,7 @@ def test_predict(environment, home, tmp_path, astronaut, workers):
 
 def test_the_snippet_of_the_docs(environment, home, tmp_path):
     export_onnx(
-        from_pretrained(), tmp_path / "exported" / "onnx" / "model.onnx", faces=torch.zeros(1, 64, 64, 3).byte()
+        from_pretrained(), tmp_path / "exported" / "onnx" / "model.onnx", faces=torch.zeros(1, 96, 96, 3).byte()
     )
     page = (ROOT / "docs" / "how-to" / "export.md").read_text(encoding="utf-8")
     snippets = re.findall(r"```python\n(.*?)```", page, re.DOTALL)

@@ -36,6 +36,7 @@ from ssrnet_hub.images.alignment import Framing
 from ssrnet_hub.inference.detector import MTCNNDetector
 from ssrnet_hub.inference.estimator import AgeEstimator
 from ssrnet_hub.models.pretrained import new_model
+from ssrnet_hub.models.zoo import DEFAULT
 from ssrnet_hub.webapp import Limits, gate
 from ssrnet_hub.webapp.doors import _OPEN, answered_hosts
 from ssrnet_hub.webapp.gate import GatedBlocks, download
@@ -109,7 +110,6 @@ def demo(tmp_path_factory, elsewhere):
 START = """
 import sys
 from ssrnet_hub.cli import main
-from ssrnet_hub.models.zoo import DEFAULT
 from ssrnet_hub.webapp import doors
 doors._PATIENCE = 6.0
 main(sys.argv[1:])
