@@ -363,7 +363,10 @@ def test_keras_file_of_another_network(tmp_path, edit, said):
     [
         (lambda arrays: arrays.clear(), r"has no conv2d_1/kernel, so it is not a file of .* gender weights\."),
         (lambda arrays: arrays.pop("pred_stage2/pred_stage2/bias:0"), r"no pred_stage2/bias, so .* gender weights\."),
-        (lambda arrays: arrays.update({"pred_age_stage1/kernel:0": np.zeros((6, 3))}), "not in SSR-Net: pred_age_stage1/kern"),
+        (
+            lambda arrays: arrays.update({"pred_age_stage1/kernel:0": np.zeros((6, 3))}),
+            "SSR-Net: pred_age_stage1/kernel",
+        ),
         (lambda arrays: arrays.update({"pred_stage1/pred_stage1/kernel:0": np.zeros((6, 2))}), r"stages\.0\.p"),
     ],
     ids=["empty", "missing", "both", "shape"],
@@ -466,8 +469,10 @@ def test_code_in_a_pickle_does_not_run(tmp_path, convert, wrap, torch_file):
     ids=["list", "tensor", "empty", "number", "other_key", "int_key", "tuple_key"],
 )
 def test_torch_file_of_something_else(tmp_path, pickled, value):
-    assert_refused(convert_torch, pickled(value), "not contain a state dict|does not fit", tmp_path / "out")
-    assert_refused(convert_blog, pickled(value), "not contain a state dict|does not fit|contains a, so it is not", tmp_path / "out")
+    assert_refused(convert_torch, pickled(value), "not contain a state dict|not fit", tmp_path / "out")
+    assert_refused(
+        convert_blog, pickled(value), "not contain a state dict|not fit|contains a, so it is not", tmp_path / "out"
+    )
 
 
 def test_torch_file_of_other_shapes(tmp_path, pickled):
