@@ -74,7 +74,7 @@ def test_a_card_says_what_one_has_to_know(name):
         assert f"`{figures['command']}` on {figures['device']}" in card
     assert card.count("- Code of") == card.count("- Weights:") == card.count("- Training data:") == 1
     if weights.source:
-        assert weights.conversion in card and "released in" in card and "not\ntheirs" in card
+        assert weights.conversion in card and "released in" in card and "an independent\nproject" in card
     assert "None" not in card and "  \n" not in card
 
 

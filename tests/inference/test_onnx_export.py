@@ -260,7 +260,7 @@ def test_a_file_that_does_not_agree_is_not_written(tmp_path, monkeypatch, model,
         return fuse(other)
 
     monkeypatch.setattr(export, "fuse", fuse_badly)
-    with pytest.raises(ExportError, match=r"off by up to.*model\.onnx was not written"):
+    with pytest.raises(ExportError, match=r"differ by up to.*model\.onnx was not written"):
         export_onnx(model, tmp_path / "model.onnx", faces=faces)
     assert_nothing_written(tmp_path)
 

@@ -359,7 +359,7 @@ def test_evaluate_weights_of_gender(call, new_weights, labels):
     code, _, errors = call("evaluate", "--weights", weights, "--labels", gendered, "--flip")
     assert code == 2 and "--flip requires age weights" in errors
     code, _, errors = call("evaluate", "--weights", weights, "--labels", labels)
-    assert code == 1 and "a column gender" in errors
+    assert code == 1 and "no column gender" in errors
 
 
 @pytest.mark.parametrize(
@@ -368,7 +368,7 @@ def test_evaluate_weights_of_gender(call, new_weights, labels):
         (["--labels", "none.csv"], 1, r"none\.csv"),
         (["--labels", "{labels}", "--split", "test"], 1, "no rows of split 'test'"),
         (["--labels", "{labels}", "--weights", "ssrnet.nothing"], 1, r"ssrnet\.nothing"),
-        (["--labels", "{labels}", "--weights", "{weights}", "--record"], 1, "not of the zoo"),
+        (["--labels", "{labels}", "--weights", "{weights}", "--record"], 1, "is not in the zoo"),
         (["--labels", "{broken}"], 1, r"0\.png"),
         (["--labels", "{labels}", "--robustness"], 2, "--robustness requires --detect"),
         (["--labels", "{labels}", "--boxes"], 2, "--boxes requires --detect"),

@@ -288,7 +288,7 @@ def test_ages_of_a_range_of_one_year_are_learned(tmp_path):
 
 
 def test_a_score_of_gender_ends_at_one(tmp_path, labels):
-    with pytest.raises(ConfigError, match="from 0 to 1"):
+    with pytest.raises(ConfigError, match="the range V = 1, not 101"):
         train(labels, tmp_path / "out", replace(QUICK, task="gender"))
 
 

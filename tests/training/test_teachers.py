@@ -431,7 +431,7 @@ def test_held_within_a_range():
     [
         (TAUGHT, None, ConfigError, "set both or neither"),
         (QUICK, "folder", ConfigError, "set both or neither"),
-        (replace(QUICK, sets={"others": {"weight": 2}}), None, ConfigError, "sets name others"),
+        (replace(QUICK, sets={"others": {"weight": 2}}), None, ConfigError, "has sets others, but"),
         (replace(QUICK, set_aside=18), None, LabelsError, "nothing is left"),
     ],
 )
@@ -442,7 +442,7 @@ def test_what_does_not_fit(sets, tmp_path, folder, recipe, teacher, error, said)
 
 def test_sets_are_told_apart_by_their_folders(sets, tmp_path):
     other = write_labels(tmp_path / "exact", [(grey(9), 9, "train")])
-    with pytest.raises(ConfigError, match="two are alike: exact and exact"):
+    with pytest.raises(ConfigError, match="must have different names, not exact and exact"):
         train([sets[0], other], tmp_path / "out", QUICK)
 
 
