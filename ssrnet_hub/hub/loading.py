@@ -49,8 +49,8 @@ def from_pretrained(
     what the config has beyond timm's schema, such as the framing of faces.
 
     Args:
-        name: A name from the zoo such as ``"ssrnet_wide.utkface_fairface_aaf"``, a folder written by `save_pretrained`, or
-            ``"owner/repo"`` or ``"owner/repo@revision"`` on the Hub, tried in this order. Default: the embedded
+        name: A name from the zoo such as ``"ssrnet_wide.utkface_fairface_aaf"``, a folder written by `save_pretrained`,
+            or ``"owner/repo"`` or ``"owner/repo@revision"`` on the Hub, tried in this order. Default: the embedded
             weights.
         revision: Branch, tag, or commit on the Hub.
         token: Token for the Hub, or False for none. Default: that of the environment or the login.
