@@ -8,6 +8,7 @@ import re
 import pytest
 
 from ssrnet_hub.batch.records import COLUMNS, from_cell, to_cell, write_csv
+from ssrnet_hub.errors import PhotoError
 
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "=cmd|' /C calc'!A0", "\uff1d1", '"=1"']
 
@@ -69,7 +70,8 @@ def test_the_page_and_what_it_saves():
     from ssrnet_hub.webapp.service import to_csv
 
     rows = [{"file": "=1.png", "faces": [], "error": "=1.png is damaged"}]
-    told = tell_row(rows[0], None)
-    assert (told["file"], told["error"]) == ("'=1.png", "'=1.png is damaged")
+    told = tell_row(rows[0], error=PhotoError("{name} is damaged", name="=1.png"))
+    assert (told["file"], told["error"]["said"]) == ("'=1.png", "'=1.png is damaged")
+    assert told["error"]["values"] == {"name": "'=1.png"}
     (row,) = csv.DictReader(io.StringIO(to_csv(rows)))
     assert (row["file"], row["error"]) == ("'=1.png", "'=1.png is damaged")

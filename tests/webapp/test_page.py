@@ -433,7 +433,7 @@ def test_from_a_photo_to_the_breakdown_of_each_face(visit, photos, estimator):
     expect(heading(page)).to_contain_text("Face 1")
     bins(page).first.focus()
     first = page.locator(".ssrnet-details").inner_text()
-    assert f"{expected[0].stages[0].p[0]:.2f}" in first
+    assert f"{expected[0].stages[0].p[0]:.3f}" in first
     # by the keyboard
     faces(page).nth(1).focus()
     page.keyboard.press("Enter")
