@@ -250,11 +250,12 @@ def _compare(measured: dict[str, Any], ours: list[str]) -> dict[str, Any]:
     rows = [
         {
             "system": system,
-            "error": row[error],
+            # a lead that the printed digits do not show is none
+            "error": round(row[error], 2),
             "interval": row[f"{error}_interval"],
             "share": row[share],
             "missed": row["missed"],
-            "error_on_common": row["found_by_all"][error],
+            "error_on_common": round(row["found_by_all"][error], 2),
             "share_on_common": row["found_by_all"][share],
         }
         for system, row in measured["systems"].items()
@@ -346,6 +347,7 @@ def summarize_comparison(template: str, measured: dict[str, Any]) -> str:
     first = {row["system"]: row["error"] for row in sets["fairface_photos"]["rows"]}
     values = {
         "photos": sets["fairface_photos"]["photos"],
+        "drawn_from": sets["fairface_photos"]["drawn_from"],
         "ours": {name: first[name] for name in ours},
         "peers": {name: error for name, error in first.items() if name not in ours},
         "sets": len(sets),

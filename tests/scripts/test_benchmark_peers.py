@@ -197,6 +197,13 @@ def test_page(measured):
     assert page.endswith("on a CPU.\n")
 
 
+def test_a_lead_that_the_digits_do_not_show_is_none(measured):
+    measured["sets"]["fgnet"]["systems"]["face-api"] |= figures(4.998, 4.504)
+    page = PAGES["render_comparison"](measured)
+    assert "\n- **FG-NET photos**, MAE in years: `face-api` (5.00) is ahead of `small` (6.00); on the faces " in page
+    assert page.count("| **5.00** [") == 2 and page.count("| **4.50** |") == 2
+
+
 def test_page_with_costs(measured):
     def row(seconds, memory, install, weights):
         part = {"seconds": seconds, "peak_mb": memory}
@@ -225,12 +232,15 @@ def test_readme_quotes_the_page(measured):
         "On 1,000 of the FairFace photos" in english[0]
         and "ours 3.00 (`small`), 2.00 (`large`); others 4.00 (`face-api`)" in english[0]
     )
+    assert "上述 FairFace 照片中的 1,000 张上" in chinese[0]
     assert "No other package is ahead of all our weights on any of the 2 sets" in english[1]
     measured["sets"]["fgnet"]["systems"]["face-api"]["mae"] = 4.5
-    (_, english, _), (_, chinese, _) = (
+    measured["sets"]["fairface_photos"]["photos"] = 2497
+    (photos, english, _), (photos_zh, chinese, _) = (
         PAGES["summarize_comparison"](f"peers{part}.md.jinja", measured).splitlines() for part in ("", ".zh-CN")
     )
     assert "ahead of all our weights on FG-NET photos (`face-api`, MAE 4.50; our best 5.00)" in english
+    assert "On the 2,497 FairFace photos above" in photos and "上述 2,497 张 FairFace 照片上" in photos_zh
     assert "FG-NET 照片" in chinese and "MAE 4.50" in chinese and "5.00" in chinese
 
 
