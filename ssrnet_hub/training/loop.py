@@ -170,7 +170,8 @@ def train(
             errors = (answers - low).square() if task == "gender" else distance(answers, low, high) / model.V
             goal = errors * 100 if p is None else negative_log_likelihood(p, low, high) + 10 * errors
             if taught_by:
-                said = hold(taught_by(chips, indices, dataset.copy), low, high)
+                with accelerator.autocast():
+                    said = hold(taught_by(chips, indices, dataset.copy), low, high)
                 goal = (1 - recipe.teaching) * goal + recipe.teaching * (answers - said).abs() * 100 / model.V
             loss = (weights.to(device) * goal).mean() + recipe.keep_alive * penalty()
             optimizer.zero_grad()

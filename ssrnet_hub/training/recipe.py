@@ -37,7 +37,8 @@ class Recipe:
         teaching: Share of the loss, in [0, 1], that is the distance to the teachers' age, clamped to the labeled range.
         copies: Number of augmented copies per crop, used in turn by the epochs, so that teachers predict each only
             once. With 0, crops are augmented anew in every epoch.
-        mixed_precision: Precision of convolutions and linear layers, ``"no"``, ``"bf16"``, or ``"fp16"``.
+        mixed_precision: Precision of convolutions and linear layers, the teachers' too: ``"no"``, ``"bf16"``, or
+            ``"fp16"``.
         seed: Seed of the initialization, the order, and the augmentation.
 
     Raises:

@@ -97,7 +97,7 @@ class Teachers(nn.Module):
         known = self.said[indices, copy]
         new = known.isnan()
         if new.any():
-            known[new] = self._ask(chips[new]).to(known.device)
+            known[new] = self._ask(chips[new]).to(known)
             self.said[indices, copy] = known
         return known.to(chips.device)
 
@@ -254,7 +254,9 @@ class FaceApiAgeNet(nn.Module):
             x = x + y
         x = self._reduce(x, "exit_flow", "reduction_block")
         x = self._separable(x, "exit_flow", "separable_conv").relu().mean((2, 3))
-        return F.linear(x, self._get("fc", "age", "weights"), self._get("fc", "age", "bias"))
+        # half precision has steps of up to half a year here
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x.float(), self._get("fc", "age", "weights"), self._get("fc", "age", "bias"))
 
 
 _FACE_API_MEAN = (122.782, 117.001, 104.298)

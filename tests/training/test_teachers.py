@@ -260,6 +260,21 @@ def test_face_api_network(face_api):
     torch.testing.assert_close(load_teacher(face_api)(chips), ages[:, 0].clamp(min=0), rtol=1e-3, atol=1e-3)
 
 
+def test_teachers_answer_in_mixed_precision(face_api, folder):
+    ask = Teachers([face_api, folder], "cpu", 16, 1)
+    chips = torch.randint(0, 256, (16, 3, 128, 128), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    indices = torch.arange(16)
+    exact = ask(chips, indices, None)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = ask(chips, indices, None)
+        remembered = ask(chips, indices, 0)
+    assert rounded.dtype == torch.float32 and not torch.equal(rounded, exact)
+    assert torch.equal(remembered, rounded)
+    # steps of half a year would show
+    assert len({*rounded.mul(4).frac().tolist()}) > 2
+    torch.testing.assert_close(rounded, exact, rtol=0.05, atol=0.5)
+
+
 @pytest.mark.parametrize("content", [b"no archive", "empty"])
 def test_another_archive(tmp_path, content):
     path = tmp_path / "other.tgz"
