@@ -33,7 +33,7 @@ from ..utils.metrics import describe_device
 from .augment import make_augment
 from .dataset import Chips, LabeledSet, ShardedBatches, as_it_is
 from .labels import Label, read_labels, set_aside
-from .losses import distance, hold, negative_log_likelihood
+from .losses import distance, negative_log_likelihood, teaching_distance
 from .recipe import Recipe
 from .teachers import Teachers
 
@@ -171,8 +171,9 @@ def train(
             goal = errors * 100 if p is None else negative_log_likelihood(p, low, high) + 10 * errors
             if taught_by:
                 with accelerator.autocast():
-                    said = hold(taught_by(chips, indices, dataset.copy), low, high)
-                goal = (1 - recipe.teaching) * goal + recipe.teaching * (answers - said).abs() * 100 / model.V
+                    taught = taught_by(chips, indices, dataset.copy)
+                gaps = teaching_distance(answers, taught, low, high)
+                goal = (1 - recipe.teaching) * goal + recipe.teaching * gaps * 100 / model.V
             loss = (weights.to(device) * goal).mean() + recipe.keep_alive * penalty()
             optimizer.zero_grad()
             accelerator.backward(loss)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["distance", "hold", "negative_log_likelihood"]
+__all__ = ["distance", "negative_log_likelihood", "teaching_distance"]
 
 _SPREAD = 2.0
 """Standard deviation of the label distribution of an exact age, years."""
@@ -20,9 +20,19 @@ def distance(ages: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return (low - ages).relu() + (ages - high).relu()
 
 
-def hold(ages: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Clamp the ages of teachers ``(B,)`` to the labeled ranges; unchanged where the label is exact."""
-    return torch.where(low == high, ages, ages.clamp(low, high))
+def teaching_distance(ages: Tensor, taught: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Distance of ages to those of teachers, which are clamped to the labeled ranges.
+
+    Above an open range's lower end, teachers regress to the mean: only ages below theirs count.
+
+    Args:
+        ages: ``(B,)``, years.
+        taught: Ages of the teachers, ``(B,)``; unchanged where the label is exact.
+        low: ``(B,)``.
+        high: ``(B,)``; infinite for an open range.
+    """
+    taught = torch.where(low == high, taught, taught.clamp(low, high))
+    return torch.where(high.isinf(), (taught - ages).relu(), (taught - ages).abs())
 
 
 def negative_log_likelihood(p: Tensor, low: Tensor, high: Tensor) -> Tensor:

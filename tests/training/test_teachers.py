@@ -26,7 +26,7 @@ from ssrnet_hub.hub.loading import get_extras
 from ssrnet_hub.models.preprocessing import make_prepare
 from ssrnet_hub.training import teachers
 from ssrnet_hub.training.loop import train
-from ssrnet_hub.training.losses import hold
+from ssrnet_hub.training.losses import teaching_distance
 from ssrnet_hub.training.teachers import Teachers, convert_dlib, load_teacher, read_face_api
 
 from .runs import QUICK, grey, noise, read_log, trains, weights_of, write_labels
@@ -433,12 +433,20 @@ def test_a_taught_run_goes_on_where_it_was_cut_off(sets, tmp_path, folder):
     assert weights_of(tmp_path / "cut") == weights_of(tmp_path / "whole")
 
 
-def test_held_within_a_range():
-    said = torch.tensor([5.0, 25.0, 80.0, 80.0, 60.0])
-    low = torch.tensor([20.0, 20.0, 20.0, 70.0, 40.0])
-    high = torch.tensor([30.0, 30.0, 30.0, math.inf, 40.0])
+def test_teachers_are_held_within_a_range():
+    taught = torch.tensor([5.0, 25.0, 80.0, 60.0])
+    low = torch.tensor([20.0, 20.0, 20.0, 40.0])
+    high = torch.tensor([30.0, 30.0, 30.0, 40.0])
     # an exact age is no range: there the teachers are believed
-    assert hold(said, low, high).tolist() == [20, 25, 30, 80, 60]
+    for age, gaps in ((24.0, [4, 1, 6, 36]), (50.0, [30, 25, 20, 10])):
+        assert teaching_distance(torch.full((4,), age), taught, low, high).tolist() == gaps
+
+
+def test_above_an_open_range_only_younger_ages_are_taught():
+    taught = torch.tensor([60.0, 60.0, 75.0, 75.0])
+    ages = torch.tensor([65.0, 90.0, 72.0, 90.0])
+    gaps = teaching_distance(ages, taught, torch.full((4,), 70.0), torch.full((4,), math.inf))
+    assert gaps.tolist() == [5, 0, 3, 0]
 
 
 @pytest.mark.parametrize(
