@@ -1,4 +1,4 @@
-"""What computes a model's answers: PyTorch as it is, its fused form, or ONNX Runtime. The ages are the same."""
+"""Runtimes of a model: PyTorch, its fused form, or ONNX Runtime, with the same ages."""
 
 import sys
 import warnings
@@ -21,17 +21,17 @@ from ..utils.inference_mode import inference
 __all__ = ["RUNTIMES", "Pixels", "Runtime", "make_runtime"]
 
 Runtime = Callable[[Tensor], StagewiseOutput]
-"""From pixels ``(B, H, W, in_chans)``, uint8 on the CPU, to what `SSRNet.forward_stages` answers."""
+"""Maps pixels ``(B, H, W, in_chans)``, uint8 on the CPU, to the output of `SSRNet.forward_stages`."""
 
 _CHUNK = 16
 """Faces at a time in PyTorch on a CPU: more of them push each other's features out of its caches."""
 
 
 class Pixels:
-    """From pictures to what a `Runtime` takes: sized and cut as the model's config says.
+    """Make the function that resizes and crops pictures by the model's config to the input of a `Runtime`.
 
     Args:
-        model: Made by timm or `from_pretrained`.
+        model: A model from timm or `from_pretrained`.
     """
 
     def __init__(self, model: nn.Module):
@@ -43,17 +43,16 @@ class Pixels:
 
 
 def make_runtime(model: nn.Module, kind: str = "auto") -> Runtime:
-    """Choose what computes a model's answers. It can be copied and pickled.
+    """Make a runtime for a model. It can be copied and pickled.
 
     Args:
-        model: With ``forward_stages`` and one output, in eval mode, made by timm or `from_pretrained`. But for
-            ``"eager"`` its weights are copied: what is done to it afterwards changes nothing.
-        kind: ``"eager"``, the model as it is, compiled where `torch.compile` made it; ``"torch"``, its fused form;
-            ``"onnx"``, that in ONNX Runtime, on the CPU and in float32; ``"auto"``, the fastest of them that the model
-            and the machine have.
+        model: A model from timm or `from_pretrained` with ``forward_stages`` and one output, in eval mode. Except for
+            ``"eager"``, its weights are copied, and later changes have no effect.
+        kind: ``"eager"``, the unmodified model, compiled or not; ``"torch"``, its fused form; ``"onnx"``, the same in
+            ONNX Runtime, on the CPU in float32; ``"auto"``, the fastest that is available.
 
     Raises:
-        RuntimeUnavailableError: There is no such runtime for this model here.
+        RuntimeUnavailableError: The runtime is not available for this model or on this machine.
     """
     if kind not in RUNTIMES:
         raise RuntimeUnavailableError(f"The runtime must be one of {', '.join(RUNTIMES)}, not {kind!r}.")
@@ -78,13 +77,13 @@ def make_runtime(model: nn.Module, kind: str = "auto") -> Runtime:
 
 
 class _Eager:
-    """The model as it is, or as it was compiled."""
+    """The unmodified model, compiled or not."""
 
     def __init__(self, model: Any):  # of any architecture with forward_stages
         self._given, self._model = model, unwrap(model)
         self._forward_stages: Callable[[Tensor], StagewiseOutput] = self._model.forward_stages
         if self._given is not self._model:
-            # what torch.compile wraps is forward, which answers the age alone
+            # torch.compile wraps forward, which returns only the age
             self._forward_stages = self._given.dynamo_ctx(self._forward_stages)
         self._normalize = Normalize(self._model)
 
@@ -122,7 +121,7 @@ def _freeze(fused: FusedSSRNet) -> Callable[[Tensor], Answer]:
     example = torch.zeros(2, *fused.img_size, fused.in_chans, dtype=torch.uint8, device="cpu")
     try:
         with warnings.catch_warnings(), inference():
-            # TorchScript is on its way out of PyTorch, where nothing that needs no compiler follows it yet
+            # TorchScript is deprecated, but its successors need a compiler
             warnings.simplefilter("ignore")
             frozen = torch.jit.freeze(torch.jit.trace(fused, example, check_trace=False))
             frozen(example)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..errors import ConfigError
 from ..hub.files import DIGEST_KEY
-from .doubts import Doubts, describe_face
+from .doubts import LAYOUT, Doubts, describe_face
 from .intervals import Intervals
 from .reliability import Reliability, describe_answer
 from .stages import Stage
@@ -19,7 +19,7 @@ __all__ = ["NOT_A_FACE", "UNCERTAIN", "Calibration"]
 NOT_A_FACE, UNCERTAIN = "not a face", "uncertain"
 
 _WIDEST = 30.0
-"""Half of the widest interval of the level 0.9 that an answer is trusted with, years."""
+"""Half the width of the widest reliable 90% interval, years."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,11 @@ class Calibration:
 
     def describe(self, stages: tuple[Stage, ...], crop: Image.Image) -> np.ndarray:
         """Features of a face that the other methods take, ``(D,)``."""
-        return describe_face(stages, crop) if self.doubts else describe_answer(stages, crop)
+        if not self.doubts:
+            return describe_answer(stages, crop)
+        features = describe_face(stages, crop)
+        of_earlier_version = len(self.doubts.weights[0]) == len(features) - LAYOUT
+        return features[:-LAYOUT] if of_earlier_version else features
 
     def half_width(self, age: float, level: float, description: np.ndarray) -> float:
         """Half of the width of the interval, years; see `Intervals.half_width`."""
@@ -60,7 +64,7 @@ class Calibration:
         return self.reliability.threshold
 
     def doubt(self, age: float, description: np.ndarray) -> tuple[str, ...]:
-        """Reasons not to trust an age, a word or two each; empty if there are none."""
+        """Reasons not to trust an age, one or two words each; empty if there are none."""
         told = self.doubts.excess(description) if self.doubts else {}
         doubts = [name for name, excess in told.items() if excess > 0]
         if not doubts and self.oddness(description) > self.threshold:

@@ -1,10 +1,9 @@
 """The cascade of MTCNN around its three networks, on NumPy arrays.
 
-The first network scans the picture at several scales for candidates, the second and the third look at each candidate
-closer. The networks, scales, thresholds and rules are facenet-pytorch's; what is ours is how pixels reach the networks:
-the candidates of a stage are cut out of pictures at such scales, where facenet-pytorch resizes each from the full
-picture; and beyond the picture's edge all networks see gray, where facenet-pytorch shows the first nothing and the
-others what is left of a candidate, stretched.
+The first network scans the picture for candidates at several scales, and the others refine them. The networks, scales,
+thresholds, and rules are facenet-pytorch's. The input of the networks differs: candidates are cropped from
+pictures at these scales, where facenet-pytorch resizes each from the full picture; and beyond the picture's edge all
+networks see gray, where facenet-pytorch shows the first network nothing, and the others a stretched remainder.
 """
 
 import math
@@ -43,12 +42,12 @@ _WITHOUT_MARGIN = 2
 """Scales that have no margin: the first ones make most of the work, and nobody misses halves of the smallest faces."""
 
 _FADE = 0.07
-"""Share of a crop's side within which the picture's last pixels fade into gray beyond its edge, by a factor e: with
-gray alone the networks take the edge for the end of the face, and with these pixels alone they see it go on too far."""
+"""Fraction of a crop's side over which the picture's last pixels fade to gray beyond its edge, by a factor of e. With
+gray alone, the networks take the edge for the end of the face; with the pixels alone, they extend the face too far."""
 
 _DETAIL = 1.4
-"""Candidates are cut out of a scale at which they are at least so much larger than the network wants them: from the
-smallest scale that need not be enlarged, some hard faces are lost."""
+"""Candidates are cropped at a scale where they are larger than the network's input by at least this factor. From the
+smallest scale that requires no enlargement, some hard faces are lost."""
 
 _CROPS_AT_ONCE = 256
 """Candidates that are cut out for the second and third network together, at most."""
@@ -74,16 +73,16 @@ class Networks(Protocol):
     """
 
     def propose(self, pixels: np.ndarray, margin: int) -> tuple[np.ndarray, np.ndarray]:
-        """What the first says of pictures ``(B, H, W, 3)``, uint8, with a margin of gray around each: moves
-        ``(B, 4, h, w)`` and scores ``(B, h, w)``, one a view of 12 by 12 pixels, 2 pixels apart.
+        """Run P-Net on pictures ``(B, H, W, 3)``, uint8, with a gray margin: box offsets ``(B, 4, h, w)`` and scores
+        ``(B, h, w)`` for windows of 12 by 12 pixels at a stride of 2.
         """
 
     def refine(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What the second says of crops ``(N, 3, 24, 24)``, float32, normalized: moves ``(N, 4)``, scores ``(N,)``."""
+        """Run R-Net on normalized crops ``(N, 3, 24, 24)``, float32: box offsets ``(N, 4)`` and scores ``(N,)``."""
 
     def confirm(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What the third says of crops ``(N, 3, 48, 48)``: moves ``(N, 4)``, five x and five y of landmarks in shares
-        of the box ``(N, 10)``, and scores ``(N,)``.
+        """Run O-Net on crops ``(N, 3, 48, 48)``: box offsets ``(N, 4)``, five x and five y of landmarks as fractions of
+        the box ``(N, 10)``, and scores ``(N,)``.
         """
 
 
@@ -114,14 +113,14 @@ class Cascade:
         return self._confirm(levels, self._refine(levels, self._propose(levels)))
 
     def look(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What the last network says of crops that are known to be about a face.
+        """Run O-Net on crops around known faces.
 
         Args:
-            crops: ``(N, 3, 48, 48)``, as `cut` answers them.
+            crops: ``(N, 3, 48, 48)``, from `cut`.
 
         Returns:
-            Scores ``(N,)``; moves of the crop's corners to the face's box ``(N, 4)`` and landmarks ``(N, 5, 2)``, in
-            shares of the crop's side.
+            Scores ``(N,)``; offsets of the corners to the box ``(N, 4)`` and landmarks ``(N, 5, 2)``, as fractions
+            of the crop's side.
         """
         parts = [crops[start : start + _CROPS_AT_ONCE] for start in range(0, len(crops), _CROPS_AT_ONCE)]
         answers = zip(*map(self._networks.confirm, parts), strict=True)
@@ -146,7 +145,7 @@ class Cascade:
         return _to_squares(boxes[:, :4] + boxes[:, 5:] * np.tile(boxes[:, 2:4] - boxes[:, :2], 2))
 
     def _refine(self, levels: "_Levels", boxes: list[np.ndarray]) -> list[np.ndarray]:
-        """What the second network keeps of candidates, better placed: for each picture squares ``(N, 4)``."""
+        """Filter and refine candidates with R-Net: squares ``(N, 4)`` per picture."""
         refined = []
         for own, moves, scores in _ask(self._networks.refine, levels, boxes, 24):
             own, moves, scores = _above(_THRESHOLDS[1], scores, own, moves)
@@ -155,7 +154,7 @@ class Cascade:
         return refined
 
     def _confirm(self, levels: "_Levels", boxes: list[np.ndarray]) -> list[tuple[np.ndarray, ...]]:
-        """What the last network keeps of them, as `search` answers it."""
+        """Filter and refine them with O-Net; returns what `search` does."""
         confirmed: list[tuple[np.ndarray, ...]] = []
         for own, moves, points, scores in _ask(self._networks.confirm, levels, boxes, LOOK):
             own, moves, points, scores = _above(_THRESHOLDS[2], scores, own, moves, _pairs(points))
@@ -281,7 +280,7 @@ def _step(face: float) -> int:
 
 
 def _candidates(moves: np.ndarray, scores: np.ndarray, scale: float, margin: int) -> tuple[np.ndarray, np.ndarray]:
-    """What the first network sees at a scale: boxes with scores and moves ``(N, 9)``, and the picture of each."""
+    """Candidates of P-Net at a scale: boxes with scores and offsets ``(N, 9)``, and the picture of each."""
     pictures, rows, columns = (scores >= _THRESHOLDS[0]).nonzero()
     # where each of its views begins, a stride of 2 from one to the next
     starts = (2 * np.stack([columns, rows], 1) - margin).astype(np.float32)
@@ -290,7 +289,7 @@ def _candidates(moves: np.ndarray, scores: np.ndarray, scale: float, margin: int
 
 
 def _ask(network: Callable, levels: _Levels, boxes: list[np.ndarray], side: int) -> Iterator[tuple[np.ndarray, ...]]:
-    """What a network says of the boxes in each picture: those that are not outside of it, and the answers."""
+    """Run a network on the boxes of each picture; returns the boxes that are not outside of it, and the outputs."""
     boxes = [levels.within(own) for own in boxes]
     counts = [len(own) for own in boxes]
     pictures, together = np.repeat(np.arange(levels.count), counts), np.concatenate(boxes)
@@ -298,7 +297,7 @@ def _ask(network: Callable, levels: _Levels, boxes: list[np.ndarray], side: int)
     for start in range(0, len(together), _CROPS_AT_ONCE):
         part = slice(start, start + _CROPS_AT_ONCE)
         answers.append(network(levels.cut(pictures[part], together[part], side)))
-    # of none at all the networks can make nothing: they are asked about an empty one, which is left out again
+    # the networks need a non-empty batch: a dummy is added and dropped again
     answers = answers or [network(np.zeros((1, 3, side, side), np.float32))]
     ends = np.cumsum(counts)
     split = [np.split(np.concatenate(part)[: len(together)], ends[:-1]) for part in zip(*answers, strict=True)]
@@ -306,9 +305,9 @@ def _ask(network: Callable, levels: _Levels, boxes: list[np.ndarray], side: int)
 
 
 def _sample(pictures: Sequence[np.ndarray], squares: np.ndarray, side: int) -> np.ndarray:
-    """Squares of pictures ``(h, w, 3)``, in pixels, resized to ``(N, 3, side, side)`` and normalized.
+    """Crop squares from pictures ``(h, w, 3)``, in pixels, resize to ``(N, 3, side, side)``, and normalize.
 
-    The points that are looked at lie on a grid along the picture's axes: rows are averaged first, and columns then.
+    The samples are on a grid along the picture's axes: rows are averaged first, then columns.
     """
     sizes = np.array([picture.shape[1::-1] for picture in pictures])
     (left, columns), (top, rows) = (_weigh(squares[:, k::2], sizes[:, k], side) for k in range(2))
@@ -339,7 +338,7 @@ def _weigh(ends: np.ndarray, sizes: np.ndarray, side: int) -> tuple[np.ndarray, 
         squares, ``(N, side, P)``.
     """
     begins, lengths, ends = ends[:, :1], ends[:, 1:] - ends[:, :1], sizes[:, None]
-    # two points a pixel of the crop, so that none of the picture is skipped, linearly between the pixels beside them
+    # two bilinear samples per pixel of the crop, so that no pixel of the picture is skipped
     points = begins + lengths * ((np.arange(2 * side) + 0.5) / (2 * side))
     inner = (points - 0.5).clip(0, ends - 1)
     pixels = inner.astype(np.int64)
@@ -388,7 +387,7 @@ def _nms_by_smaller(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> 
 
 
 def _pairs(points: np.ndarray) -> np.ndarray:
-    """Landmarks as the last network answers them, five x and five y, as ``(N, 5, 2)``."""
+    """Reshape O-Net's landmarks, five x and five y, to ``(N, 5, 2)``."""
     return points.reshape(-1, 2, 5).transpose(0, 2, 1)
 
 

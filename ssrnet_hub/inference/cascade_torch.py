@@ -1,4 +1,4 @@
-"""The networks of MTCNN in PyTorch. The only module that knows facenet-pytorch."""
+"""The networks of MTCNN in PyTorch. The only module that imports facenet-pytorch."""
 
 import inspect
 from pathlib import Path
@@ -46,7 +46,7 @@ class TorchNetworks:
         return moves.numpy(force=True), points.numpy(force=True), probs[:, 1].numpy(force=True)
 
     def _take(self, values: np.ndarray) -> Tensor:
-        # as PyTorch wants it, though it does not write
+        # PyTorch requires a writable array
         return torch.from_numpy(values if values.flags.writeable else values.copy()).to(self._device)
 
 

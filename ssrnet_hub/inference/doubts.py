@@ -13,16 +13,21 @@ from ..utils.untrusted import checked, choice, listing, number, record
 from .reliability import describe_answer, log_contrast, log_detail
 from .stages import Stage
 
-__all__ = ["Doubts", "describe_face", "fit_doubts"]
+__all__ = ["LAYOUT", "Doubts", "describe_face", "fit_doubts"]
 
 _FLAGGED = 0.01
-"""Share of good pictures that are doubted."""
+"""Share of good pictures that are flagged."""
 
 _STRENGTH = 0.3
-"""Of the regression, as scikit-learn's ``C``."""
+"""Inverse regularization of the regression, scikit-learn's ``C``."""
+
+_BANDS = 8
+
+LAYOUT = 2 * _BANDS
+"""Number of features at the end of `describe_face` that calibrations of earlier versions lack."""
 
 _MOST = 1000
-"""Numbers that describe a face, at most."""
+"""Maximum number of features."""
 
 _ROW = listing(number(-1e9, 1e9), 1, _MOST)
 
@@ -43,7 +48,8 @@ def describe_face(stages: Sequence[Stage], crop: Image.Image) -> np.ndarray:
 
     Returns:
         ``(D,)``: `describe_answer`, the logarithm of the standard deviation of each stage's bins in years, and of the
-        crop its sharpness at other scales, sharpness and contrast of eyes and mouth, brightness, symmetry, and color.
+        crop its sharpness at other scales, sharpness and contrast of eyes and mouth, brightness, symmetry, color, and
+        the brightness and vertical detail of each eighth of its height, relative to the whole crop.
     """
     spreads = [math.log(_spread(stage) + 0.5) for stage in stages]
     return np.array([*describe_answer(stages, crop), *spreads, *_describe_crop(crop)])
@@ -69,7 +75,15 @@ def _describe_crop(crop: Image.Image) -> list[float]:
         math.log(np.abs(whole - whole[:, ::-1]).mean() + 2),
         math.log(saturation.mean() + 2),
         math.log(saturation.std() + 2),
+        *_describe_layout(pixels[16], whole),
     ]
+
+
+def _describe_layout(small: np.ndarray, whole: np.ndarray) -> list[float]:
+    light = (small - small.mean()) / (small.std() + 2)
+    changes = np.abs(np.diff(whole.reshape(_BANDS, -1, whole.shape[1]), axis=1))
+    detail = np.log(changes.mean((1, 2)) + 0.5)
+    return [*light.reshape(_BANDS, -1).mean(1), *(detail - detail.mean())]
 
 
 @dataclass(frozen=True)
@@ -103,7 +117,7 @@ class Doubts:
         return dict(zip(self.names, (odds - self.thresholds).tolist(), strict=True))
 
     def to_dict(self) -> dict[str, Any]:
-        """The attributes as JSON has them."""
+        """The attributes as JSON-serializable values."""
         return {
             "names": list(self.names),
             "weights": [list(row) for row in self.weights],

@@ -67,8 +67,8 @@ class Face:
         crop: Face crop that the network saw, upright, before it was scaled to the input size.
         turned: Rotation of the face in the photo, degrees counterclockwise as in `PIL.Image.Image.rotate`: 0, 90,
             180, or 270.
-        visible: Share of the crop that lies within the photo, in [0, 1]; the rest is black.
-        side: Side of what the crop shows, pixels of the photo, or of the crop that was passed.
+        visible: Fraction of the crop within the photo, in [0, 1]; the rest is black.
+        side: Side of the crop in pixels of the photo, or of the crop that was passed.
         calibration: Calibration of the weights for `interval`, `doubts`, and `oddness`; None without one.
     """
 
@@ -257,7 +257,7 @@ class AgeEstimator:
 
     @property
     def calibrated(self) -> bool:
-        """Whether the weights have a calibration; there are no intervals without one."""
+        """Whether the weights have a calibration, which intervals require."""
         return self._calibration is not None
 
     @property
@@ -436,7 +436,7 @@ class _Cut(NamedTuple):
 
 
 def _as_cut(crop: Image.Image) -> _Cut:
-    """A crop that is taken as it is."""
+    """Use a crop without alignment."""
     return _Cut(crop, crop, float(min(crop.size)))
 
 
@@ -446,7 +446,7 @@ def _make_network(
     framing: Optional[Framing],
     runtime: str,
 ) -> Network:
-    """What runs a model: ONNX Runtime alone where that will do, so that nothing has to wait for PyTorch's import."""
+    """Load a model, without PyTorch and its slow import if ONNX Runtime suffices."""
     if runtime not in RUNTIMES:
         raise RuntimeUnavailableError(f"The runtime must be one of {', '.join(RUNTIMES)}, not {runtime!r}.")
     if not _is_module(model):

@@ -21,19 +21,19 @@ _LEAST = 1.0
 """Least expected error, years."""
 
 _SCORES = 200
-"""How many quantiles of the scores are kept."""
+"""Number of quantiles of the scores to keep."""
 
 _FEWEST = 100
-"""Faces that a calibration takes, at least; and each band of ages in it."""
+"""Minimum number of faces in a calibration and in each of its bands."""
 
 _BAND = 10.0
-"""Width of a band of predicted ages within which intervals hold, years; bands with too few faces are joined."""
+"""Width of a band of predicted ages, years; bands with too few faces are merged."""
 
 _MOST_FACTOR = 6.0
-"""By how much a picture changes the expected error, at most, up or down."""
+"""Maximum factor by which a picture scales the expected error, up or down."""
 
 _PENALTY = 1e-3
-"""Of the regression of errors on pictures, as scikit-learn's ``alpha``."""
+"""Regularization of the regression of errors on picture features, scikit-learn's ``alpha``."""
 
 _SCORES_FIELD = listing(number(0, 1e6), 2, 10_000)
 
@@ -87,7 +87,7 @@ class Intervals:
         knots: Predicted ages, years, increasing.
         scale: Expected error at each, years; interpolated between them.
         scores: Scores of all held-out faces.
-        weights: Coefficients of `describe_face` in the logarithm of the expected error; empty if pictures do not count.
+        weights: Coefficients of `describe_face` in the logarithm of the expected error; empty if only age matters.
         offset: Its intercept.
         bands: Lower end of each band of predicted ages, years, increasing, and the scores of its faces.
     """
@@ -168,20 +168,20 @@ class Intervals:
 
 
 def fit_intervals(predicted: ArrayLike, true: ArrayLike, descriptions: Optional[ArrayLike] = None) -> Intervals:
-    """Learn intervals from faces that the weights were not trained on.
+    """Fit intervals on faces that the weights were not trained on.
 
-    The scores are crossed: of each half of the faces by the expected errors that the other half tells, or the intervals
-    would be too narrow.
+    Scores are cross-fitted: each half of the faces is scored by expected errors fitted on the other half; otherwise the
+    intervals would be too narrow.
 
     Args:
-        predicted: Ages, years, ``(N,)``, in an order that says nothing; or ``(K, N)``, those of the faces and then of
-            K - 1 worn copies of each, which tell what pictures do to errors and nothing else.
-        true: Ages, years, ``(N,)``.
-        descriptions: What `describe_face` says of each, ``(K, N, D)``; without, pictures do not count.
+        predicted: Predicted ages, years, ``(N,)``, in random order; or ``(K, N)``, with K - 1 degraded copies of each
+            face, which only serve to fit the effect of the picture on the error.
+        true: True ages, years, ``(N,)``.
+        descriptions: `describe_face` of each, ``(K, N, D)``. Default: widths depend on age only.
 
     Raises:
         CalibrationError: There are fewer than 100 faces.
-        ImportError: There are descriptions, and scikit-learn, of the extra train, is not installed.
+        ImportError: Descriptions require scikit-learn, of the extra train.
     """
     ages, true = np.atleast_2d(np.asarray(predicted, float)), np.asarray(true, float)
     count = ages.shape[1]
@@ -200,7 +200,7 @@ def fit_intervals(predicted: ArrayLike, true: ArrayLike, descriptions: Optional[
 
 
 def _learn(ages: np.ndarray, true: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """The expected error at each knot, and the weights and the offset of pictures."""
+    """Expected error at each knot, and the weights and offset of the picture features."""
     errors = np.abs(ages - true)
     scale = _expect(ages[0], errors[0])
     if not x.shape[2]:
@@ -223,7 +223,7 @@ def _to_factor(logarithms: np.ndarray) -> np.ndarray:
 
 
 def _split_bands(ages: np.ndarray) -> list[tuple[float, np.ndarray]]:
-    """Where each band of predicted ages begins, and its faces ``(N,)``, young to old."""
+    """Lower end and mask ``(N,)`` of each band of predicted ages, young to old."""
     edges = np.arange(0, max(float(ages.max()), 0) + _BAND, _BAND)
     bands: list[tuple[float, np.ndarray]] = []
     members = np.zeros(len(ages), bool)
@@ -246,15 +246,15 @@ def _keep(scores: np.ndarray) -> Scores:
 
 
 def _expect(ages: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    """The error that is expected at each knot, by least squares, years."""
+    """Expected error at each knot by least squares, years."""
     hats = _hats(ages)
-    # as if each knot had seen one more face, of the mean error: at the ends there may be none
+    # regularize with one face of mean error per knot: at the ends there may be none
     wanted = hats.T @ errors + errors.mean()
     return np.linalg.solve(hats.T @ hats + np.eye(len(_KNOTS)), wanted).clip(_LEAST)
 
 
 def _hats(ages: np.ndarray) -> np.ndarray:
-    """Weight of each knot in an interpolation at each age, ``(N, K)``."""
+    """Linear interpolation weights of the knots at each age, ``(N, K)``."""
     return np.stack([np.interp(ages, _KNOTS, unit) for unit in np.eye(len(_KNOTS))], 1)
 
 
@@ -270,7 +270,7 @@ def measure_coverage(
     V: float,
     descriptions: Optional[ArrayLike] = None,
 ) -> tuple[np.ndarray, float]:
-    """Whether each true age lies in its interval ``(N,)``, and the mean width of the intervals, years."""
+    """Whether each true age is in its interval, ``(N,)``, and the mean width of the intervals, years."""
     ages, true = np.asarray(predicted, float), np.asarray(true, float)
     said = [None] * len(ages) if descriptions is None else list(np.asarray(descriptions, float))
     half = np.array([intervals.half_width(age, level, own) for age, own in zip(ages, said, strict=True)])
@@ -288,8 +288,9 @@ def measure_resplits(
     *,
     times: int = 50,
 ) -> dict[float, dict[str, float]]:
-    """Mean coverage of intervals over random splits of the same faces into ``count`` to learn from and the others; the
-    arguments are those of `fit_intervals` and `measure_coverage`.
+    """Mean coverage over random splits of the faces into ``count`` to fit and the rest to test.
+
+    The arguments are those of `fit_intervals` and `measure_coverage`.
     """
     ages, true = np.atleast_2d(np.asarray(predicted, float)), np.asarray(true, float)
     x = None if descriptions is None else np.asarray(descriptions, float)

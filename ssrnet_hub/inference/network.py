@@ -1,4 +1,4 @@
-"""What an estimator knows of a model, whatever runs it. Needs no PyTorch."""
+"""Interface between an estimator and a model, independent of the runtime. Needs no PyTorch."""
 
 import warnings
 from collections.abc import Iterable
@@ -22,20 +22,20 @@ Answers = tuple[list[float], list[tuple[Stage, ...]]]
 
 
 def is_cpu(device: Union[str, "torch.device", None]) -> bool:
-    """Whether a device is the CPU, which it is as well where none is named."""
+    """Whether a device is the CPU, which is also the default."""
     return device is None or str(device).partition(":")[0] == "cpu"
 
 
 class Network:
-    """What an estimator knows of a model, whatever runs it.
+    """A model as an estimator uses it, independent of the runtime.
 
     Args:
-        extras: What the config of its weights says beyond timm's schema.
-        V: Its range.
-        in_chans: Channels that it takes.
-        framing: How faces are cut out; by default as the extras say, or, with a warning where they do not, as for the
-            embedded weights.
-        batch_size: Faces in one forward pass, at most.
+        extras: Extras of the config, beyond timm's schema.
+        V: Range of the model.
+        in_chans: Number of input channels.
+        framing: How faces are cropped. Default: the framing in the extras; if there is none, that of the embedded
+            weights, with a warning.
+        batch_size: Maximum number of faces per forward pass.
     """
 
     model: "nn.Module"

@@ -98,7 +98,7 @@ def _portable(model: nn.Module) -> nn.Module:
 
 
 def describe(model: nn.Module, precision: str) -> dict[str, Any]:
-    """What an ONNX file says of itself: where it is from, what it wants to see, and what its answers mean."""
+    """Metadata of an ONNX file: origin, input, and meaning of the outputs."""
     model = assert_age_model(model)
     cfg = model.pretrained_cfg
     return {
@@ -128,7 +128,7 @@ class _Faces(quantization.CalibrationDataReader):
 
 
 def _quantize(path: Path, calibration: Tensor) -> None:
-    # the quantizer tells its progress on stdout, where results go
+    # the quantizer prints progress to stdout, which is for results
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         prepared = Path(folder, "model.onnx")
         quantization.shape_inference.quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)

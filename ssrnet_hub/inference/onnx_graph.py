@@ -28,11 +28,11 @@ Value = Union[int, str, bytes]
 
 
 def to_onnx(graph: Graph, metadata: Optional[Mapping[str, Any]] = None) -> bytes:
-    """A graph as an ONNX file: input ``pixels`` ``(batch, H, W, channels)`` uint8, outputs as `ANSWER` names them.
+    """Serialize a graph as ONNX: input ``pixels`` ``(batch, H, W, channels)`` uint8, outputs named as in `ANSWER`.
 
     Args:
-        graph: In float32, or with its streams in float16 (`Graph.half_streams`).
-        metadata: What the file says of itself, JSON values by their names.
+        graph: In float32, or with streams in float16 (`Graph.half_streams`).
+        metadata: Metadata of the file, JSON values by name.
     """
     bins, stages = sum(graph.stage_bins), len(graph.stage_bins)
     widths = {"age": 1, "p": bins, "eta": bins, "delta": stages, "width": stages, "contribution": stages}

@@ -32,12 +32,12 @@ __all__ = ["OnnxNetwork"]
 
 
 class OnnxNetwork(Network):
-    """Weights that were found, without PyTorch.
+    """A network in ONNX Runtime, without PyTorch.
 
     Args:
-        checkpoint: Of a two-stream network with one output.
-        framing: As for `Network`.
-        runtime: What was asked for, for `to`.
+        checkpoint: Checkpoint of a two-stream network with one output.
+        framing: See `Network`.
+        runtime: Requested runtime, for `to`.
     """
 
     def __init__(self, checkpoint: Checkpoint, framing: Optional[Framing], runtime: str):
@@ -50,13 +50,13 @@ class OnnxNetwork(Network):
         self._stage_bins = tuple(args["stage_bins"])
         self._prepare = Preparation(data)
         self._session = Session(to_onnx(fold(args, tensors, data.mean, data.std)))
-        # the folder may be gone, or have others, once the model is asked for
+        # the folder may be gone or changed by the time the model is requested
         self._checkpoint, self._runtime = checkpoint, runtime
         self._files = {WEIGHTS_FILE: weights, CONFIG_FILE: (checkpoint.folder / CONFIG_FILE).read_bytes()}
 
     @staticmethod
     def takes(checkpoint: Checkpoint) -> bool:
-        """Whether weights are of a network that can be folded."""
+        """Whether the network of a checkpoint can be folded."""
         return is_two_stream(checkpoint.architecture) and checkpoint.args["num_classes"] == 1
 
     @cached_property

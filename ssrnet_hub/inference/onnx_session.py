@@ -20,10 +20,10 @@ if os.environ.get("ORT_DISABLE_TELEMETRY") == "1":
 
 
 def open_session(model: Union[bytes, str, os.PathLike], threads: Optional[int] = None) -> onnxruntime.InferenceSession:
-    """ONNX Runtime's session of a graph, on as many threads as `count_threads` says unless told otherwise."""
+    """ONNX Runtime session of a graph. Default number of threads: `count_threads`."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or count_threads()
-    # threads that go on waiting at full speed would take the cores from other networks
+    # spinning threads would take the cores from other networks
     options.add_session_config_entry("session.force_spinning_stop", "1")
     source = model if isinstance(model, bytes) else os.fspath(model)
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
@@ -43,7 +43,7 @@ class Session:
         self._open()
 
     def run(self, outputs: Optional[Sequence[str]], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """The outputs of these names, or all; several threads may ask at a time."""
+        """Run the graph; returns the named outputs, or all. Thread-safe."""
         session = self._session or self._open()
         return session.run(outputs, inputs)
 
@@ -60,7 +60,7 @@ class Session:
         self._open()
 
     def abandon(self) -> None:
-        """In a forked process, leave the session as it is, for good, and open another one when it is needed."""
+        """In a forked process, abandon the session and open another one on demand."""
         if self._session is not None:
             # one that is deleted, at the end of the process at the latest, waits forever for its threads to end
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))

@@ -14,15 +14,15 @@ from .stages import Stage
 __all__ = ["Reliability", "describe_answer", "fit_reliability", "log_contrast", "log_detail"]
 
 _SHRINKAGE = 0.1
-"""Share of the covariances that is left out, so that few faces and parts that never move do no harm."""
+"""Shrinkage of the covariance, for small samples and constant features."""
 
 _FLAGGED = 0.01
-"""Share of faces whose answers are called unreliable."""
+"""Share of held-out faces that are flagged as unreliable."""
 
 _SIDE = 64
 
 _MOST = 1000
-"""Numbers that describe an answer, at most."""
+"""Maximum number of features."""
 
 _FIELDS = record(
     {
@@ -112,18 +112,18 @@ class Reliability:
 
 
 def fit_reliability(descriptions: Sequence[np.ndarray]) -> Reliability:
-    """Learn what faces are like from faces, of which the threshold flags one in a hundred.
+    """Fit the distribution; the threshold flags one face in a hundred.
 
     Args:
-        descriptions: What `describe_answer` says of each; of faces that the weights were not trained on.
+        descriptions: `describe_answer` of faces that the weights were not trained on.
 
     Raises:
-        CalibrationError: There are fewer than 100.
+        CalibrationError: There are fewer than 100 faces.
     """
     x = np.stack(list(descriptions)) if len(descriptions) else np.zeros((0, 1))
     if len(x) < 100:
         raise CalibrationError(f"A calibration needs at least 100 faces, not {len(x)}.")
-    # of faces that it was learned from the distances are too small to tell what is usual for others
+    # on the faces it was fitted on, distances are too small: cross-fit the threshold
     halves = x[::2], x[1::2]
     scores = [_learn(learn).score(row) for learn, others in (halves, halves[::-1]) for row in others]
     learned = _learn(x)

@@ -29,7 +29,7 @@ class Stage:
 
 
 def split_stages(stages: Iterable[Sequence[Any]]) -> list[tuple[Stage, ...]]:
-    """What `SSRNet.forward_stages` answers for a batch, in tensors or arrays, as one tuple of stages a face."""
+    """Convert the output of `SSRNet.forward_stages`, tensors or arrays, to a tuple of stages per face."""
     columns = [
         [
             Stage(tuple(p), tuple(eta), delta, width, contribution)

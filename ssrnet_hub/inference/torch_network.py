@@ -1,4 +1,4 @@
-"""A model in PyTorch with what its weights want to see."""
+"""A network in PyTorch."""
 
 import copy
 from collections.abc import Iterable
@@ -23,13 +23,13 @@ __all__ = ["TorchNetwork", "count_faces"]
 
 
 class TorchNetwork(Network):
-    """A model, such as `torch.compile` made of one.
+    """A model, compiled by `torch.compile` or not.
 
     Args:
-        model: With ``forward_stages`` and one output, in eval mode; it is moved to the device.
-        device: Where it runs; where it is, by default.
-        framing: As for `Network`.
-        runtime: As for `make_runtime`.
+        model: A model with ``forward_stages`` and one output, in eval mode; it is moved to the device.
+        device: Device to run on. Default: that of the model.
+        framing: See `Network`.
+        runtime: See `make_runtime`.
     """
 
     def __init__(

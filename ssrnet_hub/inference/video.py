@@ -126,7 +126,7 @@ def annotate_frames(
 def _write_copy(
     target: Union[str, os.PathLike, None], rate: float
 ) -> Iterator[Callable[[Frame, list[Sighting]], None]]:
-    """What writes a frame and the people in it to a copy, if there is to be one."""
+    """Writer of annotated frames, or a no-op without an output file."""
     if target is None:
         yield lambda frame, people: None
         return
@@ -137,7 +137,7 @@ def _write_copy(
         nonlocal out
         if out is None:
             out = copy.add_stream("libx264", rate=max(1, round(min(rate, frame.rate or rate))))
-            # H.264 wants even sides
+            # H.264 requires even sides
             out.width, out.height = (side // 2 * 2 for side in frame.image.size)
             out.pix_fmt = "yuv420p"
         drawn = draw_people(frame.image, people)

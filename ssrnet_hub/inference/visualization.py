@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_faces", "draw_people", "figure_svg", "plot_ages", "plot_breakdown", "plot_errors"]
 
 _COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-"""One a stage or a person; told apart by color-blind eyes as well (Okabe and Ito)."""
+"""Color of each stage or person: the color-blind safe palette of Okabe and Ito."""
 
 
 def draw_faces(image: Image.Image, faces: Sequence[Face], labels: Optional[Sequence[str]] = None) -> Image.Image:
@@ -194,15 +194,15 @@ def _note(axes: "Axes", x: float, y: float, text: str) -> None:
 
 
 def plot_ages(seen: Iterable[tuple[float, Sequence[Sighting]]], *, width: float = 9.0) -> "Figure":
-    """Ages through a film: a line a person, smoothed as `AgeTracker` does, over a dot for every frame.
+    """Plot ages over the time of a video: a line per person, smoothed as by `AgeTracker`, over a dot per frame.
 
     Args:
-        seen: Of each frame its time in seconds and the people in it.
-        width: Of the figure, inches.
+        seen: Time in seconds and people of each frame.
+        width: Width of the figure, inches.
 
     Returns:
-        A figure of matplotlib. Lines end in the person's number; where somebody was out of sight for more than a second
-        the line has a gap.
+        A matplotlib figure. Lines end in the person's number, and have a gap if the person was out of sight for more
+        than a second.
 
     Raises:
         SSRNetHubError: matplotlib (extra ``plot``) is not installed.
@@ -285,17 +285,16 @@ def figure_svg(figure: "Figure", prefix: str = "") -> str:
 def plot_errors(
     predicted: Sequence[float], true: Sequence[float], folder: Union[str, os.PathLike, None] = None
 ) -> dict[str, "Figure"]:
-    """How far predicted ages are off.
+    """Plot the errors of predicted ages.
 
     Args:
-        predicted: Ages, years.
-        true: Ages, years, as many.
-        folder: Where to write them as ``NAME.svg``; the same ages make the same bytes.
+        predicted: Predicted ages, years.
+        true: True ages, years.
+        folder: Folder to write them to as ``NAME.svg``, deterministically.
 
     Returns:
-        Figures of matplotlib: ``scatter``, predicted against true ages; ``errors``, the errors by ten years of true
-        age, a box from the 25th to the 75th percentile around the median; ``cs``, the share of the faces with an error
-        of at most so many years.
+        matplotlib figures: ``scatter``, predicted against true ages; ``errors``, box plots of the errors by decade of
+        true age, from the 25th to the 75th percentile; ``cs``, the cumulative score by error.
 
     Raises:
         SSRNetHubError: matplotlib (extra ``plot``) is not installed, or the folder cannot be written to.

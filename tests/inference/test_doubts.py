@@ -10,7 +10,7 @@ from PIL import Image
 from ssrnet_hub.errors import CalibrationError, ConfigError
 from ssrnet_hub.images.alignment import nose_offset
 from ssrnet_hub.inference.calibration import UNCERTAIN, Calibration
-from ssrnet_hub.inference.doubts import Doubts, describe_face, fit_doubts
+from ssrnet_hub.inference.doubts import LAYOUT, Doubts, describe_face, fit_doubts
 from ssrnet_hub.models.zoo import DEFAULT, ZOO
 from ssrnet_hub.training.worn import WEAR, faded_copies, worn_copies
 
@@ -163,6 +163,27 @@ def test_a_calibration_of_an_earlier_version(face):
         and seen.oddness == old.reliability.score(old.describe(face.stages, face.crop))
     )
     assert len(describe_face(face.stages, face.crop)) > len(old.describe(face.stages, face.crop))
+
+
+def test_a_calibration_without_the_layout_of_the_crop(face):
+    features = describe_face(face.stages, face.crop)
+    count = len(features) - LAYOUT
+    config = face.calibration.to_dict()
+    config["intervals"]["weights"] = config["intervals"]["weights"][:count]
+    config["doubts"]["weights"] = [row[:count] for row in config["doubts"]["weights"]]
+    old = Calibration.from_dict(config)
+    np.testing.assert_array_equal(old.describe(face.stages, face.crop), features[:count])
+    seen = dataclasses.replace(face, calibration=old)
+    assert seen.interval() and isinstance(seen.doubts, tuple)
+
+
+def test_the_layout_tells_which_way_up_a_face_is(face):
+    upright, turned = (describe_face(face.stages, crop)[-LAYOUT:] for crop in (face.crop, face.crop.rotate(180)))
+    light, detail = np.split(upright, 2)
+    assert abs(light.mean()) < 1e-3 and abs(detail.mean()) < 1e-9
+    # the bands of the crop in reverse, up to the rounding of a resize
+    np.testing.assert_allclose(turned, [*light[::-1], *detail[::-1]], atol=0.02)
+    assert np.abs(upright - turned).max() > 0.3
 
 
 def test_parts_of_different_calibrations_are_refused(face):

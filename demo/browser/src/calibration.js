@@ -12,6 +12,7 @@
  */
 const WIDEST = 30;
 const MOST_FACTOR = 6;
+const BANDS = 8;
 
 /** Calibration of weights on faces that they were not trained on. */
 export class Calibration {
@@ -29,7 +30,9 @@ export class Calibration {
     const whole = sample(gray, 64);
     const answer = [...said, logDetail(whole), logContrast(whole)];
     if (!this.doubts) return answer;
-    return [...answer, ...stages.map((stage) => Math.log(spread(stage) + 0.5)), ...describeCrop(crop, gray, whole)];
+    const spreads = stages.map((stage) => Math.log(spread(stage) + 0.5));
+    // calibrations of earlier versions lack the last features
+    return [...answer, ...spreads, ...describeCrop(crop, gray, whole)].slice(0, this.doubts.weights[0].length);
   }
 
   /**
@@ -113,6 +116,7 @@ function spread({ p, eta, width }) {
 /** @param {Picture} crop @param {Picture} gray @param {Gray} whole */
 function describeCrop(crop, gray, whole) {
   const [eyes, mouth] = [rowsOf(whole, 12, 28), rowsOf(whole, 32, 56)];
+  const small = sample(gray, 16);
   const saturation = crop.resize([16, 16], 'bicubic').saturation();
   const { width, data } = whole;
   let asymmetry = 0;
@@ -121,7 +125,7 @@ function describeCrop(crop, gray, whole) {
     asymmetry += Math.abs(data[k] - data[k - column + width - 1 - column]);
   }
   return [
-    ...[128, 32, 16].map((side) => logDetail(sample(gray, side))),
+    ...[sample(gray, 128), sample(gray, 32), small].map(logDetail),
     logDetail(eyes),
     logDetail(mouth),
     logContrast(eyes),
@@ -130,7 +134,26 @@ function describeCrop(crop, gray, whole) {
     Math.log(asymmetry / data.length + 2),
     Math.log(momentsOf(saturation).mean + 2),
     Math.log(momentsOf(saturation).deviation + 2),
+    ...describeLayout(small, whole),
   ];
+}
+
+/** Brightness and vertical detail of each eighth of the height. @param {Gray} small @param {Gray} whole */
+function describeLayout(small, whole) {
+  const { mean, deviation } = momentsOf(small.data);
+  const light = bandsOf(small).map(({ data }) => (momentsOf(data).mean - mean) / (deviation + 2));
+  const detail = bandsOf(whole).map(({ width, data }) => {
+    let sum = 0;
+    for (let k = width; k < data.length; k++) sum += Math.abs(data[k] - data[k - width]);
+    return Math.log(sum / (data.length - width) + 0.5);
+  });
+  return [...light, ...detail.map((value) => value - momentsOf(detail).mean)];
+}
+
+/** @param {Gray} gray @returns {Gray[]} */
+function bandsOf(gray) {
+  const height = gray.height / BANDS;
+  return Array.from({ length: BANDS }, (_, k) => rowsOf(gray, k * height, (k + 1) * height));
 }
 
 /** @param {Picture} gray @param {number} side @returns {Gray} */
