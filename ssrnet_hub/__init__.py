@@ -1,9 +1,9 @@
-"""SSR-Net estimates the age of a face: models for timm, pretrained weights, and photo to age."""
+"""Face age estimation with SSR-Net: timm models, pretrained weights, and a pipeline from photo to age."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .utils import after_import, telemetry  # noqa: F401  telemetry before the libraries that it is about
+from .utils import after_import, telemetry  # noqa: F401  telemetry settings precede the libraries that read them
 
 # isort: split
 from .errors import SSRNetHubError
@@ -52,16 +52,16 @@ _HOMES = {
     "push_to_hub": "hub.push",
     "save_pretrained": "hub.loading",
 }
-"""Where the names are that are imported once they are asked for, since PyTorch takes seconds."""
+"""Modules of the names that are imported on first access, since importing PyTorch takes seconds."""
 
-# `timm.create_model("ssrnet")` finds the models, whichever of the two is imported first; the modules follow each other,
-# so that none is imported by a hook while another one is half there
+# `timm.create_model("ssrnet")` works whichever package is imported first; the hooks form a chain, so that none of them
+# imports a module while another is only partially initialized
 after_import.run(f"{__name__}.models.dex", lambda: import_module(".models.pretrained", __name__))
 after_import.run(f"{__name__}.models.ssrnet", lambda: import_module(".models.dex", __name__))
 after_import.run("timm", lambda: import_module(".models.ssrnet", __name__))
 
 
-# type checkers would take any name for one of a module with such a function
+# hidden from type checkers, which would otherwise accept any attribute of this module
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
@@ -70,7 +70,7 @@ if not TYPE_CHECKING:
                 value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
             return value
         if name in {home.partition(".")[0] for home in _HOMES.values()}:
-            # `ssrnet_hub.models.pretrained` and its like need no import of their own
+            # makes `ssrnet_hub.models.pretrained` and the like available without an explicit import
             with torch_needed(f"ssrnet_hub.{name}"):
                 for home in set(_HOMES.values()):
                     import_module(f".{home}", __name__)

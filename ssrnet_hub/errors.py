@@ -36,24 +36,24 @@ class SSRNetHubError(Exception):
     """Base class of all errors that this package raises on purpose.
 
     Args:
-        message: What happened and what to do; with ``values``, a template as `str.format` takes it.
-        **values: What its braces stand for, by name.
+        message: What happened and what to do; a `str.format` template if ``values`` are given.
+        **values: Values of the template's fields, by name.
 
     Attributes:
-        message: The template, with plain names in its braces, by which a translation is found.
-        values: What they stand for, as text.
+        message: The template, reduced to plain field names; the key of its translations.
+        values: The fields, formatted as text.
     """
 
     def __init__(self, message: str = "", **values: object):
         self.message, self.values = message, dict[str, str]()
         if values:
-            form, self.message, said = Formatter(), "", ""
+            form, self.message, filled = Formatter(), "", ""
             for text, name, spec, conversion in form.parse(message):
-                self.message, said = self.message + text, said + text
+                self.message, filled = self.message + text, filled + text
                 if name is not None:
                     self.values[name] = format(form.convert_field(values[name], conversion), spec or "")
-                    self.message, said = f"{self.message}{{{name}}}", said + self.values[name]
-            message = said
+                    self.message, filled = f"{self.message}{{{name}}}", filled + self.values[name]
+            message = filled
         super().__init__(message)
 
 
@@ -122,7 +122,7 @@ class LabelsError(SSRNetHubError, ValueError):
 
 
 class DivergenceError(SSRNetHubError):
-    """Loss is NaN or infinite."""
+    """The training loss is NaN or infinite."""
 
 
 class WorkerError(SSRNetHubError):
@@ -138,7 +138,7 @@ class PhotoError(SSRNetHubError):
 
 
 class ArchiveError(SSRNetHubError):
-    """A zip is damaged, too large, or has paths outside of itself."""
+    """A zip archive is damaged, too large, or contains paths outside of itself."""
 
 
 class VideoError(SSRNetHubError):

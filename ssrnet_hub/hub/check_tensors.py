@@ -24,7 +24,7 @@ _MAX_SIZE = 20_000_000
 """Maximum size of the file of check tensors, bytes."""
 
 _TOLERANCE = 1e-4
-"""Absolute tolerance: of ages relative to the range V, of p, eta, and delta as it is."""
+"""Relative and absolute tolerance; for ages, the absolute tolerance is this times the range V."""
 
 
 def write_check(model: nn.Module, path: Union[str, os.PathLike]) -> Path:
@@ -35,7 +35,7 @@ def write_check(model: nn.Module, path: Union[str, os.PathLike]) -> Path:
     coarse = torch.randint(256, (4, model.in_chans, 5, 5), generator=generator, device="cpu").float()
     pixels = nn.functional.interpolate(coarse, (height, width), mode="bilinear").round().to(torch.uint8)
     with replace_file(path) as temporary:
-        save_file({"pixels": pixels, **_answer(model, pixels)}, temporary)
+        save_file({"pixels": pixels, **_run_model(model, pixels)}, temporary)
     return Path(path)
 
 
@@ -59,7 +59,7 @@ def verify_model(model: nn.Module, path: Union[str, os.PathLike]) -> None:
         pixels = expected.pop("pixels")
         if pixels.dtype != torch.uint8 or pixels.shape[1:] != size or not 1 <= len(pixels) <= 16:
             raise ValueError(f"pixels are {tuple(pixels.shape)} of {pixels.dtype}, not (N, *{size}) of uint8, N <= 16")
-        actual = _answer(model, pixels)
+        actual = _run_model(model, pixels)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, AssertionError) as e:
         raise CheckError(f"{path} has no valid check tensors for this model: {e!r:.300}") from e
     wrong = [key for key in sorted(actual.keys() | expected.keys()) if not _agree(key, actual, expected, model.V)]
@@ -70,14 +70,14 @@ def verify_model(model: nn.Module, path: Union[str, os.PathLike]) -> None:
         )
 
 
-def _answer(model: AgeModel, pixels: Tensor) -> dict[str, Tensor]:
+def _run_model(model: AgeModel, pixels: Tensor) -> dict[str, Tensor]:
     like = next(model.parameters())
     with inference():
         age, stages = model.forward_stages(Normalize(model)(pixels).to(like.device, like.dtype))
-    answers = {"age": age}
+    outputs = {"age": age}
     for k, stage in enumerate(stages, start=1):
-        answers |= {f"stage{k}.{key}": getattr(stage, key) for key in ("p", "eta", "delta")}
-    return {key: value.float().cpu().contiguous() for key, value in answers.items()}
+        outputs |= {f"stage{k}.{key}": getattr(stage, key) for key in ("p", "eta", "delta")}
+    return {key: value.float().cpu().contiguous() for key, value in outputs.items()}
 
 
 def _agree(key: str, actual: dict[str, Tensor], expected: dict[str, Tensor], V: float) -> bool:

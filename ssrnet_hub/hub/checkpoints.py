@@ -62,7 +62,7 @@ class Checkpoint:
     extras: dict[str, Any]
 
     def read_weights(self) -> bytes:
-        """Content of the weights file.
+        """Read the weights file.
 
         Raises:
             CorruptWeightsError: The file cannot be read.
@@ -73,7 +73,7 @@ class Checkpoint:
             raise _damaged(self.folder / WEIGHTS_FILE, e) from e
 
     def to_tensors(self, weights: bytes) -> dict[str, np.ndarray]:
-        """Tensors by name; floating point tensors are converted to float32.
+        """Return the tensors by name; floating point tensors are converted to float32.
 
         Args:
             weights: Result of `read_weights`.
@@ -87,7 +87,7 @@ class Checkpoint:
             raise _damaged(self.folder / WEIGHTS_FILE, e) from e
 
     def bind_calibration(self, tensors: Mapping[str, np.ndarray]) -> "Checkpoint":
-        """The same checkpoint; drops a calibration that was measured on other tensors, with a warning."""
+        """Return the checkpoint, without a calibration measured on other tensors; warns if one is dropped."""
         calibration = self.extras.get("calibration")
         if not isinstance(calibration, dict) or DIGEST_KEY not in calibration:
             return self
@@ -128,7 +128,7 @@ def find_checkpoint(
         folder = Path(name)
     else:
         repo = _repo_of(weights) if weights else _assert_repo(name)
-        # its import takes half a second
+        # imported only here, since this takes half a second
         from .downloading import download
 
         files = [CONFIG_FILE, WEIGHTS_FILE, *[CHECK_FILE] * verify]
@@ -157,7 +157,7 @@ def describe_folder(folder: Union[str, os.PathLike]) -> Checkpoint:
             f"Available architectures: {', '.join(zoo.list_architectures())}."
         )
     check_config(config, str(path))
-    # as timm reads it: what the model's arguments say comes first
+    # as in timm, model_args take precedence
     cfg, own = config["pretrained_cfg"], config.get("model_args", {})
     own = {key: value for key, value in own.items() if value is not None}
     fixed = bool(cfg.get("fixed_input_size"))
@@ -169,14 +169,14 @@ def describe_folder(folder: Union[str, os.PathLike]) -> Checkpoint:
     if fixed and not has_size:
         raise ConfigError(f"{path} is invalid: {architecture} does not support fixed_input_size.")
     size = args["img_size"] if fixed else tuple(size)
-    for what, said, made in (
+    for what, stated, actual in (
         ("architecture", cfg.get("architecture") or architecture, architecture),
         ("input_size", (args["in_chans"], *size), (args["in_chans"], *(args["img_size"] if has_size else size))),
-        # timm would start the head afresh, without a word
+        # timm would silently reinitialize the head
         ("num_classes", config.get("num_classes", cfg.get("num_classes", 1000)), args["num_classes"]),
     ):
-        if said != made:
-            raise ConfigError(f"{path} is inconsistent: {what} is {said!r:.100}, but the model has {made}.")
+        if stated != actual:
+            raise ConfigError(f"{path} is inconsistent: {what} is {stated!r:.100}, but the model has {actual}.")
     data = InputConfig.from_cfg(cfg, args["in_chans"], size)
     return Checkpoint(folder, architecture, args, data, cfg.get("license"), config.get(EXTRAS_KEY, {}))
 
@@ -185,7 +185,7 @@ def digest_tensors(tensors: Mapping[str, np.ndarray]) -> str:
     """Hexadecimal SHA-256 of the names, shapes, and float32 values of floating point tensors."""
     digest = hashlib.sha256()
     for name, values in sorted(tensors.items()):
-        # counters of batches change no answer
+        # batch counters do not affect the output
         if values.dtype.kind == "f":
             digest.update(f"{name} {tuple(values.shape)}\n".encode() + values.astype("<f4").tobytes())
     return digest.hexdigest()
@@ -205,7 +205,7 @@ def _split_revision(
 ) -> tuple[Union[str, os.PathLike], Optional[str]]:
     """Split ``name@revision`` of the zoo or the Hub."""
     match = _WITH_REVISION.fullmatch(name) if isinstance(name, str) else None
-    # a folder may be called anything
+    # a folder may have any name
     if not match or is_folder(name):
         return name, revision
     if revision and revision != match["revision"]:
@@ -214,7 +214,7 @@ def _split_revision(
 
 
 def _repo_of(weights: zoo.Weights) -> str:
-    """The repository of the zoo's weights on the Hub."""
+    """Return the repository of the zoo's weights on the Hub."""
     if weights.repo:
         return weights.repo
     name = weights.name
@@ -232,7 +232,7 @@ def _repo_of(weights: zoo.Weights) -> str:
 
 
 def _find_near(name: str) -> list[str]:
-    """Up to three zoo names that resemble this one or start like it, with or without the architecture."""
+    """Find up to three zoo names that resemble this one or start like it, with or without the architecture."""
 
     def likeness(own: str) -> float:
         parts = (own, own.partition(".")[2])
@@ -242,7 +242,7 @@ def _find_near(name: str) -> list[str]:
 
 
 def _assert_repo(name: Union[str, os.PathLike]) -> str:
-    """The name, if it is valid for a repository on the Hub."""
+    """Return the name if it is valid for a repository on the Hub."""
     if isinstance(name, str) and _REPO.fullmatch(name) and not name.startswith(".") and not is_file(name):
         return name
     address = re.match(r"(?:hf[-_]hub:|https://huggingface\.co/)([^/]+/[^/]+)", str(name))
@@ -301,21 +301,21 @@ def _check_folder(folder: Path) -> Checkpoint:
 
 
 def _read_header(weights: Path) -> dict[str, str]:
-    """Shapes of the tensors in a weights file, by name."""
+    """Read the shapes of the tensors in a weights file, by name."""
     try:
         with weights.open("rb") as file:
             (size,) = struct.unpack("<Q", file.read(8))
         if size > _HEADER_SIZE:
             raise SafetensorError(f"its header has {size:,} bytes, which exceeds the limit of {_HEADER_SIZE:,}")
         with safe_open(weights, framework="np") as file:
-            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118  the file is no dict
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118  the file is not a dict
             return {key: _describe(part.get_shape(), part.get_dtype()) for key, part in slices.items()}
     except (SafetensorError, OSError, struct.error) as e:
         raise _damaged(weights, e) from e
 
 
 def _describe(shape: list[int], dtype: str) -> str:
-    """Shape of a tensor, and its dtype unless it is a floating point one."""
+    """Describe a tensor by its shape, and by its dtype unless it is a floating point one."""
     return ("x".join(map(str, shape)) or "a scalar") + (f" of {dtype}" if dtype not in _FLOATS else "")
 
 
@@ -328,7 +328,7 @@ def _damaged(weights: Path, why: Exception) -> CorruptWeightsError:
 def _to_array(entry: Mapping[str, Any]) -> np.ndarray:
     data, kind = entry["data"], entry["dtype"]
     if kind == "BF16":
-        # the first half of a float32
+        # the upper half of a float32
         return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
     values = np.frombuffer(data, f"<{kind[0].lower()}{int(kind[1:]) // 8}")
     return values.astype(np.float32) if values.dtype.kind == "f" else values

@@ -1,4 +1,4 @@
-"""Convert weights that others released to this package's format."""
+"""Convert weights released by others to this package's format."""
 
 import os
 import tempfile
@@ -63,7 +63,7 @@ def convert_keras(path: Union[str, os.PathLike], directory: Union[str, os.PathLi
     _swap_channels(model)
     extras: dict[str, Any] = {"task": "gender" if gender else "age", "framing": AUTHORS_FRAMING.to_dict()}
     if gender:
-        # nothing in the file says which end of the score is which: it is known of the weights that the zoo knows
+        # the file does not specify the genders at scores 0 and 1; they are known only for weights in the zoo
         with tempfile.TemporaryDirectory() as temporary:
             digest = file_digest(save_pretrained(model, temporary) / WEIGHTS_FILE)
         extras["ends"] = next((w.ends for w in ZOO.values() if w.sha256 == digest), FEMALE_MALE)
@@ -149,7 +149,7 @@ def _read_pickle(path: Union[str, os.PathLike]) -> dict[str, Tensor]:
         raise ConversionError(f"{path} does not contain a state dict.")
     if any(v.is_complex() or v.dtype == torch.bool for v in state.values()):
         raise ConversionError(f"{path} contains complex or boolean tensors.")
-    # as data parallel training names them
+    # data parallel training adds this prefix
     return {k.removeprefix("module."): v for k, v in state.items()}
 
 
@@ -205,7 +205,7 @@ _BLOCKS = ("0.0", "1.0", "2.0", "2.2")
 
 
 def _keras_layout(pred: str) -> Iterator[tuple[str, str, _Convert]]:
-    """Key in our state dict, name in the authors' file, and function to reorder the axes."""
+    """Yield the key in our state dict, the name in the authors' file, and the function that reorders the axes."""
     norm = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
     for stream in (1, 2):
         for i, block in enumerate(_BLOCKS, start=1 + 4 * (stream - 1)):
@@ -224,7 +224,7 @@ def _keras_layout(pred: str) -> Iterator[tuple[str, str, _Convert]]:
 
 
 def _blog_layout() -> Iterator[tuple[str, str]]:
-    """Name of each layer in the post's class and in ours."""
+    """Yield the name of each layer in the post's class and in ours."""
     blocks = (("k1.0", "k1.1"), ("k2.0", "k2.1"), ("k3.0", "k3.1"), ("k3.4", "k3.5"))
     for stream in (1, 2):
         for block, (conv, bn) in zip(_BLOCKS, blocks, strict=True):
@@ -245,11 +245,11 @@ def _layer(ours: str, theirs: str, convert: _Convert) -> Iterator[tuple[str, str
 
 
 def _conv(kernel: np.ndarray) -> np.ndarray:
-    """Height, width, in, out to out, in, height, width."""
+    """Reorder (height, width, in, out) to (out, in, height, width)."""
     return kernel.transpose(3, 2, 0, 1)
 
 
 def _dense_of_map(kernel: np.ndarray) -> np.ndarray:
-    """A dense layer on a flattened square map of 10 channels: from channels last to channels first."""
+    """Reorder a dense layer on a flattened square map of 10 channels from channels last to channels first."""
     side = round((len(kernel) / 10) ** 0.5)
     return kernel.reshape(side, side, 10, -1).transpose(3, 2, 0, 1).reshape(-1, len(kernel))

@@ -72,7 +72,7 @@ def download(
         folder = _retry(fetch)
         damaged = _find_damaged(folder, files)
         if damaged or not (local_files_only or all((folder / name).is_file() for name in files)):
-            # another process may be mending the same cache: a file of it was damaged, or is just being replaced
+            # a file may be damaged, or another process may just be replacing it in the same cache
             with FileLock(folder.parent.parent / ".mend.lock"):
                 damaged = _remove_damaged(folder, files)
                 if not local_files_only:
@@ -103,8 +103,8 @@ def download(
             f"{where} is not in the cache {cache}, and {why}. Check your connection, set another cache with cache_dir= "
             "or the environment variable HF_HOME, or download the files on another machine and pass their folder."
         ) from e
-    except Exception as e:  # whatever the network, or a server that is not the Hub, makes the client raise
-        if isinstance(e, OSError) and e.errno is not None:  # of the disk
+    except Exception as e:  # the client may raise anything, due to the network or a server that is not the Hub
+        if isinstance(e, OSError) and e.errno is not None:  # from the disk
             raise HubError(
                 f"Cannot write {where} to the cache {cache}: {e.strerror}. Pass a writable folder as cache_dir=, or "
                 "set the environment variable HF_HOME before importing ssrnet_hub."
@@ -117,9 +117,9 @@ def download(
         )
     if not (folder / WEIGHTS_FILE).is_file() and not local_files_only:
         try:
-            # one request; list_repo_files would try for 23 seconds where the Hub is out of reach
+            # a single request; list_repo_files would retry for 23 seconds if the Hub is unreachable
             names = [file.rfilename for file in HfApi(token=token).model_info(repo, revision=revision).siblings or ()]
-        except Exception:  # as above; without it only the hint at a pickle is missing
+        except Exception:  # as above; the error then only lacks the hint about a pickle
             names = []
         pinned = f" --revision {revision}" if revision else ""
         command = f"hf download {repo} PICKLE {CONFIG_FILE} --local-dir DIR{pinned}"
@@ -135,7 +135,7 @@ def _is_cached(repo: str, revision: Optional[str], cache_dir: Optional[Path], fi
         folder = snapshot_download(
             repo, revision=revision, cache_dir=cache_dir, local_files_only=True, allow_patterns=files
         )
-    except Exception:  # whatever a damaged cache makes the client raise
+    except Exception:  # the client may raise anything on a damaged cache
         return False
     return all(Path(folder, name).is_file() for name in files)
 
@@ -149,40 +149,40 @@ def check_token(token: Union[str, bool, None]) -> None:
 _T = TypeVar("_T")
 
 
-def _retry(ask: Callable[[], _T]) -> _T:
+def _retry(request: Callable[[], _T]) -> _T:
     """Retry if the Hub was busy or closed the connection; its client retries only some requests."""
     for pause in (1.0, 3.0):
         try:
-            return ask()
+            return request()
         except Exception as e:
-            if not _may_pass(e):
+            if not _is_transient(e):
                 raise
-            time.sleep(max(pause, _asked_to_wait(e)))
-    return ask()
+            time.sleep(max(pause, _retry_after(e)))
+    return request()
 
 
-def _may_pass(error: Optional[BaseException]) -> bool:
+def _is_transient(error: Optional[BaseException]) -> bool:
     """Whether an error of the Hub's client may be transient."""
     if isinstance(error, LocalEntryNotFoundError):
-        # without an answer the Hub is out of reach, which the client has tried long enough
-        return getattr(error.__cause__, "response", None) is not None and _may_pass(error.__cause__)
+        # without a response, the Hub is unreachable, and the client has already retried
+        return getattr(error.__cause__, "response", None) is not None and _is_transient(error.__cause__)
     response = getattr(error, "response", None)
     if response is None:
-        # an OSError without a number is not the system's: the client got less than it was promised
+        # the client raises an OSError without errno if it received less than the expected size
         return isinstance(error, HTTPError) or (type(error) is OSError and error.errno is None)
     return response.status_code == 429 or response.status_code >= 500
 
 
-def _asked_to_wait(error: Exception) -> float:
+def _retry_after(error: Exception) -> float:
     response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
     seconds = response.headers.get("Retry-After", "") if response is not None else ""
     return min(float(seconds), 30.0) if seconds.isdigit() else 0.0
 
 
 def _find_damaged(folder: Path, files: list[str]) -> list[str]:
-    """The files of the cache that are not the content that their name there says.
+    """Find cached files whose content does not match the digest in their name.
 
-    The client does not look; its `verify_repo_checksums` has to ask the Hub, and looks at all files of the repository.
+    The client does not check this; its `verify_repo_checksums` queries the Hub, and checks all files of the repository.
     """
     return [name for name in files if _is_damaged(folder / name)]
 
@@ -198,10 +198,10 @@ def _is_damaged(path: Path) -> bool:
 
 
 def _blob_of(path: Path) -> Optional[Path]:
-    """The entry of the cache that a file of it links to, called by its digest; None for what is no such link."""
+    """Return the cache entry, named by its digest, that a file links to; None if the file is not such a link."""
     if not path.is_symlink():
         return None
-    # that may be a link itself, into the store that all repositories share, where names are other digests
+    # the entry may itself be a link, into a store shared by all repositories, whose names are other digests
     blob = Path(os.path.normpath(path.parent / path.readlink()))
     return blob if blob.parent == path.parents[2] / "blobs" else None
 
@@ -211,7 +211,7 @@ def _remove_damaged(folder: Path, files: list[str]) -> list[str]:
     cache = folder.parents[2].resolve()
     for name in damaged:
         if blob := _blob_of(folder / name):
-            # what the client did not put there stays
+            # keep targets outside the cache, which the client did not write
             if blob.resolve().is_relative_to(cache):
                 blob.resolve().unlink(missing_ok=True)
             blob.unlink(missing_ok=True)

@@ -89,11 +89,11 @@ def load_checkpoint(
     """Load the model of a `Checkpoint`; see `from_pretrained`."""
     folder = checkpoint.folder
     try:
-        # whatever the defaults of PyTorch are
+        # independent of PyTorch's default dtype and device
         placed = {"dtype": torch.float32, "device": "cpu", **model_args}
         model = pretrained.assert_age_model(timm.create_model(f"local-dir:{folder}", pretrained=True, **placed)).eval()
     except RuntimeError as e:
-        # others are of the machine, such as a lack of memory
+        # other errors are due to the machine, such as a lack of memory
         if "loading state_dict" not in str(e):
             raise
         raise WrongShapeError(f"The weights in {folder} do not fit a model created with {model_args}: {e}") from e
@@ -149,15 +149,15 @@ def save_pretrained(
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise ConfigError(f"Cannot create {directory}: {e.strerror or e}.") from e
-    kept = _drop_strange_calibration({**get_extras(model), **(extras or {})}, model)
+    kept = _drop_foreign_calibration({**get_extras(model), **(extras or {})}, model)
     model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
     with tempfile.TemporaryDirectory(prefix=".save-", dir=directory) as temporary:
         save_for_hf(model, temporary, model_config={EXTRAS_KEY: kept} if kept else None, safe_serialization=True)
         try:
             describe_folder(temporary)
         except ConfigError as e:
-            said = str(e).replace(temporary, str(directory))
-            raise ConfigError(f"Nothing was saved, since from_pretrained would reject the config. {said}") from e
+            reason = str(e).replace(temporary, str(directory))
+            raise ConfigError(f"Nothing was saved, since from_pretrained would reject the config. {reason}") from e
         for name in (WEIGHTS_FILE, CONFIG_FILE):
             with replace_file(directory / name) as path:
                 Path(temporary, name).replace(path)
@@ -175,8 +175,8 @@ def get_extras(model: nn.Module) -> dict[str, Any]:
     """
     extras = getattr(model, "ssrnet_hub_extras", None)
     if extras is not None:
-        return _drop_strange_calibration(copy.deepcopy(extras), model, getattr(model, "ssrnet_hub_digests", ()))
-    # whether timm loaded the weights as well cannot be told, so nothing is said of their training
+        return _drop_foreign_calibration(copy.deepcopy(extras), model, getattr(model, "ssrnet_hub_digests", ()))
+    # timm may have loaded the config without the weights, so entries on their training are left out
     cfg = getattr(model, "pretrained_cfg", {})
     if cfg.get("source") == "local-dir" and is_file(Path(cfg["file"], CONFIG_FILE)):
         extras = read_config(Path(cfg["file"])).get(EXTRAS_KEY, {})
@@ -193,7 +193,7 @@ def tensors_digest(model: nn.Module, dtype: Optional[torch.dtype] = None) -> str
         model: The model, on any device.
         dtype: Precision to round the values to first. Default: none.
     """
-    tensors: dict[str, Tensor] = getattr(model, "_orig_mod", model).state_dict()  # of torch.compile
+    tensors: dict[str, Tensor] = getattr(model, "_orig_mod", model).state_dict()  # of a compiled model
     return digest_tensors(
         {
             name: tensor.detach().to("cpu", dtype or tensor.dtype).float().contiguous().numpy()
@@ -203,11 +203,11 @@ def tensors_digest(model: nn.Module, dtype: Optional[torch.dtype] = None) -> str
     )
 
 
-def _drop_strange_calibration(extras: dict[str, Any], model: nn.Module, digests: Iterable[str] = ()) -> dict[str, Any]:
+def _drop_foreign_calibration(extras: dict[str, Any], model: nn.Module, digests: Iterable[str] = ()) -> dict[str, Any]:
     """Drop a calibration that was measured on tensors other than the model's. One without a digest is kept.
 
     Args:
-        extras: Changed in place, and returned.
+        extras: Extras of the model; modified in place and returned.
         model: The model.
         digests: Digests of other tensors for which the calibration is valid.
     """
@@ -222,12 +222,12 @@ def _drop_strange_calibration(extras: dict[str, Any], model: nn.Module, digests:
 
 
 def _bind_extras(model: nn.Module, extras: dict[str, Any], folder: Path, model_args: Iterable[str]) -> None:
-    """Attach the extras of its config to a model that was just loaded."""
+    """Attach the extras of its config to a newly loaded model."""
     had = "calibration" in extras
-    vars(model)["ssrnet_hub_extras"] = _drop_strange_calibration(extras, model)
+    vars(model)["ssrnet_hub_extras"] = _drop_foreign_calibration(extras, model)
     if had and "calibration" not in extras:
         warn_of_strange_calibration(folder, stacklevel=5)
-    # with another V, say, the same tensors make other ages
+    # with another V, for example, the same tensors predict other ages
     if set(model_args) - {"drop_rate"}:
         extras.pop("calibration", None)
     if "calibration" in extras:

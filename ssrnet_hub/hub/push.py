@@ -124,7 +124,7 @@ def prepare_repository(folder: Union[str, os.PathLike], directory: Union[str, os
     cfg = model.pretrained_cfg
     origin = embedded_folder(f"{cfg.get('architecture')}.{cfg.get('tag')}")
     if cfg.get("license") == "other" and origin and not files["LICENSE"].is_file():
-        # the terms of weights of this package are those of what was made of them
+        # the terms of embedded weights also apply to weights derived from them
         files["LICENSE"] = origin / "LICENSE"
     for name, path in files.items():
         if path.is_file():
@@ -179,7 +179,7 @@ def push_repository(
         if mirror:
             gone = {file.rfilename for file in before.siblings or ()} - {*names, ".gitattributes"}
             operations += [CommitOperationDelete(name) for name in sorted(gone)]
-        # not upload_folder, which may make several commits; what is there already is not sent again
+        # not upload_folder, which may create several commits; existing files are not sent again
         done = api.create_commit(
             repo_id,
             operations,
@@ -190,7 +190,7 @@ def push_repository(
         )
         if tag in tags and tags[tag] != done.oid:
             raise HubError(
-                f"Pushed {done.oid} to {repo_id}, but without the tag {tag!r}, which is already on the commit before."
+                f"Pushed {done.oid} to {repo_id}, but without the tag {tag!r}, which is already on the previous commit."
             )
         if tag and tag not in tags:
             api.create_tag(repo_id, tag=tag, revision=done.oid, repo_type=repo_type)
@@ -208,7 +208,7 @@ def _check_repo_id(repo_id: str) -> None:
 
 @contextmanager
 def _push_errors(repo_id: str) -> Iterator[None]:
-    """Turn whatever the client raises while pushing into an error that says what to do."""
+    """Convert errors of the client while pushing to errors that say what to do."""
     try:
         yield
     except SSRNetHubError:
@@ -221,11 +221,11 @@ def _push_errors(repo_id: str) -> Iterator[None]:
         status = getattr(e.response, "status_code", None)
         if status in (401, 403) or isinstance(e, RepositoryNotFoundError):
             raise HubError(f"No write access to {repo_id}: {_TOKENS}.") from e
-        said = e.server_message or f"status {status}"
+        reason = e.server_message or f"status {status}"
         raise HubError(
-            f"The Hub rejected the push to {repo_id}: {said:.300}. Try again; uploaded files are not sent twice."
+            f"The Hub rejected the push to {repo_id}: {reason:.300}. Try again; uploaded files are not sent twice."
         ) from e
-    except Exception as e:  # whatever the network, or a server that is not the Hub, makes the client raise
+    except Exception as e:  # the client may raise anything, due to the network or a server that is not the Hub
         raise HubError(
             f"Pushing to {repo_id} failed: {e!r:.300}. The repository is unchanged, unless only the response was lost. "
             "Try again; uploaded files are not sent twice."

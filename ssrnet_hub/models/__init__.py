@@ -1,1 +1,1 @@
-"""Networks and their weights: SSR-Net and DEX for timm, their fused forms, the zoo. No photos, no Hub."""
+"""Networks and their weights: SSR-Net and DEX for timm, their fused forms, and the zoo. No photos, no Hub."""

@@ -1,4 +1,4 @@
-"""The architectures as their arguments describe them: layers, tensors and defaults. Needs no PyTorch."""
+"""Layers, tensors, and defaults of the architectures, derived from their arguments. Does not need PyTorch."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -46,7 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "drop_rate": 0.1,
     },
 }
-"""Where the family differs from the defaults of `SSRNet`."""
+"""Arguments of the variants that differ from the defaults of `SSRNet`."""
 
 _TWO_STREAM: dict[str, Any] = {
     "stage_bins": (3, 3, 3),
@@ -71,11 +71,13 @@ _DEX = {"stage_bins": (101,), "V": 101.0, "num_classes": 1, "in_chans": 3}
 
 
 class Layer(NamedTuple):
-    """A convolution or linear layer that is applied in so many cells, so many times for a face.
+    """A convolution or linear layer.
 
     Attributes:
-        name: Of its tensors.
-        norm: Name of the batch normalization behind it; empty without one.
+        name: Prefix of its tensors' names.
+        cells: Number of positions where it is applied.
+        norm: Name of the batch normalization after it; empty if there is none.
+        times: Number of times it is applied per face.
     """
 
     name: str
@@ -89,7 +91,7 @@ class Layer(NamedTuple):
     bias: bool = True
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Names and shapes of its tensors."""
+        """Yield the names and shapes of its tensors."""
         yield f"{self.name}.weight", (self.out_chs, self.in_chs, *([] if self.linear else [self.kernel] * 2))
         if self.bias:
             yield f"{self.name}.bias", (self.out_chs,)
@@ -100,12 +102,12 @@ class Layer(NamedTuple):
 
 
 def model_arguments(architecture: str) -> frozenset[str]:
-    """Names of the constructor arguments that the config of weights may set."""
+    """Return the names of the constructor arguments that the config of weights may set."""
     return frozenset(ARCHITECTURES[architecture].defaults)
 
 
 def complete_arguments(architecture: str, **model_args: Any) -> dict[str, Any]:
-    """The arguments of a model's constructor, those that are not given by their defaults."""
+    """Complete the arguments of a model's constructor with their defaults."""
     _, defaults, fixed = ARCHITECTURES[architecture]
     args = {"img_size": 224, **fixed, **defaults, **model_args}
     size = args["img_size"]
@@ -114,14 +116,14 @@ def complete_arguments(architecture: str, **model_args: Any) -> dict[str, Any]:
 
 
 def list_layers(architecture: str, **model_args: Any) -> Iterator[Layer]:
-    """The convolutions and linear layers of a model.
+    """Yield the convolutions and linear layers of a model.
 
     Args:
         architecture: A key of `ARCHITECTURES`.
-        **model_args: Arguments of its constructor; and ``img_size`` where that has none.
+        **model_args: Constructor arguments, and ``img_size`` for architectures without that argument.
 
     Raises:
-        ValueError: There can be no such layout, or a level of the network would be empty at that size of the input.
+        ValueError: The layout is invalid, or the input is so small that a level of the network would be empty.
     """
     args = complete_arguments(architecture, **model_args)
     for layer in ARCHITECTURES[architecture].layers(args):
@@ -131,30 +133,30 @@ def list_layers(architecture: str, **model_args: Any) -> Iterator[Layer]:
 
 
 def list_tensors(architecture: str, **model_args: Any) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors of a model's weights; raises as `list_layers`."""
+    """Return the names and shapes of a model's tensors; raises the errors of `list_layers`."""
     return {name: shape for layer in list_layers(architecture, **model_args) for name, shape in layer.tensors()}
 
 
 def check_regression(stage_bins: tuple[int, ...], most_stages: int, V: float) -> None:
-    """Raise ValueError unless there are 1 to so many stages, of at least one bin each, and V is a positive number."""
+    """Raise ValueError unless there are 1 to ``most_stages`` stages with at least one bin each, and V is positive."""
     if not 1 <= len(stage_bins) <= most_stages or min(stage_bins) < 1:
         raise ValueError(
-            f"stage_bins must name the bins of at most {most_stages} stage(s), at least one each, not {stage_bins}"
+            f"stage_bins must list the bins of at most {most_stages} stage(s), at least one each, not {stage_bins}"
         )
     if not 0 < V < math.inf:
         raise ValueError(f"V must be a positive number, not {V}")
 
 
 def check_layout(layout: tuple[str, ...], chs: tuple[int, ...]) -> None:
-    """Raise ValueError unless these are the levels of a stream, and an even number of channels for each convolution."""
+    """Raise ValueError unless the layout is valid, with an even number of channels for each convolution."""
     if len(layout) != 3 or not all(layout) or set("".join(layout)) - set("CPRS") or layout[0][0] not in "CS":
         raise ValueError(f"layout must be three levels of C, S, P and R, the first beginning with C or S, not {layout}")
     if len(chs) != count_kinds("".join(layout), "CS") or any(ch < 2 or ch % 2 for ch in chs):
-        raise ValueError(f"chs must name an even number of channels for each C and S of the layout {layout}, not {chs}")
+        raise ValueError(f"chs must list an even number of channels for each C and S of the layout {layout}, not {chs}")
 
 
 def count_kinds(layout: str, kinds: str) -> int:
-    """How many blocks of some kinds there are in levels of a layout."""
+    """Count the blocks of the given kinds in a layout."""
     return sum(map(layout.count, kinds))
 
 
@@ -203,7 +205,7 @@ def _two_stream_layers(args: Mapping[str, Any]) -> Iterator[Layer]:
 
 def _stage_layers(args: Mapping[str, Any], stage: str, num_features: int, num_bins: int) -> Iterator[Layer]:
     hidden, num_classes, moving = args["hidden"], args["num_classes"], args["dynamic_range"]
-    # with a dropout mask of its own for eta, the product of the streams is computed twice
+    # eta has its own dropout mask, so the product of the streams is computed twice
     times = 2 if hidden and moving else 1
     for name in ("fc1", "fc2"):
         yield Layer(f"{stage}.{name}", num_features, hidden or num_bins, times=times, linear=True)
@@ -227,9 +229,9 @@ def _vgg_layers(args: Mapping[str, Any]) -> Iterator[Layer]:
             continue
         yield Layer(f"features.{number}", chs, out_chs, 3, _cells(height, width))
         chs = out_chs
-        # its activation has a number as well
+        # its activation has an index too
         number += 2
-    # the first dense layer is a convolution of 7x7, to which a smaller map is stretched
+    # the first dense layer is a 7x7 convolution; smaller maps are stretched to its size
     cells = _cells(max(height - 6, 1), max(width - 6, 1)) if height and width else 0
     hidden = int(4096 * args["mlp_ratio"])
     yield Layer("pre_logits.fc1", chs, hidden, 7, cells)
@@ -247,7 +249,7 @@ def _resnet_layers(args: Mapping[str, Any]) -> Iterator[Layer]:
         for block in range(blocks):
             name, cells = f"layer{number}.{block}", _cells(height, width)
             if number > 1 and not block:
-                # the convolution is not padded, and its answer is brought to the size of the shortcut
+                # the convolution is not padded, but its output is, to the size of the shortcut
                 cells, height, width = _cells((height - 1) // 2, (width - 1) // 2), height // 2, width // 2
             yield Layer(f"{name}.conv1", chs, out_chs, 3, cells, norm=f"{name}.bn1", bias=False)
             yield Layer(f"{name}.conv2", out_chs, out_chs, 3, cells, norm=f"{name}.bn2", bias=False)
@@ -261,7 +263,7 @@ def _cells(height: int, width: int) -> int:
 
 
 def is_two_stream(architecture: str) -> bool:
-    """Whether an architecture is SSR-Net's two streams, under whatever stages."""
+    """Whether an architecture has SSR-Net's two streams, with any stages."""
     return ARCHITECTURES[architecture].layers is _two_stream_layers
 
 
@@ -269,9 +271,9 @@ class Architecture(NamedTuple):
     """An entry of `ARCHITECTURES`.
 
     Attributes:
-        layers: What lists the layers for complete arguments.
-        defaults: Of the constructor's arguments.
-        fixed: What the class says in place of other arguments that ``layers`` reads.
+        layers: Function that yields the layers, given complete arguments.
+        defaults: Defaults of the constructor arguments.
+        fixed: Values that the class fixes for other arguments that ``layers`` reads.
     """
 
     layers: Callable[[Mapping[str, Any]], Iterator[Layer]]
@@ -292,4 +294,4 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "dex_vgg16": Architecture(_vgg_layers, {**_DEX, "mlp_ratio": 1.0, "drop_rate": 0.5}, {}),
     "dex_resnet10": Architecture(_resnet_layers, {**_DEX, "global_pool": "avg", "drop_rate": 0.0}, {"img_size": 64}),
 }
-"""All architectures by their names."""
+"""All architectures by name."""

@@ -1,4 +1,4 @@
-"""What the config.json of weights may say: types and bounds, checked before timm or a model is given any of it."""
+"""Types and bounds of the values in config.json, checked before they are passed to timm or a model."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +25,7 @@ from .cost import LIMITS, count_cost
 __all__ = ["EXTRAS_KEY", "check_config", "check_model_args", "read_task", "read_training"]
 
 EXTRAS_KEY = "ssrnet_hub"
-"""Top level key of config.json under which everything stands that timm's schema has no place for."""
+"""Top-level key of config.json for everything that is not in timm's schema."""
 
 _CHANNELS, _CLASSES, _BINS = whole(1, 16), whole(0, 1000), whole(1, 1000)
 _SIDE = whole(16, 512)
@@ -49,7 +49,7 @@ _PRETRAINED_CFG: dict[str, Check] = {
     "mean": one_or_list(number(-1000, 1000), 1, 16),
     "std": one_or_list(number(1e-4, 1000), 1, 16),
     "num_classes": _CLASSES,
-    # timm would cut the first classes off
+    # timm would drop the first classes
     "label_offset": optional(whole(0, 0)),
     "pool_size": _POOL_SIZE,
     "test_pool_size": _POOL_SIZE,
@@ -58,7 +58,7 @@ _PRETRAINED_CFG: dict[str, Check] = {
     "license": optional(text(100)),
     **dict.fromkeys(_UNUSED, anything),
 }
-"""The schema of timm, which refuses what is not in it."""
+"""timm's schema; timm rejects other keys."""
 
 _MODEL_ARGS: dict[str, Check] = {
     "stage_bins": listing(_BINS, 1, 3),
@@ -89,14 +89,14 @@ _CONFIG = record(
 
 
 def check_config(config: dict[str, Any], where: str) -> None:
-    """Check that a config has the types that timm and the models expect, and asks for a model of bounded cost.
+    """Check that a config has the types that timm and the models expect, and describes a model of bounded cost.
 
     Args:
-        config: Of an architecture of this package.
-        where: What the config is called in errors.
+        config: Config of an architecture of this package.
+        where: Name of the config in errors.
 
     Raises:
-        ConfigError: It does not.
+        ConfigError: The config is invalid, or its model exceeds `LIMITS`.
     """
     checked(f"{where}: the config", _CONFIG, config)
     cfg = config["pretrained_cfg"]
@@ -107,16 +107,16 @@ def check_config(config: dict[str, Any], where: str) -> None:
 
 
 def check_model_args(architecture: str, model_args: Any, where: str, **defaults: Any) -> None:
-    """Check the arguments of a model's constructor, and what such a model costs.
+    """Check the arguments of a model's constructor, and the cost of such a model.
 
     Args:
         architecture: One of `models.zoo.list_architectures`.
-        model_args: Arguments by their names.
-        where: What has them, for errors.
-        **defaults: Arguments that hold where ``model_args`` has no others; those of the architecture without.
+        model_args: Arguments by name.
+        where: Source of the arguments, for errors.
+        **defaults: Arguments that replace the architecture's defaults; ``model_args`` take precedence.
 
     Raises:
-        ConfigError: An argument is unknown or out of bounds, or together they ask for more than `LIMITS`.
+        ConfigError: An argument is unknown or out of bounds, or the model exceeds `LIMITS`.
     """
     known = {name: _MODEL_ARGS[name] for name in model_arguments(architecture)}
     args = checked(f"{where}: model_args", record({}, known), model_args)
@@ -125,23 +125,23 @@ def check_model_args(architecture: str, model_args: Any, where: str, **defaults:
     except ValueError as e:
         raise ConfigError(f"{where} does not describe a valid model: {e}.") from e
     limits = LIMITS.get(architecture, LIMITS[None])
-    for what, asked, limit in zip(_COSTS, cost, limits, strict=True):
-        if asked > limit:
-            raise ConfigError(f"{where} describes a model with {asked:,} {what}, which exceeds the limit of {limit:,}.")
+    for what, count, limit in zip(_COSTS, cost, limits, strict=True):
+        if count > limit:
+            raise ConfigError(f"{where} describes a model with {count:,} {what}, which exceeds the limit of {limit:,}.")
 
 
-_COSTS = ("parameters", "multiply-adds a face", "activations a face")
+_COSTS = ("parameters", "multiply-adds per face", "activations per face")
 
 
 def read_task(extras: Mapping[str, Any], V: float) -> str:
-    """What weights answer: ``"age"``, years, or ``"gender"``, a score.
+    """Return what weights predict: ``"age"``, in years, or ``"gender"``, a score.
 
     Args:
-        extras: Of their config, which does not always say.
-        V: Range of the model.
+        extras: Extras of the config; without a ``task``, the range decides.
+        V: Range of the model's output.
 
     Raises:
-        ConfigError: It is none of them, or gender for a model whose answers are not from 0 to 1.
+        ConfigError: The task is neither of these, or it is gender and V is not 1.
     """
     task = checked("In config.json, task", optional(choice("age", "gender")), extras.get("task"))
     if task == "gender" and V != 1:
@@ -150,16 +150,16 @@ def read_task(extras: Mapping[str, Any], V: float) -> str:
 
 
 def read_training(extras: dict[str, Any]) -> dict[str, Any]:
-    """What the extras of a config say of the training, with the types that it should have; empty where they do not.
+    """Return the ``training`` entry of a config's extras, with checked types; empty if there is none.
 
     Raises:
-        ConfigError: Something of it has another type.
+        ConfigError: A value has the wrong type.
     """
     return checked("In config.json, training", optional(_check_training), extras.get("training")) or {}
 
 
 def _check_set_aside(value: Any) -> Any:
-    """How many rows of the training set, or of each of several by its name."""
+    """Check the number of held-out rows: of the training set, or of each of several by name."""
     count = whole(0, 10**9)
     return {text()(name): count(rows) for name, rows in value.items()} if isinstance(value, dict) else count(value)
 

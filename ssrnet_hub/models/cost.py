@@ -1,4 +1,4 @@
-"""What a model costs, computed from its arguments alone: nothing has to be built for it."""
+"""Cost of a model, computed from its arguments without building it."""
 
 import math
 from typing import Any, NamedTuple
@@ -8,16 +8,16 @@ from .architectures import complete_arguments, list_layers
 __all__ = ["LIMITS", "MOST_FACES", "Cost", "count_cost", "faces_at_once"]
 
 MOST_FACES = 256
-"""Faces in one forward pass, at most."""
+"""Maximum number of faces in one forward pass."""
 
 
 class Cost(NamedTuple):
-    """What a model has and does.
+    """Cost of a model.
 
     Attributes:
-        parameters: Its trainable numbers.
-        macs: Multiply-adds of its convolutions and linear layers for one face.
-        activations: Numbers that its input and these layers' outputs have for one face.
+        parameters: Number of trainable parameters.
+        macs: Multiply-adds of the convolutions and linear layers, per face.
+        activations: Number of values in the input and in the outputs of these layers, per face.
     """
 
     parameters: int
@@ -29,21 +29,21 @@ LIMITS = {
     "dex_vgg16": Cost(parameters=140_000_000, macs=16_000_000_000, activations=14_000_000),
     None: Cost(parameters=12_500_000, macs=1_000_000_000, activations=3_000_000),
 }
-"""What the config of weights may ask for, by architecture; None is all others, whose weights may have 50 MB."""
+"""Maximum cost of a model described by a config, by architecture; None is for all others, with at most 50 MB."""
 
 _ACTIVATIONS_AT_ONCE = 32_000_000
-"""Activations of all the faces of one forward pass, at most; of float32, 128 MB."""
+"""Maximum number of activations of all faces in one forward pass; 128 MB in float32."""
 
 
 def count_cost(architecture: str, **model_args: Any) -> Cost:
-    """Compute what a model of an architecture of this package costs.
+    """Compute the cost of a model.
 
     Args:
         architecture: One of `models.zoo.list_architectures`.
-        **model_args: Arguments of its constructor; and ``img_size`` where that has none.
+        **model_args: Constructor arguments, and ``img_size`` for architectures without that argument.
 
     Raises:
-        ValueError: There can be no such layout, or a level of the network would be empty at that size of the input.
+        ValueError: The layout is invalid, or the input is so small that a level of the network would be empty.
     """
     args = complete_arguments(architecture, **model_args)
     parameters, macs, activations = 0, 0, args["in_chans"] * math.prod(args["img_size"])
@@ -56,8 +56,6 @@ def count_cost(architecture: str, **model_args: Any) -> Cost:
 
 
 def faces_at_once(architecture: str, **model_args: Any) -> int:
-    """How many faces a model is given in one forward pass, for a bounded memory: 1 to 256; arguments as of
-    `count_cost`.
-    """
+    """Return the number of faces per forward pass, 1 to 256, for bounded memory; arguments as in `count_cost`."""
     cost = count_cost(architecture, **model_args)
     return max(1, min(MOST_FACES, _ACTIVATIONS_AT_ONCE // cost.activations))

@@ -1,10 +1,10 @@
-"""DEX, the ancestor of SSR-Net: one stage, a softmax over every year, and the expected value of it.
+"""DEX, the predecessor of SSR-Net: a single stage, the expected value of a softmax over years.
 
 Paper: `DEX: Deep EXpectation of Apparent Age From a Single Image`
     - https://data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki/
 
-`ssrnet_dex` puts its stage on the two streams of SSR-Net, `dex_vgg16` is the paper's network, `dex_resnet10` has the
-trunk of dlib's age predictor.
+`ssrnet_dex` has its stage on the two streams of SSR-Net, `dex_vgg16` is the paper's network, and `dex_resnet10` has the
+backbone of dlib's age predictor.
 """
 
 from collections.abc import Callable
@@ -24,26 +24,26 @@ __all__ = ["DEXVGG", "DEXResNet", "SSRNetDEX"]
 
 
 def softmax_stage(logits: Tensor, num_classes: int, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits ``(B, num_classes * s)`` as the p, eta and delta of a stage of s bins that stand still."""
-    # under autocast the layers answer in half precision; the regression runs in that of the weights
+    """Convert logits ``(B, num_classes * s)`` to the p, eta, and delta of a stage with s fixed bins."""
+    # under autocast, the layers output half precision; the regression runs in the precision of the weights
     p = logits.to(index.dtype).view(-1, num_classes, index.shape[0]).softmax(-1)
     return p, torch.zeros_like(p), torch.zeros_like(p[:, :, 0])
 
 
 def _init_softmax(layer: nn.Module) -> None:
-    """Near the uniform distribution; nothing where there is no such layer."""
+    """Initialize a linear layer near the uniform distribution; ignore any other layer."""
     if isinstance(layer, nn.Linear):
         nn.init.normal_(layer.weight, std=0.001)
         nn.init.zeros_(layer.bias)
 
 
 class SoftmaxStage(nn.Module):
-    """Prediction block of a single stage: all features to one softmax over its bins.
+    """Prediction block of a single stage: one softmax over its bins, from all features.
 
     Args:
-        num_features: Features of both streams together.
-        num_bins: Bins of the stage.
-        num_classes: Outputs; each has a softmax of its own.
+        num_features: Number of features, both streams together.
+        num_bins: Number of bins.
+        num_classes: Number of outputs, each with its own softmax.
         drop_rate: Dropout on the features.
     """
 
@@ -112,14 +112,14 @@ class SSRNetDEX(SSRNet):
 
 
 class _SoftmaxModel:
-    """What a classifier of timm's with one softmax over the years has besides: its stage.
+    """Mixin that adds the stage of DEX to a timm classifier.
 
-    Its last layer answers ``num_classes * s`` logits; a subclass says in ``_logits`` how features become these.
+    The last layer outputs ``num_classes * s`` logits; subclasses define ``_logits``, from features to logits.
     """
 
     index: Tensor
     if TYPE_CHECKING:
-        pretrained_cfg: dict[str, Any]  # as of SSRNet
+        pretrained_cfg: dict[str, Any]  # as in SSRNet
         num_classes: int
         register_buffer: Callable[..., None]
         forward_features: Callable[[Tensor], Tensor]
@@ -134,11 +134,11 @@ class _SoftmaxModel:
 
     @torch.jit.ignore
     def reset_classifier(self, num_classes: int, global_pool: Optional[str] = None) -> None:
-        """Replace the last layer by a fresh one.
+        """Replace the last layer with a new one.
 
         Args:
-            num_classes: Number of outputs; 0 for none, then the model answers its features.
-            global_pool: Pooling before it, by timm's names; None leaves it.
+            num_classes: Number of outputs; 0 returns the features.
+            global_pool: Pooling before the layer, as named by timm; None keeps the current one.
         """
         super().reset_classifier(num_classes * self.stage_bins[0], global_pool)  # type: ignore[misc]  # timm's class
         self.num_classes = num_classes
@@ -149,8 +149,8 @@ class _SoftmaxModel:
 
     @torch.jit.export
     def forward_stages(self, x: Tensor) -> StagewiseOutput:
-        """The age and the one stage it comes from; see `SSRNet.forward_stages`."""
-        torch._assert(self.num_classes > 0, "This model has no prediction stage: it was made with num_classes=0")
+        """Predict ages, with the output of the single stage; see `SSRNet.forward_stages`."""
+        torch._assert(self.num_classes > 0, "This model has no prediction stage: it was created with num_classes=0")
         stages = self._forward_stages(self.forward_features(x))
         return StagewiseOutput(sum_contributions(stages), stages)
 
@@ -195,16 +195,19 @@ class DEXVGG(_SoftmaxModel, VGG):
         return self.head(self.pre_logits(x))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Features ``(B, 512, H / 32, W / 32)`` to ages ``(B, num_classes)``; with ``pre_logits`` to 4096 features."""
+        """Predict ages ``(B, num_classes)`` from features ``(B, 512, H / 32, W / 32)``.
+
+        With ``pre_logits``, return 4096 features instead.
+        """
         if pre_logits or self.num_classes == 0:
             return self.head(self.pre_logits(x), pre_logits=True)
         return sum_contributions(self._forward_stages(x))
 
 
 class _Block(nn.Module):
-    """A residual block as dlib has it: a stride of 2 without padding, and a shortcut without weights.
+    """dlib's residual block: no padding with a stride of 2, and a shortcut without weights.
 
-    timm's `ResNet` makes it, with arguments of which this block needs the first three alone.
+    It is created by timm's `ResNet`, whose further arguments are ignored.
     """
 
     expansion = 1
@@ -223,21 +226,21 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         shortcut = self.pool(x)
         x = self.bn2(self.conv2(self.act1(self.bn1(self.conv1(x)))))
-        # the shortcut has fewer channels, and the convolution may have a row and a column less
+        # the shortcut may have fewer channels, and the output of the convolution one row and one column less
         shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, x.shape[1] - shortcut.shape[1]))
         x = F.pad(x, (0, shortcut.shape[3] - x.shape[3], 0, shortcut.shape[2] - x.shape[2]))
         return self.act2(x + shortcut)
 
 
 class DEXResNet(_SoftmaxModel, ResNet):
-    """The ResNet-10 of dlib's age predictor with a softmax over the years.
+    """The ResNet-10 of dlib's age predictor with a softmax over ages.
 
     Args:
-        stage_bins: Bins of its one stage.
-        V: Range of the answer, years.
-        num_classes: Number of outputs; each has a softmax of its own. 0 leaves the features.
-        in_chans: Channels of the input.
-        global_pool: Pooling of the features, by timm's names.
+        stage_bins: Number of bins of the single stage.
+        V: Range of the output, years.
+        num_classes: Number of outputs, each with its own softmax; 0 returns the features.
+        in_chans: Number of input channels.
+        global_pool: Pooling of the features, as named by timm.
         drop_rate: Dropout on the features.
     """
 
@@ -254,9 +257,9 @@ class DEXResNet(_SoftmaxModel, ResNet):
     ):
         check_regression(tuple(stage_bins), 1, V)
         (num_bins,) = stage_bins
-        # timm's forward pass wants a fourth stage, which is empty here
+        # timm's forward pass requires a fourth stage, which is empty here
         super().__init__(
-            _Block,  # type: ignore[arg-type]  # it is made and called as timm's own blocks are
+            _Block,  # type: ignore[arg-type]  # same interface as timm's blocks
             RESNET10_LAYERS,
             num_classes * num_bins,
             in_chans,
@@ -267,7 +270,7 @@ class DEXResNet(_SoftmaxModel, ResNet):
             device=device,
             dtype=dtype,
         )
-        # dlib pads neither
+        # dlib uses no padding in these
         for layer in (self.conv1, self.maxpool):
             assert isinstance(layer, (nn.Conv2d, nn.MaxPool2d))
             layer.padding = (0, 0)
@@ -278,7 +281,7 @@ class DEXResNet(_SoftmaxModel, ResNet):
 
     @torch.jit.ignore
     def reset_classifier(self, num_classes: int, global_pool: Optional[str] = None) -> None:
-        """Replace the last layer by a fresh one; see `DEXVGG.reset_classifier`."""
+        """Replace the last layer with a new one; see `DEXVGG.reset_classifier`."""
         super().reset_classifier(num_classes, global_pool)
         _init_softmax(self.fc)
 
@@ -286,7 +289,10 @@ class DEXResNet(_SoftmaxModel, ResNet):
         return self.fc(F.dropout(self.global_pool(x), float(self.drop_rate), self.training))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Features ``(B, 256, h, w)`` to ages ``(B, num_classes)``; with ``pre_logits`` to 256 features."""
+        """Predict ages ``(B, num_classes)`` from features ``(B, 256, h, w)``.
+
+        With ``pre_logits``, return 256 features instead.
+        """
         if pre_logits or self.num_classes == 0:
             return F.dropout(self.global_pool(x), float(self.drop_rate), self.training)
         return sum_contributions(self._forward_stages(x))
@@ -327,13 +333,13 @@ default_cfgs = generate_default_cfgs(
 
 @register_model
 def ssrnet_dex(pretrained: bool = False, **kwargs: Any) -> SSRNetDEX:
-    """SSR-Net's streams with DEX's stage: what the three stages and the dynamic range are to be compared with."""
+    """SSR-Net's streams with DEX's stage: the baseline for the three stages and the dynamic range."""
     return create_two_stream(SSRNetDEX, "ssrnet_dex", pretrained, **kwargs)
 
 
 @register_model
 def dex_vgg16(pretrained: bool = False, **kwargs: Any) -> DEXVGG:
-    """DEX as its paper has it. There are no weights of it here."""
+    """DEX as in its paper. The zoo has no weights for it."""
     return build_model_with_cfg(
         DEXVGG,
         "dex_vgg16",
@@ -345,7 +351,7 @@ def dex_vgg16(pretrained: bool = False, **kwargs: Any) -> DEXVGG:
 
 @register_model
 def dex_resnet10(pretrained: bool = False, **kwargs: Any) -> DEXResNet:
-    """DEX's stage on the trunk of dlib's age predictor, 2.7 million parameters."""
+    """DEX's stage on the backbone of dlib's age predictor: 2.7 million parameters."""
     return build_model_with_cfg(
         DEXResNet, "dex_resnet10", pretrained, feature_cfg={"out_indices": (0, 1, 2, 3, 4)}, **kwargs
     )

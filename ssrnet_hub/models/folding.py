@@ -1,14 +1,13 @@
-"""The two-stream networks for answering alone: the same ages and stages from pixels, in fewer and larger steps.
+"""Fold two-stream networks for inference: the same ages and stages from pixels, in fewer and larger steps.
 
-Nothing is approximated. What the layout of the networks lets one do beforehand, or once instead of several times, is:
+Nothing is approximated:
 
-- batch normalization, and that of the pixels, are part of the convolution beside them;
-- of four values the largest is taken before the activation instead of after it: ReLU and tanh rise steadily, so that
-  ``max(act(x)) = act(max(x))``;
-- the small layers that all stages have are one layer, block by block on its diagonal.
+- batch normalization, and the normalization of pixels, are folded into the adjacent convolution;
+- max pooling precedes the activation: ReLU and tanh are increasing, so ``max(act(x)) = act(max(x))``;
+- the corresponding small layers of all stages are merged into one block-diagonal layer.
 
-What is left are steps by the names of ONNX's operators: `inference.onnx_graph` writes them as a file, and `fused` runs
-them in PyTorch, which this module does not need.
+The steps are named after ONNX operators: `inference.onnx_graph` writes them to a file, and `fused` runs them in
+PyTorch, which this module does not need.
 """
 
 import math
@@ -21,8 +20,8 @@ import numpy as np
 __all__ = ["ANSWER", "Graph", "Step", "fold", "split_answer"]
 
 ANSWER = ("age", "p", "eta", "delta", "width", "contribution")
-"""What a folded network answers: age ``(B, 1)``; p and eta ``(B, S)``, the S bins of all stages side by side, coarse to
-fine; delta, width and contribution ``(B, K)``. `split_answer` takes them apart."""
+"""Outputs of a folded network: age ``(B, 1)``; p and eta ``(B, S)``, the S bins of all stages concatenated, coarse to
+fine; delta, width, and contribution ``(B, K)``. See `split_answer`."""
 
 _ACTIVATIONS = {"stream1": "Relu", "stream2": "Tanh"}
 _POOLINGS = {"stream1": "AveragePool", "stream2": "MaxPool"}
@@ -31,9 +30,7 @@ Tensors = Mapping[str, np.ndarray]
 
 
 class Step(NamedTuple):
-    """An operator of ONNX, what it reads and what it answers, by names; a ``Cast`` is ``to`` ``"streams"`` or
-    ``"stages"``.
-    """
+    """An ONNX operator, with its inputs and outputs by name; a ``Cast`` is ``to`` ``"streams"`` or ``"stages"``."""
 
     operator: str
     inputs: tuple[str, ...]
@@ -43,14 +40,15 @@ class Step(NamedTuple):
 
 @dataclass
 class Graph:
-    """Steps in their order, from ``pixels`` ``(B, H, W, C)``, uint8, 0 to 255, to what `ANSWER` names.
+    """Steps from ``pixels``, ``(B, H, W, C)``, uint8, 0 to 255, to the outputs that `ANSWER` names.
 
     Attributes:
         img_size: H, W.
         in_chans: C.
-        stage_bins: Bins of each stage.
-        steps: In their order.
-        constants: Arrays by their names; those of the convolutions have the precision of the streams.
+        stage_bins: Number of bins of each stage.
+        dtype: Precision of new constants.
+        steps: Steps in the order of execution.
+        constants: Arrays by name; those of the convolutions have the precision of the streams.
         half: Whether the streams are in float16.
     """
 
@@ -63,17 +61,20 @@ class Graph:
     half: bool = False
 
     def add(self, operator: str, *inputs: Union[str, np.ndarray, float], count: int = 1, **attributes: Any) -> Any:
-        """Add a step; the name of what it answers, or several."""
+        """Add a step, and return the name of its output, or ``count`` names."""
         names = tuple(f"{operator.lower()}_{len(self.steps)}" + f"_{k}" * (count > 1) for k in range(count))
         self.steps.append(Step(operator, tuple(map(self._name, inputs)), names, attributes))
         return names if count > 1 else names[0]
 
     def answer(self, values: Sequence[str]) -> None:
-        """Name what the last steps answer as `ANSWER` does."""
+        """Name the outputs of the graph as in `ANSWER`."""
         self.steps += [Step("Identity", (value,), (name,), {}) for value, name in zip(values, ANSWER, strict=True)]
 
     def half_streams(self) -> "Graph":
-        """The same with its convolutions in float16; the stages stay as they are: a year is little of their range."""
+        """Return a copy with float16 convolutions.
+
+        The stages keep their precision, since a year is a small part of their range.
+        """
         own = {name for step in self.steps if step.operator == "Conv" for name in step.inputs[1:]}
         constants = {k: v.astype(np.float16) if k in own else v for k, v in self.constants.items()}
         return replace(self, constants=constants, half=True)
@@ -90,17 +91,17 @@ def fold(args: Mapping[str, Any], tensors: Tensors, mean: Sequence[float], std: 
     """Fold a two-stream network with one output.
 
     Args:
-        args: All arguments of its constructor, as `complete_arguments` answers them.
-        tensors: Its weights by their names, in float32 or float64, which the graph has as well.
-        mean: Of the normalization of pixels from 0 to 1, a number a channel.
-        std: As many.
+        args: All constructor arguments, as returned by `complete_arguments`.
+        tensors: Weights by name, in float32 or float64, which is also the precision of the graph.
+        mean: Mean of each channel, for pixels in [0, 1].
+        std: Standard deviation of each channel.
     """
     dtype = np.dtype(np.float64 if any(v.dtype == np.float64 for v in tensors.values()) else np.float32)
     graph = Graph(tuple(args["img_size"]), args["in_chans"], tuple(args["stage_bins"]), dtype)
     pixels = graph.add("Cast", graph.add("Transpose", "pixels", perm=[0, 3, 1, 2]), to="streams")
     taps = {stream: _fold_stream(graph, args, tensors, stream, pixels, mean, std) for stream in ("stream1", "stream2")}
 
-    # by stages, coarse to fine, which read the taps deep to shallow or the other way round
+    # the tap that each stage reads, coarse to fine
     order = [2, 1, 0] if args["deep_first"] else [0, 1, 2]
     order = order if args["joint_taps"] else order[: len(args["stage_bins"])]
     features = {
@@ -111,7 +112,7 @@ def fold(args: Mapping[str, Any], tensors: Tensors, mean: Sequence[float], std: 
 
     fold_head = _fold_softmax if args["joint_taps"] else _fold_stages
     p, eta, delta = fold_head(graph, args, tensors, x1, x2)
-    # equations 3 to 7 of the paper, as regress_stages has them
+    # equations 3 to 7 of the paper, as in regress_stages
     bins = np.array(args["stage_bins"], float)
     sums = _block_diagonal([np.ones((1, s)) for s in args["stage_bins"]])
     if not eta:
@@ -133,8 +134,9 @@ def fold(args: Mapping[str, Any], tensors: Tensors, mean: Sequence[float], std: 
 
 
 def split_answer(answer: Sequence[Any], stage_bins: Sequence[int]) -> tuple[Any, list[tuple[Any, ...]]]:
-    """What a folded network answers taken apart: the age, and p, eta, delta, width and contribution of each stage, with
-    the shapes of `StageOutput`. Takes arrays and tensors.
+    """Split the outputs of a folded network into the age and, for each stage, p, eta, delta, width, and contribution.
+
+    The shapes are those of `StageOutput`. Takes arrays and tensors.
     """
     age, p, eta, delta, width, contribution = answer
     stages, start = [], 0
@@ -154,11 +156,11 @@ def _fold_stream(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> list[str]:
-    """The three taps of a stream."""
+    """Add a stream, and return its three taps."""
     activation, pooling = _ACTIVATIONS[stream], _POOLINGS[stream]
     taps = []
     for level, kinds in enumerate(args["layout"]):
-        pending = False  # whether the activation of a convolution is still to come
+        pending = False  # whether the activation of a convolution is still to be added
         for number, kind in enumerate(kinds):
             name = f"{stream}.{level}.{number}"
             if kind == "P":
@@ -181,11 +183,11 @@ def _fold_stream(
 
 
 def _fold_fusion(graph: Graph, args: Mapping[str, Any], tensors: Tensors, stream: str, k: int, tap: str) -> str:
-    """What a stage does to a tap, ReLU included, down to a flat vector."""
+    """Add the fusion of a tap, including ReLU, and return its flat vector."""
     conv = f"fusions.{k}.conv{stream[-1]}"
     x = _conv(graph, tap, tensors[f"{conv}.weight"], tensors[f"{conv}.bias"])
     size = args["pool_sizes"] and args["pool_sizes"][k]
-    # a whole tap is pooled the other way round
+    # a whole tap is pooled the other way around
     average = (stream == "stream1") == bool(size)
     steps: list[tuple[str, dict[str, Any]]] = [("Relu", {})]
     if not size:
@@ -198,7 +200,7 @@ def _fold_fusion(graph: Graph, args: Mapping[str, Any], tensors: Tensors, stream
 
 
 def _fold_stages(graph: Graph, args: Mapping[str, Any], tensors: Tensors, x1: str, x2: str) -> tuple[str, str, str]:
-    """The prediction blocks of all stages as one; eta and delta are empty where the bins stand still."""
+    """Add the prediction blocks of all stages as one; eta and delta are empty if the bins are fixed."""
 
     def layer(name: str, x: str) -> str:
         names = [f"stages.{k}.{name}" for k in range(len(args["stage_bins"]))]
@@ -217,9 +219,9 @@ def _fold_stages(graph: Graph, args: Mapping[str, Any], tensors: Tensors, x1: st
 
 
 def _fold_softmax(graph: Graph, args: Mapping[str, Any], tensors: Tensors, x1: str, x2: str) -> tuple[str, str, str]:
-    """The single stage of DEX, whose layer reads what the two streams have of one tap after the other."""
+    """Add the single stage of DEX, whose layer reads both streams tap by tap."""
     weight, bias = tensors["stages.0.fc.weight"], tensors["stages.0.fc.bias"]
-    # the features of a tap, of each stream
+    # number of features per tap, of each stream
     sizes = _count_features(args, len(tensors["fusions.0.conv1.bias"]))
     columns = np.split(weight, np.cumsum([size for size in sizes for _ in range(2)])[:-1], 1)
     weight = np.concatenate([*columns[::2], *columns[1::2]], 1)
@@ -228,7 +230,7 @@ def _fold_softmax(graph: Graph, args: Mapping[str, Any], tensors: Tensors, x1: s
 
 
 def _count_features(args: Mapping[str, Any], fused_chs: int) -> list[int]:
-    """Features of each stream that each fusion hands to the stages."""
+    """Count the features of each stream in the output of each fusion."""
     sizes = []
     height, width = args["img_size"]
     for kinds in args["layout"]:
@@ -249,7 +251,7 @@ def _conv(graph: Graph, x: str, weight: np.ndarray, bias: np.ndarray, padding: i
 
 
 def _fold_norm(tensors: Tensors, name: str, eps: float) -> tuple[np.ndarray, np.ndarray]:
-    """The weight and bias of a convolution ``name.conv`` that does what ``name.bn`` does to its answer as well."""
+    """Fold batch normalization ``name.bn`` into the weight and bias of convolution ``name.conv``."""
     bn = {key: tensors[f"{name}.bn.{key}"].astype(float) for key in ("weight", "bias", "running_mean", "running_var")}
     scale = bn["weight"] / np.sqrt(bn["running_var"] + eps)
     weight = tensors[f"{name}.conv.weight"] * scale[:, None, None, None]
@@ -259,9 +261,9 @@ def _fold_norm(tensors: Tensors, name: str, eps: float) -> tuple[np.ndarray, np.
 def _absorb_normalization(
     weight: np.ndarray, bias: np.ndarray, mean: Sequence[float], std: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Let a convolution answer for pixels from 0 to 255 what it does for normalized ones.
+    """Fold the normalization of pixels in [0, 255] into a convolution.
 
-    It has no padding, whose zeros would mean another color.
+    The convolution must be unpadded: zeros would mean another color.
     """
     means, stds = (np.array(values, float)[:, None, None] for values in (mean, std))
     scaled = weight / stds
@@ -269,7 +271,7 @@ def _absorb_normalization(
 
 
 def _block_diagonal(blocks: Sequence[np.ndarray]) -> np.ndarray:
-    """What does to the parts of a vector, side by side, what these do each to its own."""
+    """Build a block-diagonal matrix."""
     whole = np.zeros(np.sum([block.shape for block in blocks], 0))
     row = column = 0
     for block in blocks:

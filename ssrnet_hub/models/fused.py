@@ -1,4 +1,4 @@
-"""The folded form of the two-stream networks in PyTorch; see `folding`."""
+"""Folded two-stream networks in PyTorch; see `folding`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
@@ -22,32 +22,32 @@ Answer = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 _ARGUMENTS = ["stage_bins", "V", "lambda_local", "lambda_d", "dynamic_range", "deep_first", "layout"]
 _ARGUMENTS += ["pool_sizes", "hidden", "norm_eps", "in_chans", "img_size", "joint_taps"]
-"""Arguments of a model that `fold` reads."""
+"""Constructor arguments that `fold` reads."""
 
 
 def has_fused_form(model: nn.Module) -> TypeGuard[SSRNet]:
-    """Whether a model is one of the two-stream networks itself, with one output and in eval mode."""
+    """Whether a model is a two-stream network, not a subclass, with one output and in eval mode."""
     if not isinstance(model, SSRNet) or type(model) not in (SSRNet, SSRNetDEX):
         return False
     return model.num_classes == 1 and not model.training
 
 
 class FusedSSRNet(nn.Module):
-    """The folded form of a model with one output; it has a copy of its weights.
+    """Folded form of a model with one output; the weights are copied.
 
     Args:
-        model: An `SSRNet` of whatever stages, or `SSRNetDEX`, with ``num_classes=1``.
-        mean: Of the normalization of pixels from 0 to 1, a number a channel.
-        std: As many.
+        model: An `SSRNet` with any stages, or an `SSRNetDEX`, with ``num_classes=1``.
+        mean: Mean of each channel, for pixels in [0, 1].
+        std: Standard deviation of each channel.
 
     Attributes:
-        graph: What it runs.
+        graph: The graph that is run.
     """
 
     def __init__(self, model: SSRNet, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
         like = next(model.parameters())
-        # NumPy knows no bfloat16
+        # NumPy has no bfloat16
         exact = torch.float64 if like.dtype == torch.float64 else torch.float32
         tensors = {
             name: value.detach().to("cpu", exact).numpy()
@@ -64,12 +64,15 @@ class FusedSSRNet(nn.Module):
         self.stage_bins, self.in_chans, self.img_size = graph.stage_bins, graph.in_chans, graph.img_size
         for name, value in graph.constants.items():
             self.register_buffer(name, torch.tensor(value, device="cpu"))
-        # each value is let go once no step reads it any more
+        # each value is released after the last step that reads it
         last = {name: number for number, step in enumerate(graph.steps) for name in step.inputs}
         self._done = [[name for name in step.inputs if last[name] == k] for k, step in enumerate(graph.steps)]
 
     def half_streams(self) -> "FusedSSRNet":
-        """Bring the convolutions to float16, in place; the stages stay as they are: a year is little of their range."""
+        """Convert the convolutions to float16, in place.
+
+        The stages keep their precision, since a year is a small part of their range.
+        """
         self.graph = self.graph.half_streams()
         for name, value in self.graph.constants.items():
             if value.dtype == np.float16:
@@ -78,22 +81,22 @@ class FusedSSRNet(nn.Module):
         return self
 
     def forward(self, pixels: Tensor) -> Answer:
-        """Ages and stages of faces.
+        """Predict ages, with the outputs of all stages.
 
         Args:
-            pixels: As pictures have them, 0 to 255, ``(B, H, W, in_chans)``, uint8.
+            pixels: Faces, 0 to 255, ``(B, H, W, in_chans)``, uint8.
 
         Returns:
-            What `ANSWER` names.
+            The outputs that `ANSWER` names.
         """
         values = {"pixels": pixels, **{name: getattr(self, name) for name in self.graph.constants}}
         for step, done in zip(self.graph.steps, self._done, strict=True):
             inputs = [values[name] for name in step.inputs]
             if step.operator == "Cast":
-                answer: Any = inputs[0].to(self.stream_dtype if step.attributes["to"] == "streams" else self.dtype)
+                output: Any = inputs[0].to(self.stream_dtype if step.attributes["to"] == "streams" else self.dtype)
             else:
-                answer = _OPERATORS[step.operator](*inputs, **step.attributes)
-            values.update(zip(step.outputs, answer if len(step.outputs) > 1 else [answer], strict=True))
+                output = _OPERATORS[step.operator](*inputs, **step.attributes)
+            values.update(zip(step.outputs, output if len(step.outputs) > 1 else [output], strict=True))
             for name in done:
                 values.pop(name, None)
         age, p, eta, delta, width, contribution = (values[name] for name in ANSWER)
@@ -101,22 +104,23 @@ class FusedSSRNet(nn.Module):
 
 
 def fuse(model: nn.Module) -> FusedSSRNet:
-    """The folded form of a model that timm or `from_pretrained` made, for pixels as its config wants them normalized.
+    """Fold a model created by timm or `from_pretrained`, including the normalization in its config.
 
     Raises:
-        ExportError: It has none: only two-stream models with one output have, in eval mode.
+        ExportError: The model is not a two-stream model with one output, in eval mode.
     """
     if not has_fused_form(model):
         raise ExportError(
-            f"This {type(model).__name__} has no fused form: only two-stream models with one output have, in eval mode."
+            f"This {type(model).__name__} has no fused form: pass a two-stream model with one output, in eval mode."
         )
     data = input_config_of(model)
     return FusedSSRNet(model, data.mean, data.std)
 
 
 def split_answer(answer: Sequence[Any], stage_bins: Sequence[int]) -> StagewiseOutput:
-    """What `FusedSSRNet` answers, as `SSRNet.forward_stages` has it; arrays of NumPy, which are faster to cut, become
-    tensors.
+    """Split the outputs of `FusedSSRNet` as in `SSRNet.forward_stages`.
+
+    NumPy arrays, which are faster to slice, are converted to tensors.
     """
     as_tensor = (lambda value: value) if isinstance(answer[0], Tensor) else torch.from_numpy
     age, stages = folding.split_answer(answer, stage_bins)
@@ -152,4 +156,4 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "Tanh": torch.tanh,
     "Transpose": lambda x, perm: x.permute(perm),
 }
-"""The steps of `folding` in PyTorch."""
+"""The operators of `folding` in PyTorch."""

@@ -61,27 +61,27 @@ def regress_stages(
     lambda_local: float,
     lambda_d: float,
 ) -> list[StageOutput]:
-    """Soft stagewise regression (equations 3 to 7 of the paper), all lists coarse to fine.
+    """Apply soft stagewise regression (equations 3 to 7 of the paper); all lists are coarse to fine.
 
         i_bar = i + lambda_local * eta_i        s_bar_k = s_k * (1 + lambda_d * delta_k)
         width_k = V / prod_{j<=k} s_bar_j       contribution_k = sum_i p_i * i_bar * width_k
 
-    As a delta nears -1 the widths from its stage on grow without bound, and the age with them.
+    As a delta approaches -1, the widths of its stage and of all later ones grow without bound, and so does the age.
 
     Args:
         p: Bin weights, ``(B, n, s_k)``.
         eta: Index shifts, ``(B, n, s_k)``.
         delta: Bin count changes, ``(B, n)``.
         index: Bin indices 0 .. s_k - 1, ``(s_k,)``.
-        V: Range of the answer, years.
-        lambda_local: Reach of the index shift.
-        lambda_d: Reach of the bin count change.
+        V: Range of the output, years.
+        lambda_local: Scale of the index shift.
+        lambda_d: Scale of the bin count change.
     """
     outputs: list[StageOutput] = []
     width = torch.full_like(delta[0], V)
     for k in range(len(p)):
         width = width / (index[k].shape[0] * (1 + lambda_d * delta[k]))
-        # the two views first: the last step of the last stage is then the answer, which tracers take it for
+        # the two views first: tracers take the last operation of the last stage for the output
         p_k, eta_k = p[k].squeeze(1), eta[k].squeeze(1)
         contribution = (p[k] * (index[k] + lambda_local * eta[k])).sum(-1) * width
         outputs.append(StageOutput(p_k, eta_k, delta[k], width, contribution))
@@ -96,13 +96,13 @@ class ConvNormAct(nn.Sequential):
     ):
         super().__init__()
         self.conv = nn.Conv2d(in_chs, out_chs, 3, stride, **dd)
-        # Keras' momentum of 0.99, which the released weights were trained with
+        # a momentum of 0.99 in Keras, as in the training of the released weights
         self.bn = nn.BatchNorm2d(out_chs, eps=norm_eps, momentum=0.01, **dd)
         self.act = act_layer()
 
 
 class Residual(nn.Module):
-    """A block that keeps the size of what it is given, and adds to it."""
+    """Residual block that preserves the size of its input."""
 
     def __init__(self, chs: int, act_layer: type[nn.Module], norm_eps: float, **dd: Any):
         super().__init__()
@@ -123,7 +123,7 @@ def make_stream(
     norm_eps: float,
     **dd: Any,
 ) -> nn.Sequential:
-    """One stream, as three levels: the output of each level is a tap."""
+    """Create a stream of three levels; the output of each level is a tap."""
     chs = iter(chs)
     levels: list[nn.Module] = []
     for kinds in layout:
@@ -142,7 +142,7 @@ def make_stream(
 
 
 def tap_sizes(layout: tuple[str, ...], size: int) -> list[int]:
-    """Side of the three taps, in cells, for an input of ``size`` pixels: 64 -> [31, 14, 4] of the authors' layout."""
+    """Compute the sides of the taps, in cells, for ``size`` input pixels: 64 -> [31, 14, 4] in the authors' layout."""
     sizes = []
     for kinds in layout:
         for kind in kinds:
@@ -152,13 +152,13 @@ def tap_sizes(layout: tuple[str, ...], size: int) -> list[int]:
 
 
 class Fusion(nn.Module):
-    """Compact the taps of both streams at one depth into one flat vector (the paper's fusion block, up to its product).
+    """Fuse the taps of both streams at one depth into a flat vector (the paper's fusion block, up to its product).
 
     Args:
         chs: Channels of the tap in stream 1 and in stream 2.
-        out_chs: Channels of each after the 1x1 convolution.
+        out_chs: Channels of each tap after its 1x1 convolution.
         pool_size: Window of the pooling that follows, average for stream 1 and max for stream 2. None pools the whole
-            tap, the other way round: max for stream 1 and average for stream 2.
+            tap the other way around: max for stream 1 and average for stream 2.
     """
 
     def __init__(self, chs: tuple[int, int], out_chs: int, pool_size: Optional[int], **dd: Any):
@@ -179,16 +179,16 @@ class Fusion(nn.Module):
 
 
 class StageHead(nn.Module):
-    """Prediction block of one stage: the two streams' features to p, eta and delta.
+    """Prediction block of one stage: p, eta, and delta from the features of both streams.
 
     Args:
-        num_features: Features of each stream.
-        num_bins: Bins of the stage, s_k.
-        num_classes: Outputs; each has its own p, eta and delta.
+        num_features: Number of features of each stream.
+        num_bins: Number of bins of the stage, s_k.
+        num_classes: Number of outputs, each with its own p, eta, and delta.
         drop_rate: Dropout on the features that p and eta read.
-        dynamic_range: Whether the bins move at all; without, eta and delta are 0.
-        hidden: Width of the product of the streams, which p and eta then read directly, under dropout masks of their
-            own. None: s_k wide, with one more layer to 2 s_k.
+        dynamic_range: Whether bins are adjusted; if False, eta and delta are 0.
+        hidden: Width of the product of the streams, which p and eta read directly, each with its own dropout mask. If
+            None, the width is s_k, and one more layer of width 2 s_k follows.
     """
 
     index: Tensor
@@ -233,14 +233,14 @@ class StageHead(nn.Module):
             self.index.copy_(torch.arange(self.num_bins, device=self.index.device))
 
     def mix(self, x1: Tensor, x2: Tensor) -> Tensor:
-        """The two streams' features as the one vector that p and eta read."""
+        """Combine the features of both streams into the vector that p and eta read."""
         h = self.fc1(self.drop(x1)).relu() * self.fc2(self.drop(x2)).relu()
         return h if self.fc is None else self.fc(h).relu()
 
     def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         h = self.mix(x1, x2)
-        # under autocast the layers answer in half precision; the regression runs in that of the weights, the tanh too,
-        # which half precision rounds to -1 at what is not far from 0: a delta of -1 leaves no bins
+        # under autocast, the layers output half precision; the regression, including tanh, runs in the precision of the
+        # weights: half precision rounds tanh to -1 even for moderate inputs, and a delta of -1 leaves no bins
         p = self.p(h).relu().to(self.p.weight.dtype).view(-1, self.num_classes, self.num_bins)
         if self.eta is not None and self.delta is not None:
             if self.fc is None:
@@ -253,7 +253,7 @@ class StageHead(nn.Module):
 
 
 def sum_contributions(stages: list[StageOutput]) -> Tensor:
-    """The age, ``(B, num_classes)``: equation 3 of the paper."""
+    """Sum the contributions of all stages to the age, ``(B, num_classes)`` (equation 3 of the paper)."""
     age = stages[0].contribution
     for stage in stages[1:]:
         age = age + stage.contribution

@@ -1,4 +1,4 @@
-"""From pictures of faces to the input of a network, as a config for timm says it. Needs neither timm nor PyTorch."""
+"""Preprocess face crops according to a timm config. Needs neither timm nor PyTorch."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -13,15 +13,15 @@ __all__ = ["InputConfig", "Preparation"]
 
 @dataclass(frozen=True)
 class InputConfig:
-    """What a network wants to see; names and defaults are those of timm's ``resolve_model_data_config``.
+    """Input of a network; names and defaults are those of timm's ``resolve_model_data_config``.
 
     Attributes:
-        input_size: Channels, height and width.
-        interpolation: By timm's names.
-        mean: Of pixels from 0 to 1, a number a channel.
-        std: As many.
-        crop_pct: Share of the picture that is looked at.
-        crop_mode: ``"center"``, ``"border"`` or ``"squash"``.
+        input_size: Channels, height, and width.
+        interpolation: Interpolation mode, as named by timm.
+        mean: Mean of each channel, for pixels in [0, 1].
+        std: Standard deviation of each channel.
+        crop_pct: Fraction of the image's side that is kept.
+        crop_mode: ``"center"``, ``"border"``, or ``"squash"``.
     """
 
     input_size: tuple[int, int, int] = (3, 224, 224)
@@ -33,18 +33,18 @@ class InputConfig:
 
     @classmethod
     def from_cfg(cls, pretrained_cfg: Mapping[str, Any], in_chans: int, size: tuple[int, int]) -> "InputConfig":
-        """What timm's config of weights says, for a network of so many channels and of this height and width."""
-        said = {name: pretrained_cfg.get(name) for name in ("interpolation", "crop_pct", "crop_mode")}
+        """Read the timm config of weights, for a network with ``in_chans`` channels and ``size``, (height, width)."""
+        fields = {name: pretrained_cfg.get(name) for name in ("interpolation", "crop_pct", "crop_mode")}
         for name, default in (("mean", cls.mean), ("std", cls.std)):
             values = pretrained_cfg.get(name)
             values = default if values is None else values if isinstance(values, (list, tuple)) else (values,)
             values = values if len(values) in (1, in_chans) else (sum(values) / len(values),)
-            said[name] = tuple(values) * (in_chans if len(values) == 1 else 1)
-        return cls((in_chans, *size), **{name: value for name, value in said.items() if value})
+            fields[name] = tuple(values) * (in_chans if len(values) == 1 else 1)
+        return cls((in_chans, *size), **{name: value for name, value in fields.items() if value})
 
 
 class Preparation:
-    """Pictures to pixels as timm's transform for evaluation has them before it makes tensors of them, to the bit."""
+    """Resize and crop images to pixels, bit-identical to timm's evaluation transform before conversion to tensors."""
 
     def __init__(self, config: InputConfig):
         channels, *size = config.input_size
@@ -57,7 +57,7 @@ class Preparation:
         self._fill = (fill if len(fill) > 1 else fill[0]) if config.crop_mode == "border" else 0
 
     def __call__(self, pictures: Iterable[Image.Image]) -> np.ndarray:
-        """Pixels ``(B, H, W, in_chans)``, uint8."""
+        """Return pixels ``(B, H, W, in_chans)``, uint8."""
         return np.stack([self._prepare(picture) for picture in pictures])
 
     def _prepare(self, picture: Image.Image) -> np.ndarray:
@@ -70,12 +70,12 @@ class Preparation:
         return pixels if pixels.ndim == 3 else pixels[..., None]
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:
-        """The size that a picture is brought to before it is cropped."""
+        """Compute the size, (width, height), to which an image is resized before cropping."""
         scaled_height, scaled_width = self._scaled
         if self._crop_mode == "squash":
             return scaled_width, scaled_height
         if self._crop_mode == "center" and scaled_height == scaled_width:
-            # torchvision cuts fractions off, and leaves what has the size
+            # torchvision rounds down
             short, long = scaled_width, int(scaled_width * max(width, height) / min(width, height))
             return (short, long) if width <= height else (long, short)
         ratios = height / scaled_height, width / scaled_width

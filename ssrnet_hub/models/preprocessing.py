@@ -1,4 +1,4 @@
-"""From the pixels of face crops to the input of a network, in PyTorch."""
+"""Preprocess face crops in PyTorch."""
 
 from collections.abc import Callable
 
@@ -13,19 +13,19 @@ __all__ = ["Normalize", "input_config_of", "make_prepare"]
 
 
 def input_config_of(model: nn.Module) -> InputConfig:
-    """What a model that timm or `from_pretrained` made wants to see."""
+    """Return the input config of a model created by timm or `from_pretrained`."""
     return InputConfig(**timm.data.resolve_input_data_config(model))
 
 
 class Normalize:
-    """``(pixels / 255 - mean) / std``, by the ``mean`` and ``std`` of a model's timm config.
+    """``(pixels / 255 - mean) / std``, with the ``mean`` and ``std`` of a model's timm config.
 
-    Takes ``(N, C, H, W)`` uint8 or float, in 0 .. 255, on any device, and answers float32 there.
+    Takes ``(N, C, H, W)``, uint8 or float in [0, 255], on any device, and returns float32 on the same device.
     """
 
     def __init__(self, model: nn.Module):
         data = timm.data.resolve_input_data_config(model)
-        # whatever the defaults of PyTorch are
+        # independent of PyTorch's default dtype and device
         self._mean, self._std = (
             torch.tensor(data[key], dtype=torch.float32, device="cpu")[:, None, None] for key in ("mean", "std")
         )
@@ -36,8 +36,8 @@ class Normalize:
 
 
 def make_prepare(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """From uint8 chips to the model's input, like timm's transform of one picture."""
+    """Return a function from uint8 face crops to the model's input, like timm's transform of a single image."""
     config = input_config_of(model)
     resize = v2.Resize(config.input_size[1:], v2.InterpolationMode(config.interpolation), antialias=True)
     normalize = Normalize(model)
-    return lambda chips: normalize(resize(chips))
+    return lambda crops: normalize(resize(crops))

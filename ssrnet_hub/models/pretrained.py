@@ -1,4 +1,4 @@
-"""The weights that have a name, for timm; and the models of this package, for PyTorch."""
+"""Register the zoo's weights with timm, and create models of this package."""
 
 import re
 import warnings
@@ -23,14 +23,14 @@ AgeModel = Union[SSRNet, DEXVGG, DEXResNet]
 
 
 def _register_weights() -> None:
-    """Register the architectures again, with their weights as tags: the models' own files know of no weights."""
+    """Register the architectures again, with their weights as tags, which the models' own modules do not know."""
     for module in (ssrnet, dex):
         for architecture, bare in list(module.default_cfgs.items()):
             cfgs = {name: replace(bare.default, **origin) for name, origin in weights_of(architecture).items()}
             if cfgs:
                 module.default_cfgs.update(generate_default_cfgs(cfgs))
                 with warnings.catch_warnings():
-                    # timm says so of every second registration
+                    # timm warns of every repeated registration
                     message = re.escape(f"Overwriting {architecture} in registry with {module.__name__}.")
                     warnings.filterwarnings("ignore", message, UserWarning)
                     register_model(getattr(module, architecture))
@@ -45,14 +45,14 @@ def new_model(
     model_args: Optional[Mapping[str, Any]] = None,
     **pretrained_cfg: Any,
 ) -> AgeModel:
-    """A model with random weights, in training mode.
+    """Create a model with random weights, in training mode.
 
     Args:
         architecture: One of `zoo.list_architectures`.
-        drop_rate: Dropout; the architecture's default without.
+        drop_rate: Dropout. Default: that of the architecture.
         model_args: Other arguments of the model's constructor.
-        **pretrained_cfg: What timm's config of the weights to come says otherwise than the architecture's default; of
-            the default's origin it says nothing.
+        **pretrained_cfg: Entries of timm's config that replace the architecture's defaults. Tag, license, and origin of
+            the default weights are removed.
     """
     overlay = {"tag": None, "license": None, "file": None, "hf_hub_id": None, **pretrained_cfg}
     args = {"drop_rate": drop_rate, **(model_args or {})}
@@ -60,10 +60,10 @@ def new_model(
 
 
 def assert_age_model(model: nn.Module) -> AgeModel:
-    """The model, which timm made; type checkers then know what it has.
+    """Return a model created by timm, with its type narrowed for type checkers.
 
     Raises:
-        ArchitectureError: It is not one of this package.
+        ArchitectureError: The model is not from this package.
     """
     if not isinstance(model, (SSRNet, DEXVGG, DEXResNet)):
         raise ArchitectureError(f"A {type(model).__name__} is not an age model of this package.")

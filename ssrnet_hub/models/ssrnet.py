@@ -4,13 +4,13 @@ Paper: `SSR-Net: A Compact Soft Stagewise Regression Network for Age Estimation`
     - https://www.ijcai.org/proceedings/2018/0150.pdf
 Code of the authors (Keras, Apache-2.0): https://github.com/shamangary/SSR-Net
 
-Two streams of 3x3 convolutions look at the face, one with ReLU and average pooling, one with tanh and max pooling.
-Their taps at three depths feed three prediction stages, coarse to fine. Each stage answers a distribution over a few
-bins of age and bends the grid these bins stand on.
+Two streams of 3x3 convolutions process the face, one with ReLU and average pooling, the other with tanh and max
+pooling. Taps at three depths feed three prediction stages, coarse to fine. Each stage predicts a distribution over a
+few age bins, and adjusts the grid of these bins.
 
-The family: `ssrnet` is the authors' network, `ssrnet_gender` the same with a range of 1, `ssrnet_blog` the variant of a
-PyTorch blog post, whose stages read shallow to deep, `ssrnet_wide` a larger one of ours; the entry points at the end
-say how they differ. The single stage of DEX on the same streams is in `dex.py`.
+Variants: `ssrnet` is the authors' network, `ssrnet_gender` the same with a range of 1, `ssrnet_blog` the one from a
+PyTorch blog post, whose stages read the taps shallow to deep, and `ssrnet_wide` our larger one; see the entry points at
+the end. The single stage of DEX on the same streams is in `dex.py`.
 """
 
 import math
@@ -51,11 +51,11 @@ class SSRNet(nn.Module):
         dynamic_range: Whether bins are adjusted; if False, they stay on the fixed grid, and eta and delta have no
             weights.
         deep_first: Whether the first, coarse stage uses the deepest tap; if False, the shallowest.
-        layout: The three levels of both streams, a string each: C is an unpadded convolution with batch normalization
+        layout: The three levels of both streams, one string each: C is an unpadded convolution with batch normalization
             and activation, S the same with stride 2, P a pooling by 2, and R a residual block with a padded
             convolution.
         chs: Channels of each C and S in stream 1; stream 2 has half as many.
-        fused_chs: Channels that a stage uses of each stream.
+        fused_chs: Channels of each stream in a stage, after its 1x1 convolution.
         pool_sizes: Pooling window before each stage, or None for global pooling; see `Fusion`.
         hidden: Width of the product of the streams in each stage, or None for s_k; see `StageHead`.
         norm_eps: Epsilon of batch normalization.
@@ -69,7 +69,7 @@ class SSRNet(nn.Module):
     joint_taps = False
 
     if TYPE_CHECKING:
-        # set by timm's builder; TorchScript would store it, were it annotated at run time
+        # set by timm's builder; with an annotation at run time, TorchScript would store it
         pretrained_cfg: dict[str, Any]
 
     def __init__(
@@ -113,7 +113,7 @@ class SSRNet(nn.Module):
 
         layout, chs = tuple(layout), tuple(chs)
         check_layout(layout, chs)
-        # what the fused form is made by
+        # read when folding the model
         self.layout, self.norm_eps = layout, norm_eps
         self.pool_sizes = None if pool_sizes is None else tuple(pool_sizes)
         half = [ch // 2 for ch in chs]
@@ -121,7 +121,7 @@ class SSRNet(nn.Module):
         self.stream2 = make_stream(layout, in_chans, half, nn.Tanh, nn.MaxPool2d, norm_eps, **dd)
         levels = ["".join(layout[: i + 1]) for i in range(len(layout))]
         tap_chs = [chs[count_kinds(kinds, "CS") - 1] for kinds in levels]
-        # one level of the features is one tap of stream 1; hooks and FX can reach it as a module
+        # each feature level is a tap of stream 1, a module that hooks and FX can reach
         self.feature_info = [
             {"num_chs": ch, "reduction": 2 ** count_kinds(kinds, "PS"), "module": f"stream1.{i}"}
             for i, (ch, kinds) in enumerate(zip(tap_chs, levels, strict=True))
@@ -137,7 +137,7 @@ class SSRNet(nn.Module):
         if min(taps[-1]) < 1 or not all(fused_sizes):
             raise ValueError(f"img_size {self.img_size} is too small: a tap of SSR-Net would be empty")
         self.num_features = self.head_hidden_size = sum(fused_sizes)
-        # what each stage reads, both streams together
+        # number of features that each stage reads, both streams together
         self.fused_sizes = [self.num_features] if self.joint_taps else fused_sizes
         self.stages = nn.ModuleList()
         self.init_weights()
@@ -152,7 +152,7 @@ class SSRNet(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for stage in self.stages:
-            stage.init_weights()  # type: ignore[operator]  # a ModuleList does not say what its modules are
+            stage.init_weights()  # type: ignore[operator]  # a ModuleList does not type its modules
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
@@ -201,14 +201,14 @@ class SSRNet(nn.Module):
         ]
 
     def forward_taps(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """The three taps of stream 1 and of stream 2, shallow to deep."""
+        """Return the three taps of stream 1 and of stream 2, shallow to deep."""
         height, width = self.img_size
-        torch._assert(x.shape[2] == height, f"SSR-Net takes inputs {height} pixels high here, not {x.shape[2]}")
-        torch._assert(x.shape[3] == width, f"SSR-Net takes inputs {width} pixels wide here, not {x.shape[3]}")
+        torch._assert(x.shape[2] == height, f"Input height must be {height} pixels for this model, not {x.shape[2]}")
+        torch._assert(x.shape[3] == width, f"Input width must be {width} pixels for this model, not {x.shape[3]}")
         x1, x2 = x, x
         taps1: list[Tensor] = []
         taps2: list[Tensor] = []
-        for level1, level2 in zip(self.stream1, self.stream2):  # noqa: B905  TorchScript knows no strict=
+        for level1, level2 in zip(self.stream1, self.stream2):  # noqa: B905  TorchScript does not support strict=
             if self.grad_checkpointing and not torch.jit.is_scripting():
                 x1, x2 = checkpoint_level(level1, x1), checkpoint_level(level2, x2)
             else:
@@ -218,7 +218,7 @@ class SSRNet(nn.Module):
         return taps1, taps2
 
     def fuse_taps(self, taps1: list[Tensor], taps2: list[Tensor]) -> Tensor:
-        """The six compacted taps as one vector, ``(B, num_features)``, in the order of the stages."""
+        """Fuse the six taps into one vector, ``(B, num_features)``, in the order of the stages."""
         if len(self.fusions) == 0:
             return taps1[-1]
         fused: list[Tensor] = []
@@ -236,7 +236,7 @@ class SSRNet(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> Union[list[Tensor], tuple[Tensor, list[Tensor]]]:
-        """Features, and the taps of stream 1.
+        """Return the features and the taps of stream 1.
 
         Args:
             x: Faces, ``(B, in_chans, H, W)``.
@@ -247,7 +247,7 @@ class SSRNet(nn.Module):
             intermediates_only: Return only the taps.
         """
         if output_fmt != "NCHW":
-            raise ValueError(f"Output format of SSR-Net's features is NCHW, not {output_fmt}")
+            raise ValueError(f"Output format must be NCHW, not {output_fmt}")
         take = self._take_indices(indices)
         taps1, taps2 = self.forward_taps(x)
         intermediates = [taps1[i] for i in take]
@@ -256,9 +256,9 @@ class SSRNet(nn.Module):
     def prune_intermediate_layers(
         self, indices: Union[int, list[int]] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Remove the levels after the taps at ``indices``, and everything except stream 1 with ``prune_head``.
+        """Remove the levels after the taps at ``indices``; with ``prune_head``, also everything except stream 1.
 
-        Features then end at the deepest remaining tap.
+        The features are then those of the deepest remaining tap.
         """
         take = self._take_indices(indices)
         self.stream1 = self.stream1[: max(take) + 1]
@@ -270,7 +270,7 @@ class SSRNet(nn.Module):
         return take
 
     def _take_indices(self, indices: Optional[Union[int, list[int]]]) -> list[int]:
-        # timm's feature_take_indices is in a private module, and keeps the order asked for
+        # timm's feature_take_indices is in a private module, and keeps the requested order
         levels = list(range(len(self.feature_info)))
         if indices is None:
             return levels
@@ -284,7 +284,7 @@ class SSRNet(nn.Module):
         return sorted(taken)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The six compacted taps, ``(B, num_features)``; 680 features of `ssrnet` at 64x64."""
+        """Return the six fused taps, ``(B, num_features)``; 680 features for `ssrnet` at 64x64."""
         taps1, taps2 = self.forward_taps(x)
         return self.fuse_taps(taps1, taps2)
 
@@ -300,32 +300,35 @@ class SSRNet(nn.Module):
             ps.append(p)
             etas.append(eta)
             deltas.append(delta)
-            # a ModuleList does not say what its modules are; TorchScript wants nothing after the ignore
+            # a ModuleList does not type its modules; TorchScript allows no text after the ignore
             index.append(stage.index)  # type: ignore[arg-type]
         return regress_stages(ps, etas, deltas, index, self.V, self.lambda_local, self.lambda_d)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Features ``(B, num_features)`` to ages ``(B, num_classes)``, or unchanged with ``pre_logits``."""
+        """Predict ages ``(B, num_classes)`` from features ``(B, num_features)``.
+
+        With ``pre_logits``, return the features unchanged.
+        """
         if pre_logits or self.num_classes == 0:
             return x
         return sum_contributions(self._forward_stages(x))
 
     @torch.jit.export
     def forward_stages(self, x: Tensor) -> StagewiseOutput:
-        """The age with the outputs of all stages.
+        """Predict ages, with the outputs of all stages.
 
         Args:
-            x: Faces, ``(B, in_chans, H, W)``, normalized as ``pretrained_cfg`` says.
+            x: Faces, ``(B, in_chans, H, W)``, normalized as in ``pretrained_cfg``.
 
         Returns:
             ``age``, ``(B, num_classes)``, the same as ``forward(x)``, and ``stages``, whose contributions add up to it.
         """
-        torch._assert(self.num_classes > 0, "This model has no prediction stages: it was made with num_classes=0")
+        torch._assert(self.num_classes > 0, "This model has no prediction stages: it was created with num_classes=0")
         stages = self._forward_stages(self.forward_features(x))
         return StagewiseOutput(sum_contributions(stages), stages)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Faces ``(B, in_chans, H, W)`` to ages ``(B, num_classes)``, years; not clamped to [0, V]."""
+        """Predict ages ``(B, num_classes)``, years, not clamped to [0, V], from faces ``(B, in_chans, H, W)``."""
         return self.forward_head(self.forward_features(x))
 
 
@@ -344,21 +347,21 @@ def _without_batch_statistics(module: nn.Module) -> Iterator[None]:
 
 
 def checkpoint_level(level: nn.Module, x: Tensor) -> Tensor:
-    """Run ``level`` under gradient checkpointing; its recomputation does not count in the running statistics."""
+    """Run ``level`` under gradient checkpointing; the recomputation does not update the running statistics."""
     return checkpoint(
         level, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _without_batch_statistics(level))
     )
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: SSRNet) -> dict[str, Tensor]:
-    """Drop the prediction stages where the model has none."""
+    """Drop the weights of the prediction stages if the model has none."""
     if not len(model.stages):
         state_dict = {k: v for k, v in state_dict.items() if not k.startswith("stages.")}
     return state_dict
 
 
 def two_stream_cfg(**kwargs: Any) -> dict[str, Any]:
-    """What timm wants to know of a two-stream model."""
+    """Return timm's default config of a two-stream model."""
     return {
         "num_classes": 1,
         "input_size": (3, 64, 64),
@@ -402,26 +405,26 @@ def create_two_stream(model_cls: type[_SSRNetT], variant: str, pretrained: bool 
 
 @register_model
 def ssrnet(pretrained: bool = False, **kwargs: Any) -> SSRNet:
-    """SSR-Net of the paper's authors: 40,531 parameters, 64x64 pixels in, years out."""
+    """SSR-Net as released by the paper's authors: 40,531 parameters, 64x64 input, output in years."""
     return create_two_stream(SSRNet, "ssrnet", pretrained, **kwargs)
 
 
 @register_model
 def ssrnet_gender(pretrained: bool = False, **kwargs: Any) -> SSRNet:
-    """The same network as the authors trained it for gender: a score from 0, female, to 1, male."""
+    """SSR-Net as the authors trained it for gender: a score from 0 (female) to 1 (male)."""
     return create_two_stream(SSRNet, "ssrnet_gender", pretrained, **{**VARIANTS["ssrnet_gender"], **kwargs})
 
 
 @register_model
 def ssrnet_blog(pretrained: bool = False, **kwargs: Any) -> SSRNet:
-    """SSR-Net as a PyTorch blog post has it: 44,805 parameters; the coarse stage reads the shallow taps."""
+    """SSR-Net from a PyTorch blog post: 44,805 parameters; the coarse stage reads the shallow taps."""
     return create_two_stream(SSRNet, "ssrnet_blog", pretrained, **{**VARIANTS["ssrnet_blog"], **kwargs})
 
 
 @register_model
 def ssrnet_wide(pretrained: bool = False, **kwargs: Any) -> SSRNet:
-    """A larger SSR-Net of ours: 248,853 parameters, 96x96 pixels in; wider the deeper, with residual blocks.
+    """Our larger SSR-Net: 248,853 parameters, 96x96 input, residual blocks, and more channels at greater depth.
 
-    The deep taps are larger for it, and their blocks see more of the face.
+    The deep taps are larger, and their blocks have a larger receptive field.
     """
     return create_two_stream(SSRNet, "ssrnet_wide", pretrained, **{**VARIANTS["ssrnet_wide"], **kwargs})

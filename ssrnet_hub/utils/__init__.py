@@ -1,1 +1,1 @@
-"""What every room needs and that knows no face: files, untrusted values, metrics, torch's settings, telemetry."""
+"""Utilities shared by all subpackages: files, untrusted values, metrics, PyTorch settings, telemetry."""

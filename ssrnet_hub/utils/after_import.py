@@ -1,4 +1,4 @@
-"""Running something once a module has been imported, without importing it."""
+"""Call a function after a module is imported, without importing it."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -11,11 +11,11 @@ __all__ = ["run"]
 
 
 def run(name: str, function: Callable[[], Any]) -> None:
-    """Call a function after the import of a module: at once where it has been imported already.
+    """Call a function after a module is imported, or immediately if it already is.
 
     Args:
-        name: Of the module.
-        function: May import the module.
+        name: Name of the module.
+        function: Function to call; may import the module.
     """
     if name in sys.modules:
         function()
@@ -24,7 +24,7 @@ def run(name: str, function: Callable[[], Any]) -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds what the finders behind it find, and has a function called after the module's execution."""
+    """Delegates to the finders after it, and calls a function after the module is executed."""
 
     def __init__(self, name: str, function: Callable[[], Any]):
         self._name, self._function = name, function
@@ -34,8 +34,8 @@ class _Finder(MetaPathFinder):
     ) -> Optional[ModuleSpec]:
         if fullname != self._name:
             return None
-        behind = sys.meta_path[sys.meta_path.index(self) + 1 :]
-        spec = next(filter(None, (finder.find_spec(fullname, path, target) for finder in behind)), None)
+        others = sys.meta_path[sys.meta_path.index(self) + 1 :]
+        spec = next(filter(None, (finder.find_spec(fullname, path, target) for finder in others)), None)
         if spec and spec.loader:
             self._watch(spec.loader)
         return spec

@@ -1,4 +1,4 @@
-"""Computing answers, whatever the program around has set in PyTorch."""
+"""Inference that does not depend on the caller's PyTorch settings."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,11 +10,10 @@ __all__ = ["inference"]
 
 @contextmanager
 def inference() -> Iterator[None]:
-    """Run a block, or as ``@inference()`` a function, without gradients and in the precision of its tensors: autocast
-    is off.
+    """Run a block, or a function decorated with ``@inference()``, without gradients and without autocast.
 
-    The default dtype is another setting, which cannot be changed for one thread alone: what leads to an age says the
-    dtype and the device of every tensor that it makes.
+    The default dtype cannot be changed for a single thread, so code that predicts ages specifies the dtype and the
+    device of every tensor that it creates.
     """
     accelerator = torch.accelerator.current_accelerator()
     with ExitStack() as stack:

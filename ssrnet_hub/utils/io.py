@@ -1,4 +1,4 @@
-"""Dealing with files: written whole or not at all, and asked after by names that may be no names."""
+"""File utilities: atomic writes, digests, and checks of names that may not be valid paths."""
 
 import hashlib
 import os
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def is_folder(name: Union[str, os.PathLike]) -> bool:
-    """Whether there is such a folder; False also for what cannot be a path, as too long a name."""
+    """Whether a folder exists; False also for invalid paths, such as too long a name."""
     try:
         return Path(name).is_dir()
     except (OSError, ValueError):
@@ -35,7 +35,7 @@ def is_folder(name: Union[str, os.PathLike]) -> bool:
 
 
 def is_file(name: Union[str, os.PathLike]) -> bool:
-    """Whether there is such a file; False also for what cannot be a path, as too long a name."""
+    """Whether a file exists; False also for invalid paths, such as too long a name."""
     try:
         return Path(name).is_file()
     except (OSError, ValueError):
@@ -43,12 +43,12 @@ def is_file(name: Union[str, os.PathLike]) -> bool:
 
 
 def is_url(name: Union[str, os.PathLike]) -> bool:
-    """Whether a name is the address of something on the web."""
+    """Whether a name is an HTTP or HTTPS URL."""
     return isinstance(name, str) and re.match("https?://", name, re.IGNORECASE) is not None
 
 
 def file_digest(path: Union[str, os.PathLike]) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the hexadecimal SHA-256 of a file."""
     with Path(path).open("rb") as file:
         digest = hashlib.sha256()
         while chunk := file.read(1 << 20):
@@ -57,39 +57,39 @@ def file_digest(path: Union[str, os.PathLike]) -> str:
 
 
 def git_digest(path: Union[str, os.PathLike]) -> str:
-    """SHA-1 of a file as git names its content, in hexadecimal."""
+    """Return the hexadecimal SHA-1 of a file as a git blob."""
     content = Path(path).read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def full_name(path: Union[str, os.PathLike]) -> str:
-    """A path from the root, without ``..`` and links, to tell whether two paths are of the same file."""
+    """Return the absolute path without ``..`` and links, to check whether two paths are the same file."""
     try:
         return os.path.realpath(path)
-    except ValueError:  # what cannot be a path
+    except ValueError:  # an invalid path
         return os.path.abspath(path)  # noqa: PTH100
 
 
 def printable(text: str) -> str:
-    """Text with the bytes of a file's name that are no UTF-8 as backslash escapes."""
+    """Escape the bytes of a file name that are not valid UTF-8 with backslashes."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def assert_free(path: Union[str, os.PathLike]) -> None:
-    """Check that nothing is there, not even a link to nowhere.
+    """Check that a path does not exist, not even as a broken link.
 
     Raises:
-        OutputError: Something is.
+        OutputError: The path exists.
     """
     if os.path.lexists(path):
         raise OutputError(f"{path} already exists: choose another name, or remove it.")
 
 
 def make_empty_folder(path: Union[str, os.PathLike]) -> Path:
-    """Make a folder, or take an empty one that is there.
+    """Create a folder, or accept an existing one if it is empty.
 
     Raises:
-        OutputError: Something is in it, or it cannot be made.
+        OutputError: The folder is not empty, or cannot be created.
     """
     path = Path(path)
     try:
@@ -102,13 +102,13 @@ def make_empty_folder(path: Union[str, os.PathLike]) -> Path:
 
 
 def on_one_line(text: str) -> str:
-    """Text for a terminal, with control characters, which files and zips may have in their names, as escapes."""
+    """Escape control characters, which names of files and zip entries may contain, for output on a terminal."""
     return re.sub("[\x00-\x1f\x7f-\x9f]", lambda match: repr(match[0])[1:-1], text)
 
 
 @contextmanager
 def replace_file(path: Union[str, os.PathLike]) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; when the block ends well, that file takes the place of ``path``."""
+    """Yield a temporary path next to ``path``; if the block succeeds, that file replaces ``path`` atomically."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
@@ -116,7 +116,7 @@ def replace_file(path: Union[str, os.PathLike]) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp keeps the file to its owner; a result is as readable as any other file of the folder
+        # mkstemp restricts the file to its owner; results get the default permissions
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)

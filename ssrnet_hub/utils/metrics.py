@@ -1,4 +1,4 @@
-"""How far predicted ages are from true ones."""
+"""Metrics of age and gender predictions."""
 
 import math
 import os
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 
-if TYPE_CHECKING:  # most of this needs none
+if TYPE_CHECKING:  # most functions do not need PyTorch
     import torch
 
 __all__ = [
@@ -31,30 +31,30 @@ __all__ = [
 ]
 
 RESAMPLES = 2_000
-"""Of the bootstrap."""
+"""Number of bootstrap resamples."""
 
 SHUFFLES = 10_000
-"""Of the permutation test, whose smallest p-value is about 1 / SHUFFLES."""
+"""Number of permutations in the permutation test; the smallest p-value is about 1 / SHUFFLES."""
 
 SMALLEST_GROUP = 20
-"""Faces a group needs to be called the worst."""
+"""Minimum number of faces for a group to be the best or worst one."""
 
 
 def age_metrics(predicted: Sequence[float], true: Sequence[float]) -> dict[str, Any]:
-    """The field's figures.
+    """Compute the usual metrics of age estimation.
 
     Args:
-        predicted: Ages, years.
-        true: Ages, years, as many.
+        predicted: Predicted ages, years.
+        true: True ages, years.
 
     Returns:
-        ``mae``, mean absolute error in years, and ``mae_interval``, ``[low, high]``, its 95 % interval by a bootstrap
-        over the faces, the same every time; ``rmse``, root of the mean squared error in years; ``cs3``, ``cs5``,
-        ``cs7``, cumulative scores: share of the errors of at most so many years, in [0, 1]; ``bias``, mean of predicted
-        minus true in years; ``n``.
+        ``mae``, mean absolute error in years, and ``mae_interval``, ``[low, high]``, its 95% confidence interval, from
+        a bootstrap over the faces with a fixed seed; ``rmse``, root mean squared error in years; ``cs3``, ``cs5``, and
+        ``cs7``, cumulative scores: fraction of errors of at most 3, 5, and 7 years, in [0, 1]; ``bias``, mean of
+        predicted minus true ages in years; ``n``, number of faces.
 
     Raises:
-        ValueError: There are not as many of the one as of the other, or none at all.
+        ValueError: The lengths differ, or are 0.
     """
     errors = _errors(predicted, true)
     distances = np.abs(errors)
@@ -71,18 +71,18 @@ def age_metrics(predicted: Sequence[float], true: Sequence[float]) -> dict[str, 
 def group_metrics(
     predicted: Sequence[float], true: Sequence[float], groups: Sequence[Optional[str]]
 ) -> dict[str, dict[str, Any]]:
-    """The figures of each group of faces, the groups in alphabetical order.
+    """Compute the metrics of each group of faces, in alphabetical order.
 
     Args:
-        predicted: Ages, years.
-        true: Ages, years, as many.
-        groups: What each face belongs to, as many; faces of None or ``""`` are passed over.
+        predicted: Predicted ages, years.
+        true: True ages, years.
+        groups: Group of each face; faces with None or ``""`` are skipped.
 
     Returns:
-        Of each group ``mae``, ``bias``, ``cs5`` and ``n``, as in `age_metrics`.
+        For each group, ``mae``, ``bias``, ``cs5``, and ``n``, as in `age_metrics`.
 
     Raises:
-        ValueError: There are not as many of each, or none at all.
+        ValueError: The lengths differ, or are 0.
     """
     errors = _errors(predicted, true)
     return {
@@ -97,19 +97,19 @@ def group_metrics(
 
 
 def range_metrics(predicted: Sequence[float], ranges: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """How far ages are from ranges that the true ones are known to lie in.
+    """Compute the metrics of faces whose ages are labeled by a range.
 
     Args:
-        predicted: Ages, years.
-        ranges: Of each the lowest age, and the first that is above it, years, as many; the latter may be infinite.
+        predicted: Predicted ages, years.
+        ranges: Labeled range of each face, ``(low, high)``, years; ``high`` is exclusive and may be infinite.
 
     Returns:
         ``distance``, the mean distance to the range in years, 0 within it, and ``distance_interval``, ``[low, high]``,
-        its 95 % interval by a bootstrap over the faces, the same every time; ``within``, share of the ages in their
-        range, in [0, 1]; ``n``.
+        its 95% confidence interval, from a bootstrap over the faces with a fixed seed; ``within``, fraction of ages in
+        their range, in [0, 1]; ``n``, number of faces.
 
     Raises:
-        ValueError: There are not as many of the one as of the other, or none at all.
+        ValueError: The lengths differ, or are 0.
     """
     distances, within = _distances(predicted, ranges)
     return {
@@ -123,18 +123,18 @@ def range_metrics(predicted: Sequence[float], ranges: Sequence[tuple[float, floa
 def range_group_metrics(
     predicted: Sequence[float], ranges: Sequence[tuple[float, float]], groups: Sequence[Optional[str]]
 ) -> dict[str, dict[str, Any]]:
-    """The figures of each group of faces whose ages are known by their range, the groups in alphabetical order.
+    """Compute the metrics of each group of faces whose ages are labeled by a range, in alphabetical order.
 
     Args:
-        predicted: Ages, years.
+        predicted: Predicted ages, years.
         ranges: As in `range_metrics`.
-        groups: What each face belongs to, as many; faces of None or ``""`` are passed over.
+        groups: Group of each face; faces with None or ``""`` are skipped.
 
     Returns:
-        Of each group ``distance``, ``within`` and ``n``, as in `range_metrics`.
+        For each group, ``distance``, ``within``, and ``n``, as in `range_metrics`.
 
     Raises:
-        ValueError: There are not as many of each, or none at all.
+        ValueError: The lengths differ, or are 0.
     """
     distances, within = _distances(predicted, ranges)
     return {
@@ -148,24 +148,24 @@ def range_group_metrics(
 
 
 def name_range(low: float, high: float) -> str:
-    """A range of ages as people write it: ``"20-29"`` for 20 up to, but not, 30; ``"70+"`` for an open one."""
+    """Format a range of ages: ``"20-29"`` for 20 up to, but excluding, 30; ``"70+"`` if it is open."""
     return f"{low:g}+" if math.isinf(high) else f"{low:g}-{high - 1:g}"
 
 
 def worst_group(groups: Mapping[str, Mapping[str, Any]]) -> Optional[str]:
-    """The group with the largest MAE or distance, or where there is neither the smallest accuracy.
+    """Find the group with the largest MAE or distance, or else the lowest accuracy.
 
     Args:
-        groups: What `group_metrics`, `range_group_metrics` or `gender_group_metrics` answered.
+        groups: Result of `group_metrics`, `range_group_metrics`, or `gender_group_metrics`.
 
     Returns:
-        Its name; None where no group has at least `SMALLEST_GROUP` faces.
+        Name of the group; None if no group has at least `SMALLEST_GROUP` faces.
     """
     return max(_large(groups), key=lambda group: error_of(groups[group]), default=None)
 
 
 def best_group(groups: Mapping[str, Mapping[str, Any]]) -> Optional[str]:
-    """The group with the smallest MAE or distance, or the largest accuracy; see `worst_group`."""
+    """Find the group with the smallest MAE or distance, or else the highest accuracy; see `worst_group`."""
     return min(_large(groups), key=lambda group: error_of(groups[group]), default=None)
 
 
@@ -174,32 +174,33 @@ def _large(groups: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def error_of(figures: Mapping[str, Any]) -> float:
-    """The MAE or distance among figures, years, or where there is neither the share of wrong answers."""
+    """Return the MAE or distance among metrics, years, or else the error rate."""
     return next((figures[name] for name in ("mae", "distance") if name in figures), 1 - figures.get("accuracy", 0))
 
 
 def age_band(age: float) -> str:
-    """The ten years that an age lies in: ``"0-9"``, ``"10-19"``, ... ``"70-79"``, ``"80+"``; below 0 counts as 0."""
+    """Return the decade of an age: ``"0-9"``, ``"10-19"``, ... ``"70-79"``, ``"80+"``; ages below 0 count as 0."""
     first = 10 * int(max(age, 0) // 10)
     return f"{first}-{first + 9}" if first < 80 else "80+"
 
 
 def compare_errors(a: Sequence[float], b: Sequence[float], true: Sequence[float]) -> dict[str, Any]:
-    """Whether one set of weights is nearer the truth than another on the same faces.
+    """Compare the errors of two sets of weights on the same faces.
 
     Args:
-        a: Ages by the one, years.
-        b: Ages by the other, years, as many.
-        true: Ages, years, as many.
+        a: Ages predicted by the first, years.
+        b: Ages predicted by the second, years.
+        true: True ages, years.
 
     Returns:
-        ``mae_a``, ``mae_b``; ``difference``, the first minus the second in years, and ``difference_interval``,
-        ``[low, high]``, its 95 % interval by a bootstrap over the faces; ``p_value``, two-sided, of a permutation test
-        that flips the signs of the faces' differences; ``nearer_a`` and ``nearer_b``, the shares of the faces where
-        the one is nearer and where the other is, in [0, 1], the rest being ties; ``n``. The same every time.
+        ``mae_a`` and ``mae_b``; ``difference``, the first minus the second in years, and ``difference_interval``,
+        ``[low, high]``, its 95% confidence interval, from a bootstrap over the faces; ``p_value``, two-sided, of a
+        permutation test that flips the signs of the faces' differences; ``nearer_a`` and ``nearer_b``, fractions of
+        the faces where the first and the second are nearer to the truth, in [0, 1], the rest being ties; ``n``, number
+        of faces. Seeds are fixed.
 
     Raises:
-        ValueError: There are not as many of each, or none at all.
+        ValueError: The lengths differ, or are 0.
     """
     distances_a, distances_b = np.abs(_errors(a, true)), np.abs(_errors(b, true))
     differences = distances_a - distances_b
@@ -216,18 +217,18 @@ def compare_errors(a: Sequence[float], b: Sequence[float], true: Sequence[float]
 
 
 def gender_metrics(scores: Sequence[float], genders: Sequence[str]) -> dict[str, Any]:
-    """How often a score of gender is on the right side of 0.5.
+    """Compute the accuracy of gender scores, with a threshold of 0.5.
 
     Args:
-        scores: From 0, female, to 1, male.
-        genders: ``"female"`` or ``"male"``, as many.
+        scores: Scores from 0 (female) to 1 (male).
+        genders: True genders, ``"female"`` or ``"male"``.
 
     Returns:
-        ``accuracy``, share of the faces on the right side, in [0, 1], a score of 0.5 being on neither;
-        ``balanced_accuracy``, the mean of that over the two, or that of the one there is; ``n``.
+        ``accuracy``, in [0, 1], where a score of 0.5 is always wrong; ``balanced_accuracy``, the mean accuracy of the
+        genders present; ``n``, number of faces.
 
     Raises:
-        ValueError: There are not as many of the one as of the other, or none at all.
+        ValueError: The lengths differ, or are 0.
     """
     right, who = _right(scores, genders), np.asarray(genders)
     balanced = np.mean([right[who == gender].mean() for gender in np.unique(who)])
@@ -237,18 +238,18 @@ def gender_metrics(scores: Sequence[float], genders: Sequence[str]) -> dict[str,
 def gender_group_metrics(
     scores: Sequence[float], genders: Sequence[str], groups: Sequence[Optional[str]]
 ) -> dict[str, dict[str, Any]]:
-    """How often a score of gender is on the right side, for each group of faces, in alphabetical order.
+    """Compute the accuracy of gender scores for each group of faces, in alphabetical order.
 
     Args:
-        scores: From 0, female, to 1, male.
-        genders: ``"female"`` or ``"male"``, as many.
-        groups: What each face belongs to, as many; faces of None or ``""`` are passed over.
+        scores: Scores from 0 (female) to 1 (male).
+        genders: True genders, ``"female"`` or ``"male"``.
+        groups: Group of each face; faces with None or ``""`` are skipped.
 
     Returns:
-        Of each group ``accuracy`` and ``n``, as in `gender_metrics`.
+        For each group, ``accuracy`` and ``n``, as in `gender_metrics`.
 
     Raises:
-        ValueError: There are not as many of each, or none at all.
+        ValueError: The lengths differ, or are 0.
     """
     right = _right(scores, genders)
     return {
@@ -258,15 +259,15 @@ def gender_group_metrics(
 
 
 def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
-    """How often a score of a positive is above one of a negative: the area under the ROC curve; ties count half."""
-    # scikit-learn's answers the same, and would be a dependency for this alone
+    """Compute the area under the ROC curve from the scores of positives and negatives; ties count half."""
+    # the same as scikit-learn's, which would be a dependency for this alone
     p, n = np.asarray(positive, float), np.sort(np.asarray(negative, float))
     below, above = np.searchsorted(n, p, "left"), np.searchsorted(n, p, "right")
     return float((below + above).mean() / (2 * len(n)))
 
 
 def describe_device(device: Union[str, "torch.device"]) -> str:
-    """What a figure was measured on, for people: ``"CPU (2 cores), torch 2.15.0"``."""
+    """Describe the device of a measurement: ``"CPU (2 cores), torch 2.15.0"``."""
     import torch
 
     device = torch.device(device)
@@ -283,7 +284,7 @@ def _errors(predicted: Sequence[float], true: Sequence[float]) -> np.ndarray:
 
 
 def _distances(predicted: Sequence[float], ranges: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
-    """How far each age is from its range, years, and whether it is within."""
+    """Return the distance of each age to its range, years, and whether it is within."""
     _assert_paired(len(predicted), "predicted ages", len(ranges), "ranges")
     ages, (low, high) = np.asarray(predicted, float), np.asarray(ranges, float).T
     return np.maximum(np.maximum(low - ages, ages - high), 0), (low <= ages) & (ages < high)
@@ -303,31 +304,31 @@ def _assert_paired(ours: int, name: str, theirs: int, other: str) -> None:
 
 
 def _split(groups: Sequence[Optional[str]], n: int) -> dict[str, np.ndarray]:
-    """Which faces are of each group, ``(n,)`` booleans."""
+    """Return a mask of the faces of each group, ``(n,)`` booleans."""
     _assert_paired(n, "faces", len(groups), "groups")
     labels = np.array([group or "" for group in groups])
     return {str(group): labels == group for group in np.unique(labels) if group}
 
 
 def _blocks(times: int, n: int) -> list[int]:
-    """How many of ``times`` draws of ``n`` numbers to make at once for them to fit into memory."""
+    """Split ``times`` draws of ``n`` numbers into blocks that fit into memory."""
     most = max(4_000_000 // n, 1)
     return [min(most, times - done) for done in range(0, times, most)]
 
 
 def _interval(values: np.ndarray) -> list[float]:
-    """The 95 % interval of a mean by the percentiles of a bootstrap, ``[low, high]``."""
+    """Compute the 95% confidence interval of a mean, ``[low, high]``, as percentiles of a bootstrap."""
     rng, n = np.random.default_rng(0), len(values)
     means = [values[rng.integers(n, size=(draws, n))].mean(1) for draws in _blocks(RESAMPLES, n)]
     return np.quantile(np.concatenate(means), (0.025, 0.975)).tolist()
 
 
 def _sign_flip_test(differences: np.ndarray) -> float:
-    """The two-sided p-value that a mean is not 0 only by chance, were either sign of each value as likely."""
+    """Compute the two-sided p-value of a mean under the hypothesis that both signs of each value are equally likely."""
     rng, n = np.random.default_rng(0), len(differences)
     total, extreme = differences.sum(), 0
     for draws in _blocks(SHUFFLES, n):
         flipped = total - 2 * (rng.integers(2, size=(draws, n), dtype=np.int8) @ differences)
-        # sums in another order differ in their last digits
+        # the last digits depend on the order of summation
         extreme += int((np.abs(flipped) >= abs(total) - 1e-9).sum())
     return (extreme + 1) / (SHUFFLES + 1)

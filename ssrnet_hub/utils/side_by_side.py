@@ -1,4 +1,4 @@
-"""Calling a function on several values at a time, where it leaves Python's lock to others."""
+"""Map a function over values in threads, for functions that release Python's global interpreter lock."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,12 +10,12 @@ from .forks import count_threads
 __all__ = ["side_by_side"]
 
 _ValueT = TypeVar("_ValueT")
-_AnswerT = TypeVar("_AnswerT")
+_ResultT = TypeVar("_ResultT")
 
 
 @contextmanager
-def side_by_side(function: Callable[[_ValueT], _AnswerT], values: Sequence[_ValueT]) -> Iterator[Iterable[_AnswerT]]:
-    """What a function answers for each of the values, in their order, on as many threads as `count_threads` says."""
+def side_by_side(function: Callable[[_ValueT], _ResultT], values: Sequence[_ValueT]) -> Iterator[Iterable[_ResultT]]:
+    """Yield the results of a function for the values, in order, computed on up to `count_threads` threads."""
     threads = min(count_threads(), len(values))
     if threads < 2:
         yield map(function, values)

@@ -1,11 +1,11 @@
-"""Telemetry of our dependencies, off unless the environment already says otherwise. Imported before any of them."""
+"""Turn off the telemetry of our dependencies unless the environment already sets it. Import this before them."""
 
 import os
 
 __all__: list[str] = []
 
-# ONNX Runtime starts its own at its import, and huggingface_hub reads its variable there; gradio_client, which serves
-# the page's MCP tools, and Ray ask later
+# ONNX Runtime and huggingface_hub read their variables on import; gradio_client, which serves the page's MCP tools, and
+# Ray read theirs later
 for _variable, _off in {
     "ORT_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -1,4 +1,4 @@
-"""What is said where PyTorch is not installed, which finding faces and telling ages do without."""
+"""The error if PyTorch is not installed; detecting faces and estimating ages do not require it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +12,13 @@ _PACKAGES = ("torch", "torchvision", "timm", "facenet_pytorch")
 
 @contextmanager
 def torch_needed(what: str) -> Iterator[None]:
-    """Import PyTorch, or what imports it.
+    """Run a block that imports PyTorch or modules that need it.
 
     Args:
-        what: What needs it, for the error.
+        what: What requires PyTorch, for the error.
 
     Raises:
-        MissingPackageError: It, or what comes with it, is not installed.
+        MissingPackageError: PyTorch or a package based on it is not installed.
     """
     try:
         yield
@@ -26,6 +26,6 @@ def torch_needed(what: str) -> Iterator[None]:
         if (e.name or "").partition(".")[0] not in _PACKAGES:
             raise
         raise MissingPackageError(
-            f"{what} needs PyTorch, and {e.name} is not installed: `pip install ssrnet_hub` installs what is missing.",
+            f"{what} requires PyTorch, but {e.name} is not installed: run `pip install ssrnet_hub`.",
             name=e.name,
         ) from e

@@ -1,7 +1,7 @@
-"""What comes from others, read with types and bounds: JSON and YAML files, and the values in them.
+"""Read untrusted JSON and YAML files, and check the types and bounds of their values.
 
-`read_json` and `read_yaml` answer plain values of bounded size. A `Check` takes a value and answers it, or raises
-ValueError, and `checked` says where it is not as it has to be:
+`read_json` and `read_yaml` return plain values of bounded size. A `Check` returns the value it is given or raises
+ValueError, and `checked` adds where the error is:
 
     faces = record({"n": whole(1, 100), "scores": listing(number(0, 1), 1, 10)})
     checked("faces", faces, {"n": 5, "scores": [0.5, "a"]})  # faces.scores[1] is not a number from 0 to 1, but 'a'
@@ -37,25 +37,25 @@ __all__ = [
 ]
 
 MAX_FILE_SIZE = 2_000_000
-"""Largest JSON file, bytes: that of weights calibrated with a hundred bins is half of it."""
+"""Maximum size of a JSON file, bytes; the config of weights calibrated with a hundred bins has half of it."""
 
 _MAX_YAML_SIZE = 100_000
-"""Largest YAML file, bytes; its parser is slow."""
+"""Maximum size of a YAML file, bytes; the parser is slow."""
 
 _MAX_VALUES = 200_000
 _MAX_DEPTH = 64
 _MAX_WHOLE = 2**63 - 1
 
 Check = Callable[[Any], Any]
-"""Answers the value that it takes, perhaps of another type; raises ValueError for what it does not take."""
+"""Returns a valid value, possibly converted to another type; raises ValueError for an invalid one."""
 
 
 def read_json(path: Union[str, os.PathLike]) -> Any:
-    """The value in a JSON file; see `check_plain` for what it may be.
+    """Read a JSON file; see `check_plain` for the values it may contain.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is too large, not JSON, or its value is not plain.
+        ValueError: The file is too large, is not JSON, or contains a value that is not plain.
     """
     try:
         value = json.loads(_read_text(path, MAX_FILE_SIZE))
@@ -65,16 +65,16 @@ def read_json(path: Union[str, os.PathLike]) -> Any:
 
 
 def read_yaml(path: Union[str, os.PathLike]) -> Any:
-    """The value in a YAML file, without aliases; see `check_plain` for what it may be.
+    """Read a YAML file without aliases; see `check_plain` for the values it may contain.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is too large, not YAML, has aliases, or its value is not plain.
+        ValueError: The file is too large, is not YAML, has aliases, or contains a value that is not plain.
     """
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Refuses aliases, with which a few lines become gigabytes."""
+        """Rejects aliases, with which a few lines can expand to gigabytes."""
 
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
@@ -84,7 +84,7 @@ def read_yaml(path: Union[str, os.PathLike]) -> Any:
     content = _read_text(path, _MAX_YAML_SIZE)
     try:
         value = yaml.load(content, Loader)
-    except Exception as e:  # the parser's own errors, and whatever its constructors raise for a scalar with a tag
+    except Exception as e:  # the parser's own errors, and any that its constructors raise for a tagged scalar
         raise ValueError(f"it is not YAML of plain values: {e!s:.300}") from e
     return check_plain(value)
 
@@ -98,11 +98,11 @@ def _read_text(path: Union[str, os.PathLike], most: int) -> str:
 
 
 def check_plain(value: Any) -> Any:
-    """Answer a value that is made of objects with text keys, lists, text, finite numbers, booleans and nulls.
+    """Return a value if it consists of objects with text keys, lists, text, finite numbers, booleans, and nulls.
 
     Raises:
-        ValueError: Something else is in it, a whole number has more than 63 bits, text cannot be encoded, or there is
-            too much of it or it is nested too deeply.
+        ValueError: It contains anything else, a whole number of more than 63 bits, text that cannot be encoded, or too
+            many values, or is nested too deeply.
     """
     waiting = [(value, 0)]
     count = 0
@@ -133,15 +133,15 @@ def check_plain(value: Any) -> Any:
 
 
 def checked(what: str, check: Check, value: Any) -> Any:
-    """What a check answers for a value.
+    """Apply a check to a value, and return the result.
 
     Args:
-        what: What the value is called, for the error; nothing where its keys alone say it.
+        what: Name of the value in the error; empty if the names of its keys suffice.
         check: The check.
-        value: What to check.
+        value: The value to check.
 
     Raises:
-        ConfigError: The check does not take it.
+        ConfigError: The value is invalid.
     """
     try:
         return check(value)
@@ -150,10 +150,10 @@ def checked(what: str, check: Check, value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    """The beginning of a value, for an error."""
+    """Format the beginning of a value, for an error."""
     try:
         return f"{value!r:.100}"
-    except (ValueError, RecursionError):  # Python writes no number of thousands of digits
+    except (ValueError, RecursionError):  # Python does not format numbers of thousands of digits
         return f"a {type(value).__name__} too long to show"
 
 
@@ -188,7 +188,7 @@ def whole(low: int, high: int) -> Check:
 
 
 def text(most: int = 1000) -> Check:
-    """Text of at most so many characters."""
+    """Text of at most ``most`` characters."""
 
     def check(value: Any) -> str:
         good = isinstance(value, str) and len(value) <= most
@@ -207,12 +207,12 @@ def choice(*values: str) -> Check:
 
 
 def optional(check: Check) -> Check:
-    """None, or what a check takes."""
+    """None, or a value that passes a check."""
     return lambda value: None if value is None else check(value)
 
 
 def listing(check: Check, least: int, most: int) -> Check:
-    """A list of ``least`` to ``most`` items that a check takes, as a tuple."""
+    """A list of ``least`` to ``most`` items that pass a check, as a tuple."""
 
     def check_all(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, (list, tuple)) or not least <= len(value) <= most:
@@ -224,7 +224,7 @@ def listing(check: Check, least: int, most: int) -> Check:
 
 
 def one_or_list(check: Check, least: int, most: int) -> Check:
-    """What a check takes, or a list of ``least`` to ``most`` such items."""
+    """A value that passes a check, or a list of ``least`` to ``most`` of them."""
     several = listing(check, least, most)
     return lambda value: several(value) if isinstance(value, (list, tuple)) else check(value)
 
@@ -235,9 +235,9 @@ def record(
     """An object with the required keys, as a dictionary.
 
     Args:
-        required: A check for the value of each key that has to be there.
-        others: A check for the value of each key that may be there.
-        closed: No other keys may be there; or else they are answered as they are.
+        required: Check for the value of each required key.
+        others: Check for the value of each optional key.
+        closed: Whether to reject other keys; if False, their values are returned unchanged.
     """
     checks = {**required, **(others or {})}
 
@@ -247,7 +247,7 @@ def record(
         if missing := sorted(required.keys() - value.keys()):
             raise ValueError(f" lacks {', '.join(missing)}")
         if closed and (unknown := sorted(map(_shown, value.keys() - checks.keys()))):
-            raise ValueError(f" has the unknown {', '.join(unknown)[:200]}")
+            raise ValueError(f" has unknown keys: {', '.join(unknown)[:200]}")
         return {key: _inside(f".{key}", checks.get(key, anything), inner) for key, inner in value.items()}
 
     return check_fields
