@@ -219,13 +219,13 @@ def test_wheel_carries_licences_and_types(installed):
     names = {path.relative_to(licences).as_posix() for path in licences.rglob("*") if path.is_file()}
     assert {"LICENSE", "NOTICE"} <= names
     metadata = Parser().parsestr((licences.parent / "METADATA").read_text(encoding="utf-8"))
-    declared = set(metadata["License-Expression"].split(" AND "))
-    assert "Apache-2.0" in declared and set(metadata.get_all("License-File")) == names
+    declared = set(metadata["License-Expression"].lower().split(" and "))
+    assert "apache-2.0" in declared and set(metadata.get_all("License-File")) == names
     embedded = list_models()
     assert embedded
     for weights in embedded:
         card = ModelCardData(**yaml.safe_load(render_card(weights).split("---")[1]))
-        assert (f"LicenseRef-{card.license_name}" if card.license == "other" else card.license) in declared
+        assert (f"licenseref-{card.license_name}" if card.license == "other" else card.license) in declared
         assert f"ssrnet_hub/models/weights/{weights}/LICENSE" in names
     assert (installed / "ssrnet_hub" / "py.typed").is_file()
 

@@ -138,14 +138,21 @@ def render_browser(measured: dict[str, Any]) -> str:
     return "\n".join([*lines, "", " ".join(said)])
 
 
+_METRICS = {
+    "val_mae_utkface": "UTKFace MAE",
+    "val_distance_fairface": "FairFace distance",
+    "val_mae_aaf": "All-Age-Faces MAE",
+    "val_distance": "FairFace distance",
+}
+
+
 def render_training(log: Path) -> str:
-    """A table of docs/experiments.md from the log of a run on several sets."""
+    """A table of docs/experiments.md from the log of a run."""
     with log.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    lines = ["| epoch | UTKFace MAE | FairFace distance | All-Age-Faces MAE |", "|---|---|---|---|"]
-    for row in rows:
-        figures = [float(row[key]) for key in ("val_mae_utkface", "val_distance_fairface", "val_mae_aaf")]
-        lines.append(f"| {row['epoch']} | {' | '.join(f'{figure:.2f}' for figure in figures)} |")
+    keys = [key for key in rows[0] if key in _METRICS]
+    lines = [f"| epoch | {' | '.join(_METRICS[key] for key in keys)} |", "|---" * (len(keys) + 1) + "|"]
+    lines += [f"| {row['epoch']} | {' | '.join(f'{float(row[key]):.2f}' for key in keys)} |" for row in rows]
     return "\n".join(lines)
 
 

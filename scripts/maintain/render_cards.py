@@ -46,6 +46,7 @@ def render() -> dict[Path, str]:
     blocks = {
         ROOT / "README.md": {"zoo": table, "speed": speed, "peers": peers},
         ROOT / "README.zh-CN.md": {"zoo": translate_table(table), "speed": speed_zh, "peers": peers_zh},
+        docs / "reference" / "models.md": {"zoo": render_table("../../cards", include_hub=True)},
         docs / "speed.md": {"speed": render_speed(read("cpu")), "start": render_start(read("start"))},
         docs / "tutorials" / "many-photos.md": {"folder": render_folder(read("folder"))},
         docs / "how-to" / "web-page.md": {"browser": render_browser(read("browser"))},

@@ -41,10 +41,10 @@ class _Data:
     """A data set that weights were trained on.
 
     Attributes:
-        id: For the front matter.
-        name: As its makers call it.
-        terms: Under which they hand it out.
-        url: Where, if it has a page.
+        id: Identifier in the front matter.
+        name: Name given by its publishers.
+        terms: Terms under which it is distributed.
+        url: Home page, if any.
     """
 
     id: str
@@ -80,11 +80,13 @@ _DATA = {
         "http://mmlab.ie.cuhk.edu.hk/projects/MegaAge/",
     ),
 }
-"""By the tag of the weights, or its parts for several data sets."""
+"""Data sets, by the tag of the weights, or by parts of it for several data sets."""
 
 _OTHERS = {
     "dex_resnet10.dlib": "the age predictor of dlib-models (CC0-1.0). Its training data is not documented and probably "
     "includes FG-NET, so results on FG-NET are optimistic",
+    "dex_resnet10.fairface": "the age predictor of dlib-models (CC0-1.0), trained further on FairFace by "
+    "`scripts/train_teacher.py`. Its original training data is not documented",
     "vladmandic-face-api-1.7.15.tgz": "the ageGenderNet of @vladmandic/face-api 1.7.15 (MIT). It was trained on "
     "UTKFace and FG-NET, among others, so results on these are optimistic",
 }
@@ -182,9 +184,10 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
     entry, checkpoint = _look_up(weights)
     args, extras = checkpoint.args, checkpoint.extras
     name = entry.name if entry else (repo_id or str(Path(weights).resolve())).rpartition("/")[2]
-    training = _tell_training(read_training(extras))
+    training = _format_training(read_training(extras))
     data = _find_data(name.partition(".")[2]) if entry else []
     measured = entry.figures if entry else []
+    calibration = entry.record.get("calibration") if entry else None
     of_gender = read_task(extras, args["V"]) == "gender"
     license = _line(checkpoint.license or "") or "unknown"
     by_group = {what for figures in measured for what in figures.get("groups", {})}
@@ -200,7 +203,8 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
         "megabytes": _count_bytes(checkpoint.architecture, checkpoint.args) / 1e6,
         "V": float(args["V"]),
         "measured": measured,
-        "calibration": entry and entry.record.get("calibration"),
+        "calibration": calibration,
+        "calibrated_elsewhere": calibration is not None and calibration["dataset"] not in {part.id for part in data},
         "exports": entry and entry.record.get("exports"),
         "by_group": by_group,
         "not_by_group": [what for what in ("age", "gender", "ethnicity") if what not in by_group],
@@ -214,6 +218,7 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
         "data": data,
         "training": training,
         "license": _prose(license),
+        "license_title": _prose(_LICENSES.get(license, license)),
     }
     front = ModelCardData(
         library_name="ssrnet_hub",
@@ -251,26 +256,26 @@ def _count_bytes(architecture: str, args: Mapping[str, Any]) -> int:
     return sum(4 * math.prod(shape) if shape else 8 for shape in tensors.values())
 
 
-def _tell_training(training: dict[str, Any]) -> dict[str, Any]:
-    """Values of the card's section on training, as Markdown."""
-    told = {"minutes": training["minutes"]} if training.get("minutes") is not None else {}
+def _format_training(training: dict[str, Any]) -> dict[str, Any]:
+    """Format the values of the card's section on training as Markdown."""
+    values = {"minutes": training["minutes"]} if training.get("minutes") is not None else {}
     if aside := training.get("set_aside"):
-        # of several sets, by their names
+        # by name if there are several sets
         counts = {name: f"{count:,}" for name, count in aside.items()} if isinstance(aside, dict) else {}
         parts = [f"{count} of {_prose(name)}" for name, count in counts.items() if count != "0"]
-        told["set_aside"] = ", ".join(parts) if isinstance(aside, dict) else f"{aside:,}"
+        values["set_aside"] = ", ".join(parts) if isinstance(aside, dict) else f"{aside:,}"
     if training.get("teachers"):
-        told["teachers"] = ", ".join(f"`{_code(name)}`" for name in training["teachers"])
-    told |= {key: _prose(training[key]) for key in ("data", "device") if training.get(key)}
+        values["teachers"] = ", ".join(f"`{_code(name)}`" for name in training["teachers"])
+    values |= {key: _prose(training[key]) for key in ("data", "device") if training.get(key)}
     if training.get("command"):
-        told["command"] = _code(training["command"])
+        values["command"] = _code(training["command"])
     if training.get("start"):
-        told["start"] = _tell_training(training["start"])
+        values["start"] = _format_training(training["start"])
     names = [str((training.get("recipe") or {}).get("start")), *(training.get("teachers") or ())]
-    told["others"] = [f"`{name}` is {_OTHERS[name]}." for name in names if name in _OTHERS]
+    values["others"] = [f"`{name}` is {_OTHERS[name]}." for name in names if name in _OTHERS]
     if training.get("average_of"):
-        told["average_of"] = [_tell_training(part) for part in training["average_of"]]
-    return told
+        values["average_of"] = [_format_training(part) for part in training["average_of"]]
+    return values
 
 
 def _prose(text: str) -> str:
@@ -289,7 +294,7 @@ def _line(text: str) -> str:
 
 
 def _front_license(license: str) -> dict[str, Any]:
-    # the Hub wants the terms named that have no name there
+    # the Hub requires a name and a link for terms that it does not know
     terms = {"license_name": "research-use-only", "license_link": "LICENSE"} if license == "other" else {}
     return {"license": license, **terms}
 
@@ -320,7 +325,7 @@ def _eval_result(figures: dict[str, Any]) -> EvalResult:
 def _describe_normalization(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
     if not any(mean) and {round(1 / v) for v in std} == {255}:
         return "RGB from 0 to 255"
-    # the channels' values, or the one they share
+    # one value per channel, or a single one if they are equal
     mean_text, std_text = (
         ", ".join(f"{v:.4g}" for v in (values[:1] if len(set(values)) == 1 else values)) for values in (mean, std)
     )
@@ -340,15 +345,22 @@ def _describe(framing: Framing) -> str:
     )
 
 
-def render_table() -> str:
-    """The zoo as a Markdown table."""
+def render_table(cards: str = "cards", *, include_hub: bool = False) -> str:
+    """Render the zoo as a Markdown table.
+
+    Args:
+        cards: Path of the folder of the model cards, for links.
+        include_hub: Also list weights that are not in this package.
+    """
     lines = [
         "| name | size | UTKFace val | FG-NET photos | FairFace photos | weights | license |",
         "|---|---|---|---|---|---|---|",
     ]
     for weights in ZOO.values():
+        if not (weights.embedded or include_hub):
+            continue
         measured = {(m["dataset"], m["split"], m["detect"]): m for m in weights.figures}
-        name = f"[`{weights.name}`](cards/{weights.name}.md){' (default)' * (weights.name == DEFAULT)}"
+        name = f"[`{weights.name}`]({cards}/{weights.name}.md){' (default)' * (weights.name == DEFAULT)}"
         size = _count_bytes(weights.architecture, complete_arguments(weights.architecture)) / 1e6
         if weights.embedded:
             size = (weights.folder / WEIGHTS_FILE).stat().st_size / 1e6
@@ -365,7 +377,7 @@ def render_table() -> str:
     return "\n".join(lines)
 
 
-_LICENSES = {"other": "research use", "apache-2.0": "Apache-2.0"}
+_LICENSES = {"other": "research use", "apache-2.0": "Apache-2.0", "cc-by-4.0": "CC BY 4.0"}
 
 
 def _headline(figures: Optional[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""The weights that have a name: one table, and what is asked of it. Needs no PyTorch."""
+"""The zoo: a table of named weights, and functions to query it. Does not need PyTorch."""
 
 import json
 import os
@@ -30,7 +30,7 @@ DEFAULT = "ssrnet_wide.utkface_fairface_aaf"
 """Name of the weights that `from_pretrained` loads when given none."""
 
 OWNER_VARIABLE = "SSRNET_HUB_OWNER"
-"""Environment variable that names the user or organization on the Hub whose repositories the zoo's are."""
+"""Environment variable with the user or organization on the Hub that owns the zoo's repositories."""
 
 _FOLDER = Path(__file__).parent
 
@@ -40,14 +40,14 @@ class Weights:
     """An entry of the zoo; its repository on the Hub is called ``name``.
 
     Attributes:
-        name: ``architecture.tag``, for timm as well.
+        name: ``architecture.tag``, in timm as well.
         sha256: Digest of ``model.safetensors``.
-        framing: How faces are cut out for these weights.
-        license: Of the weights, by the Hub's names.
+        framing: How faces are cropped for these weights.
+        license: License of the weights, as named by the Hub.
         source: File of the paper's authors that these weights are converted from; None for our own.
-        input: What timm's config says otherwise than the architecture's default, such as ``mean`` and ``std``.
-        embedded: Whether they are part of this package.
-        ends: Of weights of gender, who is at 0 and who at 1 of their score.
+        input: Entries of timm's config that differ from the architecture's defaults, such as ``mean`` and ``std``.
+        embedded: Whether the weights are included in this package.
+        ends: For gender weights, the genders at scores 0 and 1.
     """
 
     name: str
@@ -71,54 +71,54 @@ class Weights:
 
     @property
     def conversion(self) -> str:
-        """The command that makes weights like these of ``source``."""
+        """Command that converts ``source`` to these weights."""
         gender = "--gender " if self.architecture == "ssrnet_gender" else ""
         return f"ssrnet-hub convert --from keras {gender}{self.source} OUT_DIR"
 
     @property
     def extras(self) -> dict[str, Any]:
-        """What their config says beyond timm's schema of how they are used."""
+        """Config entries on the use of the weights that are not in timm's schema."""
         ends = {"ends": list(self.ends)} if self.ends else {}
         return {"task": self.task, "framing": self.framing.to_dict(), **ends}
 
     @property
     def task(self) -> str:
-        """What they answer: ``"age"`` or ``"gender"``."""
+        """What the weights predict: ``"age"`` or ``"gender"``."""
         return "gender" if self.ends else "age"
 
     @property
     def folder(self) -> Path:
-        """Where they lie if they are embedded."""
+        """Folder of the weights if they are embedded."""
         return _FOLDER / "weights" / self.name
 
     @property
     def figures_file(self) -> Path:
-        """Where ``ssrnet-hub evaluate --record`` keeps what it measured of them."""
+        """File in which ``ssrnet-hub evaluate --record`` saves the results of these weights."""
         return _FOLDER / "eval_results" / f"{self.name}.json"
 
     @property
     def record(self) -> dict[str, Any]:
-        """What is kept of these weights in `figures_file`: ``measured``, and perhaps ``exports``."""
+        """Results in `figures_file`: ``measured``, and optionally ``calibration`` and ``exports``."""
         path = self.figures_file
         record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        # figures of other bytes say nothing of these
+        # results of another version of the weights do not count
         return record if record.get("sha256") == self.sha256 else {}
 
     @property
     def figures(self) -> list[dict[str, Any]]:
-        """What was measured of them, one dictionary a data set."""
+        """Evaluation results, one dictionary per data set."""
         return self.record.get("measured", [])
 
 
 AUTHORS_INPUT: Mapping[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
-"""The input of the authors' weights, and of all weights of gender: 0 .. 255, not normalized."""
+"""Input of the authors' weights, and of all gender weights: pixels from 0 to 255, not normalized."""
 
 FEMALE_MALE = ("female", "male")
-"""Who is at 0 and who at 1 of a score of gender, unless the weights say otherwise."""
+"""The genders at scores 0 and 1, unless the weights specify otherwise."""
 
 
 def _of_authors(source: str, name: str, sha256: str, **kwargs: Any) -> Weights:
-    # the digest is that of what convert_keras writes, which is the same bytes every time
+    # the digest is that of the output of convert_keras, which is deterministic
     return Weights(name, sha256, AUTHORS_FRAMING, "apache-2.0", source, AUTHORS_INPUT, **kwargs)
 
 
@@ -127,9 +127,16 @@ ZOO: Mapping[str, Weights] = {
     for weights in (
         Weights(
             "ssrnet_wide.utkface_fairface_aaf",
-            "e787567f8248870e4963b6c2f712930374094f3d8c730d5076a1b5465e7e868b",
+            "e4598a19cb07d563b08578cdc86e01399f5d88bf8900ed919f2cfee28d507794",
             Framing(),
             "other",
+            embedded=True,
+        ),
+        Weights(
+            "ssrnet_wide.fairface",
+            "1f80da273c2b7df8adae7eb3db8174b05c5ae0b79a5842469a17a294d2beb5d3",
+            Framing(),
+            "cc-by-4.0",
             embedded=True,
         ),
         Weights(
@@ -199,11 +206,11 @@ ZOO: Mapping[str, Weights] = {
 
 
 def weights_of(architecture: str) -> dict[str, dict[str, Any]]:
-    """The zoo's entries of an architecture, with what timm's config says of each."""
+    """Return entries of timm's config for each of an architecture's weights, by name."""
     cfgs = {}
     for weights in ZOO.values():
         if weights.architecture == architecture:
-            # without an owner the name is none that the Hub can have, and its client says so
+            # without an owner, the name is deliberately invalid, and the Hub's client rejects it
             repo = weights.repo or f"<{OWNER_VARIABLE}>/{weights.name}"
             file = str(weights.folder / "model.safetensors") if weights.embedded else None
             cfgs[weights.name] = {**weights.input, "license": weights.license, "hf_hub_id": repo, "file": file}
@@ -211,30 +218,30 @@ def weights_of(architecture: str) -> dict[str, dict[str, Any]]:
 
 
 def list_models(pattern: str = "", *, include_hub: bool = False) -> list[str]:
-    """Names of weights, ``architecture.tag``, that `from_pretrained` takes.
+    """List the names of weights, ``architecture.tag``, that `from_pretrained` can load.
 
     Args:
         pattern: Wildcard pattern to filter the names, such as ``"ssrnet_gender*"``.
         include_hub: Also list weights that are not in this package. They are downloaded from the Hugging Face Hub, and
             the environment variable ``SSRNET_HUB_OWNER`` must name their owner.
     """
-    # as timm has it, a pattern without a tag is of all tags
+    # as in timm, a pattern without a tag matches all tags
     wanted = pattern if not pattern or "." in pattern else f"{pattern}.*"
     names = [name for name in sorted(ZOO) if fnmatchcase(name, wanted or "*")]
     return [name for name in names if include_hub or ZOO[name].embedded]
 
 
 def list_architectures() -> list[str]:
-    """Names of the architectures of this package, for `timm.create_model`."""
+    """List the names of this package's architectures, for `timm.create_model`."""
     return sorted(ARCHITECTURES)
 
 
 def count_parameters(name: str) -> int:
-    """Trainable parameters of an architecture, or of weights of the zoo by their name."""
+    """Count the trainable parameters of an architecture, or of weights in the zoo, by name."""
     return count_cost(name.partition(".")[0]).parameters
 
 
 def embedded_folder(name: str) -> Optional[Path]:
-    """The folder of weights that are part of this package, or None."""
+    """Return the folder of weights that are included in this package, or None."""
     weights = ZOO.get(name)
     return weights.folder if weights and weights.embedded else None

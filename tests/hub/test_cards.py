@@ -205,7 +205,7 @@ def test_card_of_a_calibration(figures_folder):
     flags = {"blurred": {"auroc": 0.98765, "flagged": 0.75, "n": 1234}}
     worn = {"noisy": {"coverage": 0.877, "width": 34.58, "flagged": 0.1, "covered_or_flagged": 0.9321}}
     calibration = {"n": 1500, "intervals": levels, "flags": flags, "flagged": 0.0125, "command": "go", "device": "CPU"}
-    calibration |= {"bands": {"20-29": {"coverage": 0.8911, "n": 321}}, "worn": worn}
+    calibration |= {"bands": {"20-29": {"coverage": 0.8911, "n": 321}}, "worn": worn, "dataset": "utkface"}
     told = {
         "levels": {"0.8": {"coverage": 0.8123, "width": 12.34}},
         "bands": {"0-9": {"coverage": 0.5, "width": 7, "n": 9}},
@@ -215,6 +215,7 @@ def test_card_of_a_calibration(figures_folder):
     record_calibration("ssrnet.imdb", calibration)
     card = render_card("ssrnet.imdb")
     for line in (
+        "on 1,500 crops of utkface, which the weights were not trained on, within bands",
         "| 0.9 | 90.1% (± 1.1) | 23.5 |",
         "| blurred | 0.988 | 75% | 1,234 |",
         "by predicted age is 20-29 89.1% of 321.",
@@ -225,6 +226,8 @@ def test_card_of_a_calibration(figures_folder):
         "`go` on CPU.",
     ):
         assert line in card
+    record_calibration("ssrnet.imdb", {**calibration, "dataset": "imdb-wiki"})
+    assert "on 1,500 crops held out from training, within bands" in render_card("ssrnet.imdb")
 
 
 @pytest.mark.parametrize(
