@@ -160,7 +160,7 @@ def count_cores() -> int:
 
 
 def _default_workers(device: Any) -> int:
-    # whether there is such a device is said by those who compute there
+    # the workers check whether the device exists
     on_cpu = device is None or str(device).startswith("cpu")
     return count_cores() if on_cpu else min(_WORKERS_PER_GPU, count_cores())
 
@@ -175,7 +175,7 @@ def _predict_here(chunks: Iterable[Chunk], options: dict[str, Any]) -> Iterator[
 
 
 def _predict_in_pool(chunks: Iterable[Chunk], options: dict[str, Any], workers: int) -> Iterator[Found]:
-    """What workers answer, in the order of the chunks; only so many are under way that none of the workers waits."""
+    """Yield the results of the workers in the order of the chunks, with enough chunks in flight to keep them busy."""
     chunks = iter(chunks)
     pool = _start_pool(options, workers)
     under_way: deque[tuple[Chunk, Future[Found]]] = deque()
@@ -199,7 +199,7 @@ def _predict_in_pool(chunks: Iterable[Chunk], options: dict[str, Any], workers: 
 
 
 def _predict_one_by_one(chunk: Chunk, options: dict[str, Any]) -> Found:
-    """What a chunk has that a worker may have died of; a photo that one dies of again has an error."""
+    """Retry the photos of a chunk whose worker died, one by one; a photo that kills a worker again gets an error."""
     found: Found = []
     pool = _start_pool(options, 1)
     try:
@@ -229,12 +229,12 @@ def _start_pool(options: dict[str, Any], workers: int) -> ProcessPoolExecutor:
 
 
 _predictor: Union[Predictor, SSRNetHubError, None] = None
-"""Of a worker, or why it has none."""
+"""Result of a worker, or its error."""
 
 
 def _start_worker(options: dict[str, Any], threads: int) -> None:
     global _predictor
-    # Ctrl+C ends a worker at once and without a word: what it had under way is not written anyway
+    # Ctrl+C ends a worker immediately and silently: unfinished work is not written anyway
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_follow_parent, daemon=True).start()
     set_threads(threads)

@@ -28,11 +28,11 @@ _ROW_GROUP = 50_000
 
 _JOB = "ssrnet-hub predict"
 _STATE, _LOCK = "job.json", "lock"
-"""Files beside the parts: what the job was asked for and how many parts it has, and whether it is running."""
+"""Files next to the parts: the settings of the job and its number of parts, and the lock of a running job."""
 
 _OTHERS = re.compile(rf"{_LOCK}|{_STATE}|\.job-\w{{8}}\.json", re.ASCII)
 _PART = re.compile(r"(?:(\d{8})|\.(\d{8})-\w{8})(\.\w+)", re.ASCII)
-"""What a job calls its files, and `replace_file` those that are not whole yet."""
+"""File names of a job, and of `replace_file` for unfinished files."""
 
 Photos = Sequence[dict[str, Any]]
 """As `describe_photo` has them."""
@@ -42,28 +42,26 @@ Seen = Iterator[tuple[str, bool]]
 
 
 class JobOutput:
-    """An output file that a job fills with photos as `describe_photo` has them.
+    """Output file of a job, filled with photos from `describe_photo`.
 
-    Until the job is done they are in the folder ``OUTPUT.parts``, in files of their own, none of which is ever half
-    written. A job that was killed leaves that folder, and another one goes on from there. The folder's ``job.json``
-    counts its parts. Nothing else is ever joined or removed, and a folder with anything else in it is not touched.
+    Until the job is done, results are in part files in the folder ``OUTPUT.parts``; each is written atomically. A
+    killed job leaves that folder, and another job can resume from it. ``job.json`` in the folder counts its parts.
+    Nothing else is ever joined or removed, and a folder with other content is not touched.
 
     Args:
-        output: CSV, JSONL or Parquet, by its ending.
-        settings: What the job's answers depend on, as JSON has it. A job goes on only where another one left off that
-            had the same.
-        resume: Go on with the parts that are there, or with the output itself.
-        overwrite: Start anew: parts that are there are removed, and the output is replaced once the job is done, by
-            this job or by one that goes on with it.
+        output: CSV, JSONL, or Parquet, by its suffix.
+        settings: JSON-serializable settings that the results depend on. A job only resumes one with the same settings.
+        resume: Continue with existing parts, or with the output itself.
+        overwrite: Start over: existing parts are removed, and the output is replaced once the job is done, even if it
+            is resumed in between.
 
     Attributes:
-        done: Names of the photos that need not be looked at again.
+        done: Names of the photos that are already done.
         failed: Those of them that could not be read.
 
     Raises:
-        OutputError: The output has another ending, is a link, or is there already; a job that was killed left parts,
-            and this one is not to go on with them; it was another job; it is still running; or the folder of parts is
-            not one that a job left.
+        OutputError: The output has another suffix, is a link, or exists; a killed job left parts, without ``resume`` or
+            with other settings; a job is still running; or the folder of parts has other content.
     """
 
     def __init__(
@@ -121,7 +119,7 @@ class JobOutput:
             self._flush()
 
     def finish(self) -> None:
-        """Join the parts, and what the output had before, to the output.
+        """Join the parts, and the previous content of the output, into the output.
 
         Raises:
             OutputError: It cannot be written.
@@ -133,7 +131,7 @@ class JobOutput:
         self._remove()
 
     def close(self) -> None:
-        """Write what is waiting and leave the parts to another job; if there are none, nothing is left."""
+        """Flush, and leave the parts for another job; without parts, nothing is left."""
         try:
             self._flush()
         finally:
@@ -165,7 +163,7 @@ class JobOutput:
         return [self._folder / name for name in names if name[0].isdecimal()]
 
     def _goes_on(self) -> bool:
-        """Whether what the output has is part of what it will have."""
+        """Whether the existing output is kept as part of the result."""
         return self.output.exists() and not self._replaces
 
     def _start_anew(self) -> None:
@@ -197,7 +195,7 @@ class JobOutput:
             temporary.write_text(json.dumps(state), encoding="utf-8")
 
     def _read_state(self) -> dict[str, Any]:
-        """Check that all in the folder is a job's, count its parts and answer its settings; nothing is touched."""
+        """Check that everything in the folder belongs to a job, count its parts, and return its settings; read-only."""
         try:
             if self._folder.is_symlink() or not self._folder.is_dir():
                 raise self._not_ours("it is not a folder, or is a link")
@@ -218,7 +216,7 @@ class JobOutput:
         return settings
 
     def _is_ours(self, entry: os.DirEntry[str]) -> bool:
-        """Whether a job with so many parts wrote a file, or was killed while it did."""
+        """Whether a file was written by a job with this number of parts, or one that was killed while writing it."""
         if not entry.is_file(follow_symlinks=False):
             return False
         part = _PART.fullmatch(entry.name)
@@ -227,10 +225,10 @@ class JobOutput:
         return bool(_OTHERS.fullmatch(entry.name))
 
     def _remove(self) -> None:
-        """Remove what the job wrote, and the folder, unless somebody put something else there meanwhile."""
+        """Remove the job's files, and the folder unless other files were added."""
         try:
             ours = {entry.name for entry in os.scandir(self._folder) if self._is_ours(entry)} - {_STATE, _LOCK}
-            # the state last: it says whose the others are
+            # the state last: it identifies the others
             for name in [*ours, _STATE]:
                 (self._folder / name).unlink(missing_ok=True)
             self._lock.release()
@@ -261,7 +259,7 @@ class JobOutput:
         for number, path in enumerate(self._files()):
             names = dict(self._format.names(path, self._columns))
             if number == 0 and self._goes_on() and names.keys() <= seen.keys():
-                # the job was killed after it had joined its parts
+                # the job was killed after joining its parts
                 for part in self._files():
                     part.unlink()
                 break
@@ -284,7 +282,7 @@ class Format(NamedTuple):
 
 
 def _is_there(output: Path) -> bool:
-    """Whether there is such a file; what is there and no file, or a link, is not to be written to."""
+    """Whether the output exists; anything but a regular file is refused."""
     try:
         mode = output.lstat().st_mode
     except FileNotFoundError:
@@ -407,4 +405,4 @@ FORMATS = {
     ".jsonl": Format(_write_jsonl, _jsonl_names, _join_jsonl),
     ".parquet": Format(_write_parquet, _parquet_names, _join_parquet),
 }
-"""What an output may be, by its ending."""
+"""Output formats by suffix."""

@@ -25,7 +25,7 @@ _BATCH = 16
 """Photos that an actor is handed at a time."""
 
 _CORE = 0.9
-"""Of a core, what an actor asks Ray for; the rest is for those who write what the actors found, or all would wait."""
+"""Share of a core that an actor requests from Ray; the rest is for tasks that write the results, or Ray deadlocks."""
 
 _ROWS = 10_000
 """Rows that are written together: to write a few takes as long as to find them."""
@@ -85,7 +85,7 @@ def predict_ray(
     if gpus:
         options.setdefault("device", "cuda")
     most = concurrency or max(int(ray.cluster_resources().get("GPU" if gpus else "CPU", 1) / (gpus or 1)), 1)
-    # to start with as many as there are cores would leave none to read a dataset with
+    # starting one per core would leave none to read the dataset
     first = 1 if dataset is photos else most
     found = dataset.map_batches(
         _Actor,
@@ -100,12 +100,12 @@ def predict_ray(
 
 
 def _assert_no_folder(address: str) -> None:
-    """Check that there is nothing at an address, of those that pyarrow knows; Ray would add to it."""
+    """Check that nothing exists at a URI that pyarrow supports; Ray would append to it."""
     try:
         filesystem, path = FileSystem.from_uri(address)
         there = filesystem.get_file_info(path).type != FileType.NotFound
     except (OSError, pyarrow.ArrowException):
-        # whether it can be written is for Ray to say
+        # Ray checks whether it can be written
         return
     if there:
         raise OutputError(f"{address} already exists: choose another folder, or remove it.")

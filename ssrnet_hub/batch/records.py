@@ -1,4 +1,4 @@
-"""What was found in photos as plain dictionaries, and these as a table with a row a face."""
+"""Results of photos as plain dictionaries, and as a table with one row per face."""
 
 import csv
 import re
@@ -57,10 +57,10 @@ _BARE, _ESCAPED = re.compile(f"{_BEGIN}(?={_FORMULA})"), re.compile(f"{_BEGIN}'(
 
 
 def to_cell(text: str) -> str:
-    """Text as a cell of a CSV file that no spreadsheet takes for a formula: with a single quote before what would be.
+    """Escape text for a CSV cell, so that no spreadsheet takes it for a formula, with a single quote.
 
-    That is ``=``, ``+``, ``-``, ``@``, a tab or a line break, at the beginning or after what may end a cell; quotes may
-    come before it. `from_cell` answers every text as it was.
+    Formulas start with ``=``, ``+``, ``-``, ``@``, a tab, or a line break, at the beginning or after anything that may
+    end a cell, optionally after quotes. `from_cell` restores the text.
     """
     return _BARE.sub("'", text)
 

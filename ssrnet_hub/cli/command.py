@@ -88,7 +88,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         sys.stdout.flush()
         return code
     except argparse.ArgumentError as e:
-        # what can be told only once the weights are known
+        # checks that depend on the weights
         choices[args.command].error(str(e))
     except SSRNetHubError as e:
         print(f"error: {on_one_line(str(e))}", file=sys.stderr)
@@ -97,6 +97,6 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print("error: interrupted" + ("; continue with --resume" if args.resumable(args) else ""), file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # whoever read the output, such as head, has seen enough; the flush at exit must not fail again
+        # the reader, such as head, has closed the pipe; the flush at exit must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -32,7 +32,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def check_options(args: argparse.Namespace) -> Optional[str]:
-    """What is wrong with a call, if anything is."""
+    """Return the error in the arguments, if any."""
     for option, source in (("gender", "keras"), ("bgr", "blog")):
         if getattr(args, option) and args.source != source:
             return f"--{option} requires --from {source}"

@@ -50,11 +50,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def why_taken(host: str, port: Optional[int]) -> Optional[str]:
-    """Why nothing can be served there, if so: of all that goes wrong, Gradio says that there is no free port."""
+    """Return why the address cannot be served, if so: Gradio reports every failure as a missing free port."""
     try:
         socket.create_server((host, port or 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as e:
-        # Python adds where it was, which is said anyway
+        # Python appends the address, which the message already has
         reason = (e.strerror or str(e)).partition(" (while ")[0]
         return f"{reason}. Name another by --{'port' if e.errno == errno.EADDRINUSE else 'host'}."
     return None

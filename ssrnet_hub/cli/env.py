@@ -36,7 +36,7 @@ LIBRARIES = (
 SETTINGS = ("SSRNET_HUB_OWNER", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 ADDRESSES = ("HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-"""Of these it is said that they are there, and no more."""
+"""Reported as set, without the value."""
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def describe() -> Iterator[tuple[str, Any]]:
-    """What is there, by name; a library that is broken is no reason to stop."""
+    """Versions by name; a broken library is reported, not fatal."""
     from importlib.util import find_spec
 
     yield "ssrnet_hub", __version__

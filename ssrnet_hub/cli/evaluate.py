@@ -62,7 +62,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def check_options(args: argparse.Namespace) -> Optional[str]:
-    """What is wrong with a call, if anything is."""
+    """Return the error in the arguments, if any."""
     for option in OF_PHOTOS:
         if getattr(args, option) and not args.detect:
             return f"--{option} requires --detect"

@@ -47,7 +47,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def check_options(args: argparse.Namespace) -> Optional[str]:
-    """What is wrong with a call, if anything is."""
+    """Return the error in the arguments, if any."""
     if "int8" in (args.precision or ()) and not args.labels:
         return "int8 requires --labels, for calibration"
     if args.record and not args.labels:

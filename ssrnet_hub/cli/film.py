@@ -53,7 +53,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def check_options(args: argparse.Namespace) -> Optional[str]:
-    """What is wrong with a call, if anything is."""
+    """Return the error in the arguments, if any."""
     if args.output or args.csv:
         return None
     return "pass --output COPY.mp4, --csv AGES.csv, or both"
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 
 @contextmanager
 def write_film_csv(path: Optional[str]) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
-    """What writes rows to a table, if there is to be one; it is there when the block ends well."""
+    """Yield a function that adds rows to the table, if any; the file is written if the block succeeds."""
     if not path:
         yield lambda rows: None
         return

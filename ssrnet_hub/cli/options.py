@@ -90,7 +90,7 @@ def add_record_option(parser: argparse.ArgumentParser) -> None:
 
 class _RefuseToken(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *args: object) -> None:
-        # it is not quoted, nor does argparse quote it as an option that it does not know
+        # not quoted, as in argparse's error for unknown options
         parser.error(
             "tokens are not accepted on the command line, where others can see them: use --token-file FILE, HF_TOKEN, "
             "or `hf auth login`"
@@ -109,7 +109,7 @@ def add_token_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_estimator_options(parser: argparse.ArgumentParser) -> None:
-    """Add what an `AgeEstimator` can be told."""
+    """Add the options of `AgeEstimator`."""
     add_weights_option(parser)
     parser.add_argument(
         "--min-face",

@@ -26,7 +26,7 @@ __all__ = ["predict"]
 
 
 def predict(args: argparse.Namespace) -> int:
-    """What `ssrnet-hub predict` does; the exit code."""
+    """Run `ssrnet-hub predict`; returns the exit code."""
     boxes = read_boxes(args.boxes) if args.boxes else {}
     sieve = Sieve()
     found = find_sources(args.paths or boxes, args.allow_private_urls, sieve)
@@ -64,7 +64,7 @@ def predict(args: argparse.Namespace) -> int:
 
 
 class Look:
-    """Looks at photos one by one, writes their annotated copies, and tells errors as soon as they are met.
+    """Processes photos one by one, writes annotated copies, and reports errors immediately.
 
     Attributes:
         failed: Photos that could not be read.
@@ -76,10 +76,10 @@ class Look:
         self.failed = self.unwritten = 0
 
     def __call__(self, tasks: Sequence[Task]) -> Iterator[Result]:
-        """What is found in each photo; what was made of it is seen before the next one is looked at."""
+        """Yield the faces of each photo, lazily: output appears before the next photo is processed."""
         args = self._args
         photos: Iterable[Task] = tasks
-        # rows on a terminal say how far it is
+        # rows on a terminal show the progress
         if len(tasks) > 1 and (args.json or args.csv or not sys.stdout.isatty()):
             from tqdm import tqdm
 
@@ -116,7 +116,7 @@ class Look:
                 save_breakdown(face, breakdown)
 
     def _check(self, path: Path) -> None:
-        # that none of the photos is replaced was seen to before: their own copies would have these names
+        # overwriting input photos was ruled out before, as their own copies would have these names
         if not self._args.overwrite:
             assert_free(path)
 
@@ -134,7 +134,7 @@ def run_job(args: argparse.Namespace, tasks: list[Task], options: dict[str, Any]
     bar = tqdm(total=len(tasks), unit="photo", file=sys.stderr)
 
     def begin(done: int) -> None:
-        # what an earlier job has done says nothing of the rate
+        # photos of an earlier job do not count toward the rate
         bar.initial = bar.n = done
         bar.refresh()
 

@@ -89,7 +89,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def check_options(args: argparse.Namespace) -> Optional[str]:
-    """What is wrong with a call of predict, if anything is."""
+    """Return the error in the arguments, if any."""
     on_ray = args.engine == "ray"
     if not args.paths and not args.boxes:
         return "name a photo or a folder, or pass --boxes"

@@ -1,4 +1,4 @@
-"""What the command prints: tables, JSON, CSV, and errors beside a progress bar."""
+"""Output of the command: tables, JSON, CSV, and errors next to a progress bar."""
 
 import json
 import sys
@@ -52,7 +52,7 @@ def describe(results: Iterable[Result], explain: bool) -> Iterator[dict[str, Any
 def print_table(
     results: Iterable[Result], files: Sequence[str], with_interval: bool, with_gender: bool, explain: bool
 ) -> None:
-    """Print a row for each face as soon as it is known, in columns of a width that does not depend on what comes."""
+    """Print a row per face immediately, in columns of fixed width."""
     columns = {"file": min(max(len(on_one_line(file)) for file in files), _WIDEST_FILE), "face": 4, "age": 7}
     columns |= {"90% interval": 13, "doubts": 8} if with_interval else {}
     columns |= {"female 0 .. 1 male": 18} if with_gender else {}
@@ -87,7 +87,7 @@ def print_table(
 
 
 _WIDEST_FILE = 100
-"""Characters; a longer name moves the columns of its own rows alone."""
+"""Characters; a longer name shifts only the columns of its own rows."""
 
 
 def print_row(cells: Iterable[Any], widths: Iterable[int]) -> None:

@@ -53,7 +53,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def check_options(args: argparse.Namespace) -> Optional[str]:
-    """What is wrong with a call, if anything is."""
+    """Return the error in the arguments, if any."""
     if not args.weights:
         return "name the weights to push: a folder or a checkpoint"
     return None if args.repo else "name the repository to push to: owner/name, after the weights or with --repo"

@@ -101,7 +101,7 @@ def find_recipe(name: str) -> Path:
     """The file of a recipe, by its path or by the name of one of this package."""
     path = Path(name)
     own = RECIPES / f"{path.name.removesuffix('.yaml')}.yaml"
-    # where cards say that they are
+    # the path that cards state
     if not path.is_file() and own.is_file() and path.parent.as_posix() in (".", "scripts/recipes"):
         return own
     if not path.is_file() and path.name == name and path.suffix not in (".yaml", ".yml"):
@@ -112,7 +112,7 @@ def find_recipe(name: str) -> Path:
 
 
 def check_output(output: Path, resume: bool, overwrite: bool) -> None:
-    """Refuse to touch a run that is there, unless it was said what is to become of it.
+    """Refuse to touch an existing run without --resume or --overwrite.
 
     Raises:
         OutputError: There is one.
@@ -132,7 +132,7 @@ def check_output(output: Path, resume: bool, overwrite: bool) -> None:
 
 
 def describe(recipe: Path, labels: list[Path], teachers: list[str], changed: dict[str, Any]) -> str:
-    """The command for the same weights, without what says nothing to others: where folders lie."""
+    """The command that reproduces the weights, without local paths."""
     name = recipe.stem if recipe.parent == RECIPES else recipe.name
     command = ["ssrnet-hub train", "--recipe", shlex.quote(name)]
     command += [f"--labels {shlex.quote(f'{path.resolve().parent.name}/{path.name}')}" for path in labels]

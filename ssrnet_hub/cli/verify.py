@@ -1,4 +1,4 @@
-"""`ssrnet-hub verify`: whether weights are what they say."""
+"""`ssrnet-hub verify`: check the integrity of weights."""
 
 import argparse
 from pathlib import Path
@@ -25,7 +25,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def check_options(args: argparse.Namespace) -> Optional[str]:
-    """What is wrong with a call, if anything is."""
+    """Return the error in the arguments, if any."""
     return None if args.weights else "name the weights to verify: a name, a folder, or owner/repo"
 
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         known = next((weights for weights in ZOO.values() if weights.sha256 == digest), None)
         if named and known is not named:
             raise DigestError(f"{folder / WEIGHTS_FILE} was modified: its SHA-256 is {digest}, not {named.sha256}.")
-    # those that the zoo knows need no check tensors
+    # weights of the zoo are checked by digest, without check tensors
     answers = folder is None or not known or (folder / CHECK_FILE).is_file()
     from_pretrained(name, revision=args.revision, token=read_token(args.token_file), verify=answers)
     ways = ["output matches the check tensors"] * answers

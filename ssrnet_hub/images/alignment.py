@@ -26,7 +26,7 @@ _BOX_LANDMARKS = ((0.310, 0.351), (0.690, 0.351), (0.500, 0.574), (0.333, 0.743)
 _UTKFACE_TEMPLATE = ((0.299, 0.292), (0.693, 0.292), (0.494, 0.527), (0.319, 0.690), (0.673, 0.693))
 
 _SAMPLES = 16
-"""Points along each side of a crop that are asked whether they lie within the picture."""
+"""Number of points along each side of a crop that are tested for being within the picture."""
 
 _FIELDS = record(
     {
@@ -107,13 +107,13 @@ class Framing:
         return float(abs(self._place(box, landmarks, turned)[0]))
 
     def _place(self, box: Box, landmarks: Optional[Landmarks], turned: int) -> tuple[complex, complex]:
-        """From shares of the crop to the picture, as `_fit` answers it."""
+        """Transform from fractions of the crop to the picture, as from `_fit`."""
         points = _usual_landmarks(box, turned) if landmarks is None else np.array(landmarks)
         return _fit(points, np.array(self.template))
 
 
 AUTHORS_FRAMING = Framing(size=64, template=None, margin=0.4)
-"""What the weights of the paper's authors want, as their demo cuts faces out."""
+"""Framing of the weights of the paper's authors, as in their demo."""
 
 
 def turn_points(points: np.ndarray, turned: int, size: tuple[float, float]) -> np.ndarray:
@@ -160,16 +160,16 @@ def _resize(image: Image.Image, size: tuple[int, int], box: Optional[tuple[float
 
 
 def align(image: Image.Image, landmarks: np.ndarray, template: np.ndarray, size: int) -> Image.Image:
-    """Turn, scale and shift a picture so that points of it come to lie, as well as they can, where a template has them.
+    """Align a picture by the similarity transform that maps landmarks to a template with the least squared error.
 
     Args:
         image: The picture.
-        landmarks: Points in it, ``(N, 2)``, pixels.
-        template: Where they should be in the result, ``(N, 2)``, pixels.
+        landmarks: Points in the picture, ``(N, 2)``, pixels.
+        template: Their positions in the result, ``(N, 2)``, pixels.
         size: Side of the result, pixels.
 
     Returns:
-        A picture of ``size`` x ``size``; black where it reaches over the edge.
+        A picture of ``size`` x ``size``, black beyond the edge of the input.
     """
     turn, shift = _fit(landmarks, template)
     scale = max(abs(turn), 1e-3)

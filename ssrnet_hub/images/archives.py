@@ -19,7 +19,7 @@ _SIGNATURE = b"PK\x01\x02"
 """How an entry of the directory begins."""
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""What zipfile unpacks in pieces; of the others it unpacks all at once, whatever size they state."""
+"""Compression methods that zipfile unpacks in chunks; others it unpacks at once, regardless of the stated size."""
 
 
 def read_zip(
@@ -30,24 +30,23 @@ def read_zip(
     max_file_size: int = 100_000_000,
     max_total_size: int = 1_000_000_000,
 ) -> Iterator[tuple[str, Union[bytes, ArchiveError]]]:
-    """The pictures in a zip, one after the other; nothing is written to disk.
+    """Read the pictures in a zip archive one by one, without writing to disk.
 
-    Folders, files of other kinds and what operating systems leave in archives are passed over.
+    Folders, other files, and files that operating systems add to archives are skipped.
 
     Args:
         path: The archive.
-        sieve: Tells its pictures from other files, and keeps count of those that cannot be read.
-        max_files: Pictures in it, at most.
-        max_file_size: Size of a picture unpacked, at most, bytes.
-        max_total_size: Size of all pictures unpacked, at most, bytes.
+        sieve: Filters pictures, and counts those that cannot be read.
+        max_files: Maximum number of pictures.
+        max_file_size: Maximum unpacked size of a picture, bytes.
+        max_total_size: Maximum unpacked size of all pictures, bytes.
 
     Yields:
-        The name in the archive and the content of each picture, in the order of their names. In place of the content of
-        a picture that is too large, damaged, encrypted or packed by a method other than deflate, the error that says
-        so.
+        The name in the archive and the content of each picture, sorted by name. Instead of the content, the error for a
+        picture that is too large, damaged, encrypted, or packed by a method other than deflate.
 
     Raises:
-        ArchiveError: No zip, a damaged one, names that climb out of it, or too much in it. The names and sizes that the
+        ArchiveError: Not a zip, a damaged one, names outside of it, or too much content. The names and sizes that the
             archive states are checked before anything is yielded.
     """
     with _open(path, max_files) as archive:
@@ -113,7 +112,7 @@ def _open(path: Union[str, os.PathLike], max_files: int = 100_000) -> zipfile.Zi
 
 
 def _unreadable(error: Exception) -> ArchiveError:
-    # the system's errors end with where the file lies
+    # the system's errors end with the path of the file
     return ArchiveError("The zip cannot be read: {reason!s:.200}.", reason=getattr(error, "strerror", None) or error)
 
 

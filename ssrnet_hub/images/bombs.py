@@ -1,7 +1,7 @@
-"""Small picture files that make much work, told by their structure before a decoder sees them.
+"""Detection of small picture files that are expensive to decode, by their structure, before a decoder sees them.
 
-What a decoder does is bounded by the size of the file and of the picture, but for what is checked here: parts of a file
-that each cost a pass over the picture, that are read again and again, or that are larger than the picture says.
+The cost of decoding is bounded by the sizes of the file and the picture, with the exceptions checked here: parts of a
+file that each cost a pass over the picture, that are read repeatedly, or that are larger than the picture states.
 """
 
 import re
@@ -46,7 +46,7 @@ _HEIF_REFERENCES = 100_000
 
 
 class _Costly(Exception):
-    """What is wrong, as the end of a sentence."""
+    """Reason, as the end of a sentence."""
 
 
 class _Damaged(Exception):
@@ -54,16 +54,16 @@ class _Damaged(Exception):
 
 
 def check_picture(data: Data, name: str, max_pixels: int) -> None:
-    """Refuse an encoded picture that costs much more than its size and its pixels say.
+    """Refuse an encoded picture that is much more expensive than its size and pixel count suggest.
 
     Args:
         data: The file.
-        name: What to call it in errors.
+        name: Its name in errors.
         max_pixels: Largest width x height that will be decoded.
 
     Raises:
-        PhotoTooLargeError: Opening it alone would take memory for more than ``max_pixels``.
-        PhotoError: It is too costly, or too damaged to tell.
+        PhotoTooLargeError: Opening it would take memory for more than ``max_pixels``.
+        PhotoError: It is too expensive, or too damaged to decide.
     """
     for signature, check in _CHECKS.items():
         if re.match(signature, data, re.DOTALL):
@@ -291,14 +291,14 @@ class _Tiff:
         return tags, following
 
     def numbers(self, value: _Value) -> tuple[int, ...]:
-        """The values of a tag; none where they are no numbers or not there."""
+        """Values of a tag; empty if missing or not numbers."""
         if value.type not in _NUMBERS or value.number * _SIZES[value.type] > len(self._data) - value.start:
             return ()
         return struct.unpack_from(f"{self._order}{value.number}{_NUMBERS[value.type]}", self._data, value.start)
 
 
 def _check_directories(block: bytes) -> None:
-    """What Pillow reads of EXIF. A damaged block is no matter: its picture is there all the same."""
+    """Check the EXIF that Pillow reads. A damaged block is accepted: the picture can still be read."""
     while block.startswith(b"Exif\0\0"):
         block = block[6:]
     try:
@@ -309,7 +309,7 @@ def _check_directories(block: bytes) -> None:
 
 
 def check_exif(block: bytes) -> bool:
-    """Whether EXIF, read by Pillow, takes no more memory than its size says."""
+    """Whether EXIF, read by Pillow, takes memory in proportion to its size."""
     try:
         _check_directories(block)
     except _Costly:
@@ -328,7 +328,7 @@ def _check_tiff(data: Data, name: str, max_pixels: int) -> None:
             raise _Costly(f"it has more than {_TIFF_PAGES} pages")
         tags, page = tiff.check(page)
         if len(pages) > 1 and _WIDTH not in tags:
-            return  # no page, and none after it
+            return  # not a page, and no pages follow
         _check_layout(tiff, tags, len(data), max_pixels)
 
 
@@ -492,7 +492,7 @@ def _check_avif(data: Data, name: str, max_pixels: int) -> None:
 
 
 def _media(data: Data, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:
-    """The pictures and EXIF in a part of a file; of tracks, what the first frame is made of."""
+    """Pictures and EXIF in a part of a file; for tracks, the parts of the first frame."""
     found: dict[bytes, tuple[int, int]] = {}
     for kind, body, after in _boxes(data, start, end):
         if kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
@@ -668,7 +668,7 @@ def _check_heif(data: Data, name: str, max_pixels: int) -> None:
             width, height = sizes.get(item, (0, 0))
             if kinds.get(item) == b"grid" and _grid_size(contents.get(item, b"")) != (width, height):
                 raise _Damaged("a grid is not of the size that it says")
-            # smaller ones are decoded whatever size they say
+            # smaller ones are decoded regardless of the stated size
             costs[item] = max(width * height, 65_536) + sum(cost(part, depth + 1) for part in parts.get(item, ()))
         return costs[item]
 

@@ -1,6 +1,6 @@
-"""Pictures and films of strangers, decoded in processes of their own.
+"""Decoding of untrusted pictures and videos in separate processes.
 
-What a decoder does in C nobody can interrupt; a process can be ended, and may be given only so much memory.
+A decoder in C cannot be interrupted; a process can be killed, and its memory limited.
 """
 
 import json
@@ -42,18 +42,18 @@ _GRACE = 2.0
 
 _BEAT = 0.5
 _STRIP = 1 << 20  # bytes of a picture that are taken at a time
-_LARGE = 400 << 20  # a process that has so much memory besides a picture is not used again
+_LARGE = 400 << 20  # a process with more memory than this, apart from the picture, is not reused
 _LINE = 100_000
 
 
 _PPM = b"P6\n%d %d\n255\n"
-"""What comes before the pixels of a picture."""
+"""Header of a reply, before the pixels."""
 
 _Answer = tuple[dict[str, Any], Optional[Image.Image]]
 
 
 class _EndedError(Exception):
-    """A process did not answer: a message and values, as of `SSRNetHubError`, without the name of the file."""
+    """A process ended without a reply. Has a message and values as `SSRNetHubError`, without the name of the file."""
 
     def __init__(self, message: str, **values: object):
         self.message, self.values = message, values
@@ -82,11 +82,11 @@ class Decoder:
         weakref.finalize(self, _end, self._idle)
 
     def load_photo(self, photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
-        """As `photos.load_photo`; what is no encoded picture any more is taken as it is.
+        """Decode a photo as `load_photo` does; pictures that are already decoded are passed through.
 
         Raises:
             PhotoTooLargeError: The picture has more than ``max_pixels``; it was not decoded.
-            PhotoError: It cannot be read, or not in the time and memory there are.
+            PhotoError: It cannot be read within the limits of time and memory.
         """
         if not isinstance(photo, (str, os.PathLike, bytes)):
             return load_photo(photo, max_pixels)
@@ -144,7 +144,7 @@ class Decoder:
         with self._free:
             process = None
             while process is None and self._idle:
-                with suppress(IndexError):  # somebody was faster
+                with suppress(IndexError):  # another thread was faster
                     process = self._idle.pop()
                     if not process.alive:
                         process.end()
@@ -188,16 +188,16 @@ class _Process:
         return self._process.poll() is None
 
     def ask(self, request: dict[str, Any], content: bytes = b"") -> None:
-        with suppress(OSError):  # that it ended is told when it is waited for
+        with suppress(OSError):  # its end is reported when it is waited for
             self._stdin.write(json.dumps({**request, "size": len(content)}).encode() + b"\n")
             self._stdin.write(content)
             self._stdin.flush()
 
     def wait(self, max_pixels: int) -> _Answer:
-        """The next answer, with a picture or without.
+        """Read the next reply, with or without a picture.
 
         Raises:
-            _EndedError: None came.
+            _EndedError: There was none.
         """
         waiting = self.waiting(max_pixels)
         while True:
@@ -207,7 +207,7 @@ class _Process:
                 return e.value
 
     def waiting(self, max_pixels: int) -> Generator[None, None, _Answer]:
-        """`wait`, such that somebody else gets a turn now and then."""
+        """`wait`, yielding to other tasks regularly."""
         answer, waited = self._reader.submit(self._read, max_pixels), 0.0
         while True:
             try:
@@ -269,16 +269,16 @@ def _error(answer: dict[str, Any], otherwise: type[SSRNetHubError], path: str, n
 
 
 def serve(seconds: float, memory: int) -> None:
-    """What such a process does: answer requests from its standard input until that ends.
+    """Serve requests from standard input until it ends.
 
     Args:
-        seconds: After which the process ends when it has no answer.
-        memory: As for `Decoder`.
+        seconds: Time limit of a request, after which the process ends.
+        memory: See `Decoder`.
     """
     if hasattr(signal, "SIGALRM"):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
     sink = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # output printed by libraries is not a reply
     _bound(memory)
     with suppress(BrokenPipeError):
         _write(sink, {})
@@ -292,7 +292,7 @@ def _serve(sink: BinaryIO, seconds: float, request: dict[str, Any], content: byt
     while True:
         _end_after(seconds)
         answer, image = next(answers, (None, None))
-        _end_after(0)  # whoever asked may take their time
+        _end_after(0)  # the reader may be slow
         if answer is None:
             return
         _write(sink, answer, image)
@@ -344,7 +344,7 @@ def _end_after(seconds: float) -> None:
 
 
 def _resident() -> int:
-    """Bytes of memory that this process has, where the platform says so."""
+    """Memory of this process in bytes, if the platform reports it."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, AttributeError):

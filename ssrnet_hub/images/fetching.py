@@ -28,16 +28,16 @@ def without_login(url: str) -> str:
 
 
 def fetch(url: str, *, allow_private: bool = False, max_size: int = 100_000_000, max_seconds: float = 60.0) -> bytes:
-    """What is at an ``http`` or ``https`` address. The proxies, cookies and logins of this machine are not used.
+    """Download from an ``http`` or ``https`` URL, without the proxies, cookies, and logins of this machine.
 
     Args:
-        url: The address.
-        allow_private: Whether hosts of this machine and the local network may be asked too, also by redirects.
-        max_size: Most bytes that are taken.
-        max_seconds: Longest that it may take in all.
+        url: The URL.
+        allow_private: Whether hosts on this machine and the local network are allowed, also in redirects.
+        max_size: Maximum size, bytes.
+        max_seconds: Maximum total time.
 
     Raises:
-        PhotoError: The host cannot be reached or is not public, or it answers no file within the limits.
+        PhotoError: The host cannot be reached or is not public, or does not send a file within the limits.
     """
     try:
         return asyncio.run(asyncio.wait_for(_fetch(url, allow_private, max_size), max_seconds))
@@ -55,13 +55,13 @@ def fetch(url: str, *, allow_private: bool = False, max_size: int = 100_000_000,
 
 
 class _Refused(Exception):
-    """Why an answer, or what leads to it, is not taken."""
+    """Reason to reject a response or a redirect."""
 
 
 async def _fetch(url: str, allow_private: bool, max_size: int) -> bytes:
     # not packed, since what a server packs may be a bomb
     headers = {"User-Agent": f"ssrnet_hub/{__version__}", "Accept": "image/*", "Accept-Encoding": "identity"}
-    # nothing from the environment: proxies would look up hosts themselves, and logins are nobody's business
+    # nothing from the environment: proxies would resolve hosts themselves, and logins must not leak
     async with httpx.AsyncClient(
         transport=_Transport(allow_private), headers=headers, timeout=_STEP_SECONDS, trust_env=False
     ) as client:
@@ -90,8 +90,8 @@ async def _take(response: httpx.Response, max_size: int) -> bytes:
 
 
 class _Transport(httpx.AsyncBaseTransport):
-    """Looks up each host once, and connects to the very addresses that were checked: a name server that is asked again
-    may answer others.
+    """Resolves each host once, and connects to the addresses that were checked: a second lookup may return others (DNS
+    rebinding).
     """
 
     def __init__(self, allow_private: bool):
@@ -131,7 +131,7 @@ class _Transport(httpx.AsyncBaseTransport):
 
 
 def is_public(text: str) -> bool:
-    """Whether an IP address is one on the internet, and none that a router could turn into one of a private network."""
+    """Whether an IP address is public, and cannot be translated to one of a private network."""
     address = ipaddress.ip_address(text)
     if isinstance(address, ipaddress.IPv6Address):
         inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else address.ipv4_mapped

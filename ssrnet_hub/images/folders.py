@@ -19,11 +19,11 @@ _ANY_FOLDERS = re.compile(rf"(?:^|(?<=[{_SEPARATORS}]))(?:\*\*(?:[{_SEPARATORS}]
 
 
 def find_photos(patterns: Sequence[str], sieve: Sieve) -> list[tuple[Path, Optional[str]]]:
-    """Files, what is in folders and what matches globs; with an error where there is nothing or it cannot be read.
+    """Expand files, folders, and globs; yields an error for each that matches nothing or cannot be read.
 
     Args:
-        patterns: As a person wrote them.
-        sieve: Tells the photos in folders from other files. Files that are named, or match, are taken as they are.
+        patterns: Paths and globs from the command line.
+        sieve: Filters the photos in folders. Files that are named or matched by a glob are not filtered.
     """
     found: list[tuple[Path, Optional[str]]] = []
     for pattern in patterns:

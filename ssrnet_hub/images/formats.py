@@ -22,7 +22,7 @@ _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b
 INSTALL_HEIF = "pip install 'ssrnet_hub[heif]'"
 
 _START = 64
-"""Bytes of a file that say what it is."""
+"""Length of the signature, bytes."""
 
 _RAW = """
 .3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .gpr .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl
@@ -37,7 +37,7 @@ _UNREAD = _HEIF_SUFFIXES.union(_RAW.split(), _OTHERS.split())
 
 
 def is_of_system(name: str) -> bool:
-    """Whether a file or folder of this name is what systems put beside photos: previews, or attributes of macOS."""
+    """Whether this is the name of a file or folder that systems add next to photos: previews, or macOS attributes."""
     return name.startswith("._") or name in (".thumbnails", "@eaDir", "__MACOSX")
 
 
@@ -50,7 +50,7 @@ def picture_suffixes() -> set[str]:
 
 
 def is_heif(start: bytes) -> bool:
-    """Whether a file that starts so is HEIF, but not AVIF."""
+    """Whether a file with this start is HEIF, but not AVIF."""
     brand = start[8:12]
     if start[4:8] != b"ftyp" or brand not in _HEIF_BRANDS:
         return False
@@ -90,11 +90,11 @@ class Sieve:
         self._read = picture_suffixes()
 
     def takes(self, path: PurePath, start: Optional[Callable[[int], bytes]] = None) -> bool:
-        """Whether a file is a photo, by its name, or by its content where its name is that of another picture.
+        """Whether a file is a photo, by its name, or by its content if the name is that of an unsupported picture.
 
         Args:
-            path: Of the file, perhaps in a zip.
-            start: Answers so many bytes of its beginning; without, they are read from the path.
+            path: Path of the file, possibly in a zip.
+            start: Function that returns the given number of bytes from its start. Default: read from the path.
         """
         suffix = path.suffix.lower()
         if suffix in self._read:
@@ -107,7 +107,7 @@ class Sieve:
         return False
 
     def error(self) -> ArchiveError:
-        """What is to be said of the pictures that cannot be read."""
+        """Warnings about pictures that cannot be read."""
         each = [
             f"{count} {suffix}" + f" ({INSTALL_HEIF})" * (suffix in _HEIF_SUFFIXES)
             for suffix, count in Counter(self.left_out.values()).most_common()
@@ -130,7 +130,7 @@ def _read_start(path: PurePath) -> bytes:
 
 
 def _is_opened(start: bytes) -> bool:
-    """Whether a file that starts so is a picture that is opened, whatever its name ends with."""
+    """Whether a file with this start is a supported picture, regardless of its name."""
     # raw photos are TIFF in form, and anything may be TGA
     names = [name for name in FORMATS if name not in ("TIFF", "TGA", "HEIF")]
     return not is_heif(start) and any(_accepts(name, start) for name in names)

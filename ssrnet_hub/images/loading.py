@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Readable(Protocol):
-    """An open file, or an upload as a web framework hands it over."""
+    """An open file, or an upload of a web framework."""
 
     def read(self) -> Any: ...
 
@@ -40,25 +40,26 @@ _SLOW_SHARE, _SLOW_PIXELS = 1 / 80, 200_000
 or so many pixels, whichever is more."""
 
 _WITH_RGB = ("RGB", "RGBA", "RGBX", "RGBa", "P", "PA")
-"""Modes of pictures whose color profile is that of the RGB picture made of them, if it is one for RGB."""
+"""Modes of pictures whose color profile, if it is for RGB, also applies after the conversion to RGB."""
 
 
 def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read a photo into an upright RGB picture.
 
-    The first frame of an animation counts, and the largest page of a TIFF that is neither thumbnail nor mask; where it
-    has several, ``info["pages"]`` of the result says how many. Transparency is laid over white; 16 bits are scaled to
-    8; EXIF rotation is applied. The colors are as they are stored; ``info["icc_profile"]`` is their profile, if any.
+    Takes the first frame of an animation, and the largest page of a TIFF that is neither a thumbnail nor a mask; if
+    there are several, ``info["pages"]`` of the result is their number. Transparency is composited on white, 16 bits
+    are scaled to 8, and the EXIF orientation is applied. Colors are not converted; ``info["icc_profile"]`` is their
+    profile, if any.
 
     Args:
         photo: A path; an encoded file as bytes, or open in binary mode, which is read from its start; an upload of
             Starlette, FastAPI, Flask or Django; a PIL image of any mode; an array ``(H, W)`` or ``(H, W, C)`` or a
             tensor ``(H, W)`` or ``(C, H, W)``, with C = 1, 3 (RGB) or 4 (RGBA), uint8 or a float in [0, 1].
-        max_pixels: Largest width x height that is decoded.
+        max_pixels: Largest width x height to decode.
 
     Raises:
         PhotoTooLargeError: The picture has more than ``max_pixels``; it was not decoded.
-        PhotoError: Not a picture, a damaged one, one that takes far more work than its size says, or no such file.
+        PhotoError: Not a picture, damaged, far more expensive to decode than its size suggests, or missing.
     """
     name = "The picture"
     if isinstance(photo, np.ndarray) or _is_tensor(photo):
@@ -103,7 +104,7 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
             )
         read = read_pixels(image, name) if isinstance(image, TiffImageFile) else image
         upright = _to_rgb(_upright(read))
-        # with its EXIF, the upright picture would be turned again by whoever reads it next
+        # with its EXIF, the upright picture would be rotated again by the next reader
         upright.info = {"pages": pages} if pages > 1 else {}
         profile = image.info.get("icc_profile")
         if isinstance(profile, bytes) and image.mode in _WITH_RGB and profile[16:20] == b"RGB ":
@@ -121,9 +122,7 @@ def load_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 
 def by_pixels(photos: Iterable[tuple[Image.Image, T]], most: int = 16_000_000) -> Iterator[list[tuple[Image.Image, T]]]:
-    """Group pictures, each with something of its own, such that few are in memory: of ``most`` pixels in all, or one
-    that alone has more.
-    """
+    """Batch pictures, each with an associated value: at most ``most`` pixels per batch, or one larger picture."""
     part: list[tuple[Image.Image, T]] = []
     pixels = 0
     for image, own in photos:
@@ -232,7 +231,7 @@ _TURNS = {
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    # not by ImageOps.exif_transpose: it writes the EXIF anew, and fails where any other entry of it is damaged
+    # not ImageOps.exif_transpose, which rewrites the EXIF and fails if any other entry is damaged
     image.load()
     try:
         with warnings.catch_warnings():
@@ -240,7 +239,7 @@ def _upright(image: Image.Image) -> Image.Image:
             # a bomb is damage as well
             entries = image.getexif() if _has_fair_exif(image) else {}
             turn = _TURNS.get(entries.get(ExifTags.Base.Orientation, 1))
-    except Exception:  # damaged EXIF says nothing about the pixels, which are there
+    except Exception:  # damaged EXIF does not affect the pixels
         turn = None
     return image if turn is None else image.transpose(turn)
 

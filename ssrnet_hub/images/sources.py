@@ -1,4 +1,4 @@
-"""What a photo may be for the command besides a file: a pipe, a picture in a zip, or the address of one on the web."""
+"""Photos for the command that are not plain files: pipes, pictures in a zip, and URLs."""
 
 import os
 import shlex
@@ -58,12 +58,12 @@ Source = Union[Path, bytes, ZipPhoto, WebPhoto]
 
 
 class Found(NamedTuple):
-    """A photo that was named.
+    """A photo from the command line.
 
     Attributes:
-        file: What it is called in the output.
-        photo: Where its content is, for `open_source`.
-        error: Why there is none.
+        file: Its name in the output.
+        photo: Location of its content, for `open_source`.
+        error: Why there is no content.
     """
 
     file: str
@@ -72,13 +72,13 @@ class Found(NamedTuple):
 
 
 def find_source(name: str, allow_private: bool = False) -> Optional[Found]:
-    """The photo of a name that is no ordinary path: ``-`` for the standard input, another pipe, or an address.
+    """The photo for a name that is not an ordinary path: ``-`` for standard input, another pipe, or a URL.
 
-    Pipes are read here: other processes do not have them.
+    Pipes are read here, as worker processes cannot access them.
 
     Args:
-        name: As a person wrote it.
-        allow_private: Whether addresses may be of this machine and the local network, see `fetching.fetch`.
+        name: Argument from the command line.
+        allow_private: Whether URLs on this machine and the local network are allowed; see `fetching.fetch`.
     """
     if is_url(name):
         from .fetching import without_login
@@ -96,7 +96,7 @@ def find_source(name: str, allow_private: bool = False) -> Optional[Found]:
 
 
 def unpack(path: Path, sieve: Sieve) -> list[Found]:
-    """The photos in a file: itself, or the pictures in a zip; with an error where there is none."""
+    """The photos in a file: itself, or the pictures in a zip; with an error if there are none."""
     suffix = path.suffix.lower()
     if suffix in FILMS:
         command = shlex.join(["ssrnet-hub", "film", str(path), "--csv", "ages.csv"])
@@ -139,7 +139,7 @@ def open_source(photo: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 
 def copy_name(file: str) -> str:
-    """What a copy of a photo may be called, without its folder, zip or host."""
+    """File name for a copy of a photo, without its folder, zip, or host."""
     if is_url(file):
         return PurePosixPath(unquote(urlsplit(file).path)).name or "photo"
     return "stdin" if file == "-" else Path(file).name

@@ -31,12 +31,12 @@ _UNSIGNED, _SIGNED = {1}, {2}
 
 
 def is_tiff(start: bytes) -> bool:
-    """Whether a file that starts so is a TIFF."""
+    """Whether a file with this start is a TIFF."""
     return start.startswith(tuple(PREFIXES))
 
 
 def unsupported(name: str) -> PhotoError:
-    """The error for a TIFF that cannot be read, or not as it is meant."""
+    """The error for a TIFF that cannot be read correctly."""
     return PhotoError(
         "{name} is a TIFF that is damaged or of a kind that is not supported: save it as PNG or JPEG, or as a plain "
         "TIFF of 8 or 16 bits a channel.",
@@ -45,13 +45,13 @@ def unsupported(name: str) -> PhotoError:
 
 
 def select_page(image: TiffImageFile, name: str) -> int:
-    """Turn a file to the photo: the largest page that is neither a thumbnail nor a mask, or the first of several such.
+    """Seek to the photo: the largest page that is neither a thumbnail nor a mask, the first of equally large ones.
 
     Returns:
-        How many pages there are besides thumbnails and masks, of the first 100.
+        Number of pages other than thumbnails and masks, among the first 100.
 
     Raises:
-        PhotoError: The photo is there, but cannot be read.
+        PhotoError: The photo cannot be read.
     """
     pages: list[tuple[int, int]] = []
     small: list[tuple[int, int]] = []
@@ -83,7 +83,7 @@ def select_page(image: TiffImageFile, name: str) -> int:
             if count > _MOST_TAGS:
                 break
     if below and not pages:
-        # as raw photos have it: Pillow reads the thumbnail, and not what lies below it
+        # as in raw photos: Pillow reads the thumbnail, and not the pages below it
         raise unsupported(name)
     number = -max(pages or small)[1]
     if number in unread:
@@ -108,7 +108,7 @@ def read_pixels(image: TiffImageFile, name: str) -> Image.Image:
     if _is_misread(image, bits, formats, photometric, is_raw):
         raise unsupported(name)
     if is_raw and image.mode in ("RGB", "RGBA") and bits == {16} and tags.get(PLANAR_CONFIGURATION) == 2:
-        # Pillow reads each plane as if it had 8 bits
+        # Pillow reads each plane as 8 bits
         order = "B" if tags.prefix == b"MM" else "L"
         image.tile = [_deepen(tile, order) for tile in image.tile]
     image.load()
@@ -126,7 +126,7 @@ def read_pixels(image: TiffImageFile, name: str) -> Image.Image:
 
 
 def _deepen(tile: Any, order: str) -> Any:
-    """What Pillow knows of a plane's part, for 16 bits in place of 8."""
+    """Pillow's tile of a plane, for 16 bits instead of 8."""
     return tile._replace(args=(f"{tile.args[0]};16{order}", *tile.args[1:]))
 
 
@@ -134,7 +134,7 @@ def _is_misread(image: TiffImageFile, bits: set[int], formats: set[int], photome
     tags = image.tag_v2
     is_plain = bits == {8} and tags.get(FILLORDER, 1) == 1 and photometric != _WHITE_IS_ZERO
     if formats == _SIGNED and bits != {32}:
-        # 8 bits as if they were unsigned; of 16 nothing says which value is white
+        # 8 bits are read as unsigned; for 16, white is undefined
         return True
     if formats != _UNSIGNED and (photometric == _WHITE_IS_ZERO or (tags.prefix == b"MM" and not is_raw)):
         # not turned to a positive; bytes swapped twice

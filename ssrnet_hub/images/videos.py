@@ -32,17 +32,17 @@ _CODECS = {
 }
 
 _BEAT = 0.5
-"""Seconds after which whoever waits for a frame is told that there is none yet, about."""
+"""Approximate interval, in seconds, of None while no frame is ready."""
 
 
 class Frame(NamedTuple):
-    """A picture of a film.
+    """A frame of a video.
 
     Attributes:
-        seconds: When it is shown.
-        image: An RGB picture.
-        progress: How much of the film is read by now, in [0, 1]; 0 where the film does not say its length.
-        rate: Frames a second of the film, on average; 0 where it does not say.
+        seconds: Presentation time.
+        image: RGB picture.
+        progress: Fraction of the video read so far, in [0, 1]; 0 if its length is unknown.
+        rate: Average frames per second of the video; 0 if unknown.
     """
 
     seconds: float
@@ -65,7 +65,7 @@ def import_av() -> ModuleType:
 
 
 class _Source:
-    """A film's bytes and nothing else of it: without a name, from which FFmpeg would find its neighbors."""
+    """The bytes of a video, without a name, from which FFmpeg could open neighboring files."""
 
     def __init__(self, file: Any):
         self.read, self.seek, self.tell = file.read, file.seek, file.tell
@@ -74,20 +74,20 @@ class _Source:
 def read_film(
     path: str, *, rate: float, max_seconds: float, max_pixels: int, max_frames: int, max_total_pixels: int
 ) -> Generator[Optional[Frame], None, None]:
-    """Some frames of a film, in the order of their time; None about every half second that there is none.
+    """Read frames of a video in order; yields None about every half second while none is ready.
 
-    What is inside of a call of FFmpeg cannot be interrupted: `Decoder.read_film` bounds that as well.
+    A call to FFmpeg cannot be interrupted: `Decoder.read_film` limits its time as well.
 
     Args:
-        path: The film.
-        rate: Frames a second, at most.
-        max_seconds: Longest film.
+        path: The video.
+        rate: Maximum frames per second.
+        max_seconds: Maximum length of the video.
         max_pixels: Largest frame, width x height.
-        max_frames: Most frames that are decoded, those included that are left out.
-        max_total_pixels: Most pixels that are decoded in all.
+        max_frames: Maximum number of decoded frames, including skipped ones.
+        max_total_pixels: Maximum number of decoded pixels in total.
 
     Raises:
-        VideoError: No film, one of another kind, a damaged one, or one that is over a limit.
+        VideoError: Not a video, unsupported, damaged, or over a limit.
         SSRNetHubError: PyAV (extra ``video``) is not installed.
     """
     av = import_av()

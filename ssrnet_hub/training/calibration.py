@@ -42,13 +42,13 @@ _FEWEST = 125
 
 
 class _Seen(NamedTuple):
-    """What the weights say of some chips and of their copies.
+    """Predictions for face crops and their degraded copies.
 
     Attributes:
-        names: Of the copies, the chips as they are first, with the name "".
-        ages: As predicted, ``(K, N)``, years.
-        descriptions: What `describe_face` says, ``(K, N, D)``.
-        answers: How many of the numbers are those of `describe_answer`, the first ones.
+        names: Names of the K kinds of copies; the first, "", is the original crops.
+        ages: Predicted ages, ``(K, N)``, years.
+        descriptions: `describe_face` of each, ``(K, N, D)``.
+        answers: Number of leading features that are those of `describe_answer`.
     """
 
     names: list[str]
@@ -67,29 +67,30 @@ def calibrate(
     directory: Union[str, os.PathLike],
     photos: Optional[Union[str, os.PathLike]] = None,
 ) -> dict[str, Any]:
-    """Learn from faces that training held out, and write the weights with what was learned in their config.
+    """Calibrate weights on held-out faces, and write them with the calibration in their config.
 
-    These are the faces that training set aside and those of the split ``val``. The expected error of a face follows
-    from its age and its picture, as worn copies of the faces tell; the intervals are conformal. What that is worth is
-    measured by cross-validation over the same faces: how many true ages lie in their intervals, also for worn copies,
-    and how well poor pictures and parts of photos without a face are told from faces.
+    The held-out faces are those set aside in training and the split ``val``. Intervals are conformal, scaled by an
+    expected error that depends on the predicted age and the picture, and is fitted on degraded copies too. Coverage,
+    also of degraded copies, and the detection of poor pictures and of crops without a face are measured by
+    cross-validation over the same faces.
 
     Args:
-        model: Weights of age.
-        labels: The labels file that they were trained on, of aligned chips with the splits ``train`` and ``val``.
-        directory: Where to, as for `save_pretrained`.
-        photos: Folder of JPEGs, whose parts without faces are cut out; without, these are not measured.
+        model: Age weights.
+        labels: Labels file of aligned face crops with the splits ``train`` and ``val``: the one of the training, or of
+            a data set that the weights were not trained on.
+        directory: Output folder, as for `save_pretrained`.
+        photos: Folder of JPEGs from which crops without a face are taken. Default: these are not measured.
 
     Returns:
-        ``n``, held-out faces; ``intervals``, by level what `measure_resplits` answers; ``bands``, by predicted age
-        ``coverage`` of the level 0.9 and ``n``; ``worn``, of each kind of copies ``coverage``, mean ``width``, years,
-        ``flagged`` and ``covered_or_flagged``; ``flagged``, the share of the faces that is flagged, in [0, 1];
-        ``flags``, of each kind of picture ``auroc``, ``flagged`` and ``n``.
+        ``n``, number of held-out faces; ``intervals``, `measure_resplits` by level; ``bands``, by predicted age the
+        ``coverage`` at the level 0.9 and ``n``; ``worn``, by kind of copy ``coverage``, mean ``width`` in years,
+        ``flagged``, and ``covered_or_flagged``; ``flagged``, share of the faces that are flagged, in [0, 1]; ``flags``,
+        by kind of picture ``auroc``, ``flagged``, and ``n``.
 
     Raises:
         CalibrationError: There are too few faces.
-        LabelsError: The labels file is not as needed.
-        PhotoError: A chip or photo cannot be read.
+        LabelsError: The labels file is invalid.
+        PhotoError: A crop or photo cannot be read.
     """
     count = read_training(get_extras(model)).get("set_aside") or 0
     if isinstance(count, dict):
@@ -106,7 +107,7 @@ def calibrate(
     calibration = _fit(seen, true)
     save_pretrained(model, directory, extras={"calibration": calibration.to_dict()})
 
-    # each face is measured by what the others tell
+    # cross-validation: each face is scored by a calibration on the other folds
     shape = seen.ages.shape
     half, oddness, flagged = np.empty(shape), np.empty(shape), np.empty(shape, bool)
     for fold in range(_FOLDS):
@@ -170,7 +171,7 @@ def _fit(seen: _Seen, true: np.ndarray) -> Calibration:
 
 
 def look(estimator: AgeEstimator, labels: Sequence[Label]) -> _Seen:
-    """What the weights say of chips and of their worn copies."""
+    """Predict face crops and their degraded copies."""
     chips = [load_photo(label.path).resize((Framing().size,) * 2) for label in labels]
     names, ages, descriptions, answers = [], [], [], 0
     faded = ((f"worn as in training, {k}", faded_copies(chips, k)) for k in range(_FADED))
@@ -184,7 +185,7 @@ def look(estimator: AgeEstimator, labels: Sequence[Label]) -> _Seen:
 
 
 def cut_faceless(paths: Sequence[Path], each: int = 60, size: int = 128) -> list[Image.Image]:
-    """Squares out of photos that touch no face, nor what may be one, the same every time."""
+    """Crop squares from photos that touch no face or possible face, deterministically."""
     rng, detector = np.random.default_rng(0), MTCNNDetector(min_score=0.5, min_face=20)
     crops = []
     for path in paths:
@@ -201,7 +202,7 @@ def cut_faceless(paths: Sequence[Path], each: int = 60, size: int = 128) -> list
 
 
 def near(square: tuple[float, ...], face: Box) -> bool:
-    """Whether a square touches a face with a margin of a quarter of it."""
+    """Whether a square touches a face enlarged by a quarter of its size on each side."""
     x1, y1, x2, y2 = face
     dx, dy = (x2 - x1) / 4, (y2 - y1) / 4
     return square[0] < x2 + dx and square[2] > x1 - dx and square[1] < y2 + dy and square[3] > y1 - dy

@@ -172,7 +172,7 @@ def balanced_weights(targets: Tensor, balance: float, spread: float = 3.0) -> Te
     """Weights ``(N,)`` with mean 1: the density of each target, smoothed over ``spread``, to the power ``-balance``."""
     values, inverse, counts = targets.unique(return_inverse=True, return_counts=True)
     near = torch.exp(-0.5 * ((values[:, None] - values) / spread) ** 2)
-    # at both ends a part of the Gaussian lies outside
+    # at both ends part of the Gaussian is outside
     density = near @ counts.float() / near.sum(1)
     weights = (density**-balance)[inverse]
     return weights / weights.mean()

@@ -126,7 +126,7 @@ def train(
         "schedule": schedule,
         "teachers": taught_by,
     }
-    # where a folder lies says nothing to others, and a run goes on wherever it lies
+    # without local paths: they mean nothing to others, and a run can be moved and resumed
     told = {**asdict(recipe), "start": Path(recipe.start).name}
     run = {"recipe": told, "chips": len(dataset), "teachers": [Path(teacher).name for teacher in teachers]}
     if overwrite:
@@ -297,14 +297,12 @@ def load_state(path: Path, run: dict[str, Any], parts: dict[str, Any]) -> list[d
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         same = state["run"] == run
-    except Exception as e:  # a pickle is a program; a damaged one fails anyhow
-        raise ConfigError(
-            f"{path} is not what a run leaves that is cut off. Move it away, or name another folder."
-        ) from e
+    except Exception as e:  # a file with code is rejected, and a damaged one fails to load
+        raise ConfigError(f"{path} is not a checkpoint of an interrupted run. Move it, or pass another folder.") from e
     if not same:
         raise ConfigError(
-            f"{path} is of another run, one with other options. Finish that one with its own, name another "
-            "folder, or take --overwrite."
+            f"{path} belongs to a run with other options. Resume it with the same options, pass another folder, or use "
+            "--overwrite."
         )
     for name, part in parts.items():
         part.load_state_dict(state[name])
@@ -320,11 +318,11 @@ def write_log(path: Path, log: list[dict[str, Any]]) -> None:
 
 @contextmanager
 def silent_units(model: nn.Module) -> Iterator[Callable[[], Tensor]]:
-    """Watch the linear layers before the stages' ReLUs in a forward pass; yields how far they are from ever answering.
+    """Penalize dead ReLU units in the stages; yields a function that returns the penalty after a forward pass.
 
-    A unit whose input to the ReLU is below 0 for every face has no gradient and stays so: the product of two streams
-    then is 0, and the stage says the same for every face. The penalty is positive for a unit whose input reaches 0 less
-    than one standard deviation above its mean, and 0 for all others.
+    A unit whose ReLU input is negative for all faces has no gradient and stays dead: the product of the two streams is
+    then 0, and the stage returns the same for every face. The penalty of a unit is positive if 0 is more than one
+    standard deviation above the mean of its ReLU input, and 0 otherwise.
     """
     inputs: list[Tensor] = []
     heads = [module for module in model.modules() if isinstance(module, StageHead)]

@@ -10,7 +10,7 @@ __all__: list[str] = []
 
 @contextmanager
 def _without_stubs() -> Iterator[None]:
-    """Refuse to tell in which files Gradio's components are: it then leaves out what it would write beside them."""
+    """Hide the source files of Gradio's components, so that it skips writing stub files next to them."""
     getfile = inspect.getfile
 
     def refuse(object: Any) -> str:

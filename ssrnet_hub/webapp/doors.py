@@ -47,8 +47,8 @@ _OPEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-"""Paths that the page, Gradio's clients and MCP ask for. Gradio has others, which would run FFmpeg on what is posted,
-write what a session shows to the disk, or fetch addresses for anybody."""
+"""Paths that the page, Gradio's clients, and MCP request. Gradio's other routes would run FFmpeg on uploads, write
+session state to disk, or fetch URLs for anybody."""
 
 _HEARS = re.compile(r"/gradio_api/(queue/data|call/.+/(?P<event>[^/]+))")
 _HEADERS = {
@@ -56,8 +56,8 @@ _HEADERS = {
     "frame-ancestors 'self' https://huggingface.co",
     "x-content-type-options": "nosniff",
 }
-"""For browsers: whatever comes to stand in the page, nothing is loaded from or sent to another host; and nobody frames
-it, to have it clicked, but the Hub its Spaces.
+"""Headers for browsers: nothing is loaded from or sent to another host, whatever is injected into the page; and only
+the Hub may frame it (clickjacking).
 """
 
 _PARTS = 50
@@ -65,7 +65,7 @@ _PARTS = 50
 them, a picture within a request one. Parsed, each is up to a hundred bytes and a step of several loops."""
 
 _PATIENCE = 20.0
-"""Nobody need listen yet to what was asked for less than so many seconds ago: a busy browser takes its time."""
+"""Grace period, in seconds, before a request without a listener is ended: a busy browser is slow to connect."""
 
 _UNHEARD = "Nobody waited for the answer to this request: send it again."
 
@@ -88,11 +88,11 @@ REFUSALS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Respons
     TypeError: _refuse,
     ValueError: _refuse,
 }
-"""What is answered where Gradio looks for what a request names, or reads it, and is not prepared for what it finds."""
+"""Response where Gradio fails to handle a malformed request."""
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that is bound to this host."""
+    """Whether a server bound to this host is reachable from this machine only."""
     try:
         return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -100,17 +100,17 @@ def is_loopback(host: str) -> bool:
 
 
 def answered_hosts(host: str, names: Sequence[str]) -> list[str]:
-    """The names under which the page answers, as `TrustedHostMiddleware` takes them.
+    """Allowed host names of the page, for `TrustedHostMiddleware`.
 
-    A page of another site can have the name of its host resolve to this machine, and would then be let in by the
-    browser as if it were this one (DNS rebinding).
+    Another site can let its host name resolve to this machine; browsers would then treat it as the same origin (DNS
+    rebinding).
 
     Args:
-        host: What the server is bound to. Without names, any is answered where that is not loopback.
-        names: Other names, like ``age.example.org`` or ``*.example.org``, without a port.
+        host: Host that the server is bound to. Without names, all are allowed unless it is loopback.
+        names: Additional names, such as ``age.example.org`` or ``*.example.org``, without a port.
 
     Raises:
-        ConfigError: A name is none.
+        ConfigError: A name is invalid.
     """
     for name in names:
         if not _NAME.fullmatch(name):
@@ -124,7 +124,7 @@ def answered_hosts(host: str, names: Sequence[str]) -> list[str]:
 
 
 class OwnFiles(StaticFiles):
-    """What the page is made of besides Gradio, for itself alone, and never that of an earlier version."""
+    """Static files of the page, same-origin only and without caching of earlier versions."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
@@ -133,18 +133,17 @@ class OwnFiles(StaticFiles):
 
 
 class Doors:
-    """Middleware around Gradio's application: refuses what is not for the page, and notes who listens.
+    """Middleware around Gradio's application: rejects requests that the page does not need, and tracks listeners.
 
     Args:
         app: The application.
-        limits: How large requests may be.
-        hosts: Names under which it answers, as of `answered_hosts`. Pages of other origins may not use it, unless these
-            are all that there are.
+        limits: Limits on the size of requests.
+        hosts: Allowed host names, from `answered_hosts`. Other origins are rejected unless all hosts are allowed.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, hosts: Sequence[str]):
         self._app, self._open = app, "*" in hosts
-        # a proxy may ask by an address of its own for what visitors know by such a name
+        # a proxy may use its own address for a name that visitors use
         self._names = [name.lower() for name in hosts if not _ADDRESS.fullmatch(name)]
         self._trusted = TrustedHostMiddleware(self._enter, hosts, www_redirect=False)
         self._limited = RequestBodyLimitMiddleware(self._count_parts, limits.max_request_size)
@@ -177,7 +176,7 @@ class Doors:
         parts = 0
         while not messages or messages[-1].get("more_body"):
             messages.append(await receive())
-            # bytes are enough: base64 has none of these, and in any encoding of JSON they are the same
+            # searching the bytes suffices: base64 has none of these, and all encodings of JSON share them
             parts += sum(map(messages[-1].get("body", b"").count, (b"[", b"{", b",")))
             if parts > self._max_parts:
                 await PlainTextResponse("Content Too Large", 413)(scope, receive, send)
@@ -190,7 +189,7 @@ class Doors:
         await self._app(scope, again, send)
 
     def _is_ours(self, headers: Headers, scheme: str) -> bool:
-        """Whether a request comes from a page of ours, or from none."""
+        """Whether a request comes from our own page, or from no page."""
         origin = headers.get("origin")
         if origin is None or self._open:
             return True
@@ -209,7 +208,7 @@ class Doors:
 
     @contextmanager
     def _listen(self, scope: Scope, path: str) -> Iterator[None]:
-        """Count a request that waits for answers, by its session or event, while it does."""
+        """Count a listening request while it is open, by its session or event."""
         hears = _HEARS.fullmatch(path) if scope["method"] == "GET" else None
         if hears is None:
             yield
@@ -225,7 +224,7 @@ class Doors:
                 del self._listening[listener]
 
     async def end_unheard(self, blocks: gr.Blocks) -> None:
-        """End, from now on, what is asked for and not listened to; Gradio does where somebody did once."""
+        """Start ending requests that nobody listens to; Gradio only ends those that had a listener."""
         while True:
             await asyncio.sleep(1)
             before = time.monotonic() - _PATIENCE

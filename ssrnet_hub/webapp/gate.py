@@ -1,4 +1,4 @@
-"""What the functions of the page get from outside: files only as uploads of this server, and nothing without bounds."""
+"""Input of the page's functions: files only as uploads of this server, and everything within limits."""
 
 import asyncio
 import base64
@@ -42,24 +42,24 @@ _SECONDS, _REDIRECTS = 60, 5
 
 
 class GatedBlocks(gr.Blocks):
-    """Blocks whose functions, whichever components they take, get no files but uploads of this server.
+    """Blocks whose functions only get files that were uploaded to this server, whatever the component.
 
-    Wherever a request refers to a file, as ``{"path": ...}`` or ``{"url": ...}``, the function gets
+    Where a request refers to a file, as ``{"path": ...}`` or ``{"url": ...}``, the function gets
 
-    * the `Upload`, where the path is one of this server's or an address on the internet, which is downloaded;
-    * the bytes, where the URL is a ``data:`` URL; they never come to the disk.
+    * the `Upload`, if the path is that of one, or the URL is on the internet and can be downloaded;
+    * the bytes, if it is a ``data:`` URL; they are never written to disk.
 
-    To a component of files, a plain text or a list of them are such URLs.
+    For file components, plain text or a list of texts are such URLs.
 
-    Anything else is refused, with one message whatever lies at the path. Gradio's components see none of it: they
-    would decode pictures without our limits and hand films to FFmpeg.
+    Anything else is rejected, with the same message whatever exists at the path. Gradio's components do not see files:
+    they would decode pictures without our limits and pass videos to FFmpeg.
 
-    Uploads are not told apart by session, as Gradio does not either: whoever knows the path of one, which holds a
-    digest of its content and of a secret, may use it.
+    As in Gradio, uploads are not separated by session: their paths contain a digest of the content and of a secret, and
+    anybody who knows one may use it.
 
     Args:
-        limits: How large files may be.
-        **kwargs: As for `gradio.Blocks`.
+        limits: Limits on the size of files.
+        **kwargs: See `gradio.Blocks`.
     """
 
     def __init__(self, limits: Limits, **kwargs: Any):
@@ -94,7 +94,7 @@ class GatedBlocks(gr.Blocks):
         except SSRNetHubError as e:
             raise _refusal(e, of_page) from e
         except Exception as e:
-            # which Gradio would answer with nothing; what it says may be about the server
+            # Gradio would return nothing; the message may be about the server
             traceback.print_exc()
             said = SSRNetHubError("This request cannot be answered: see the log of the server.")
             raise _refusal(said, of_page) from e
@@ -106,7 +106,7 @@ class GatedBlocks(gr.Blocks):
                 self.state_holder.time_last_used.pop(session, None)
 
     async def _admit(self, value: Any, depth: int = 0) -> Any:
-        """The value with its files in place of what refers to them, or that there are none in it."""
+        """The value with references to files replaced by the files, or an indication that it has none."""
         if depth > _DEPTH or (isinstance(value, str) and len(value) > _TEXT):
             raise PhotoError("This request holds more than the page takes.")
         if isinstance(value, dict) and not value.keys().isdisjoint(("path", "url")):
@@ -149,7 +149,7 @@ def _refusal(error: SSRNetHubError, of_page: bool) -> gr.Error:
 
 
 def _named(value: Any) -> Any:
-    """What stands for files, where texts alone do: each is the URL of one."""
+    """References to files for plain texts: each is a URL."""
     texts = value if isinstance(value, list) else [value]
     if not texts or not all(isinstance(text, str) and text for text in texts):
         return value
@@ -175,20 +175,20 @@ def _decode(url: str, max_size: int) -> bytes:
 
 
 async def download(url: str, folder: Path, max_size: int) -> Upload:
-    """Download a file from the internet, but from no network of the server's own.
+    """Download a file from the internet, but not from the server's own network.
 
     Args:
-        url: Its address, http or https.
-        folder: Where uploads lie; the file gets a folder of its own there.
-        max_size: Largest file, bytes.
+        url: URL, http or https.
+        folder: Folder of the uploads; the file gets its own folder there.
+        max_size: Maximum size, bytes.
 
     Raises:
-        PhotoError: The address is not on the internet, or does not answer with a file, or with one that is too large.
+        PhotoError: The URL is not on the internet, does not return a file, or the file is too large.
     """
     try:
         return await asyncio.wait_for(_download(url, folder, max_size), _SECONDS)
     except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as e:
-        # one message, or it would say what there is in the server's network
+        # a single message, which reveals nothing about the server's network
         raise PhotoError("This address is not on the internet, or does not answer with a file.") from e
 
 
@@ -233,13 +233,13 @@ def _too_large(max_size: int) -> PhotoError:
 
 
 def is_heard() -> bool:
-    """Whether anybody still waits for what the function in progress answers; True outside of one."""
+    """Whether anybody still waits for the result of the current function; True outside of one."""
     event = _event()
     return not event or event.alive
 
 
 def who_asks() -> Visitor:
-    """Who waits for what the function in progress answers."""
+    """The visitor who waits for the result of the current function."""
     event = _event()
     return visitor_of(event) if event else Visitor("", "")
 

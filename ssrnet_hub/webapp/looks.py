@@ -1,4 +1,4 @@
-"""What was found in visitors' photos, for as long and as far as memory allows."""
+"""Faces found in visitors' photos, kept in memory within limits."""
 
 import time
 from collections import OrderedDict
@@ -13,7 +13,7 @@ __all__ = ["Looks"]
 _Key = tuple[Hashable, Hashable]
 
 _FACE = 8192
-"""Bytes of a face besides its crop."""
+"""Approximate bytes of a face without its crop."""
 
 
 class Looks:

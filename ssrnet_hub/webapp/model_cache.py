@@ -1,4 +1,4 @@
-"""The weights that visitors may ask for: names of the zoo and repositories on the Hub, never a path."""
+"""Weights for visitors: names of the zoo and repositories on the Hub, never a path."""
 
 import copy
 import re
@@ -35,11 +35,11 @@ class Search(NamedTuple):
 
 
 class ModelCache:
-    """Estimators by the names of their weights, a bounded number of them, on one detector.
+    """Bounded cache of estimators by the names of their weights, with a shared detector.
 
     Args:
-        limits: How large weights may be, how many are kept, and how large photos may be.
-        folder: Where weights lie while they are loaded; the system's folder for temporary files without.
+        limits: Limits on the size and number of weights, and on the size of photos.
+        folder: Folder for weights while they are loaded. Default: the system's temporary folder.
     """
 
     def __init__(self, limits: Limits, folder: Optional[Path] = None):
@@ -56,30 +56,30 @@ class ModelCache:
 
     @property
     def names(self) -> list[str]:
-        """The zoo's weights of age that can be had here, the default first."""
+        """The available age weights of the zoo, the default first."""
         return [w.name for w in ZOO.values() if w.task == "age" and (w.embedded or w.repo)]
 
     @staticmethod
     def tidy(name: Any) -> str:
-        """A name as it is kept: without space around it, and the default's where there is none.
+        """Normalize a name: stripped, and the default if empty.
 
         Raises:
-            UnknownModelError: It is no text.
+            UnknownModelError: It is not text.
         """
         if name is not None and not isinstance(name, str):
             raise UnknownModelError("A name of weights is a text.")
         return (name or "").strip() or DEFAULT
 
     def __getitem__(self, name: Optional[str]) -> AgeEstimator:
-        """The estimator of some weights, made where it is not at hand.
+        """Get the estimator of weights, from the cache if possible.
 
         Args:
             name: A name of `names`, ``owner/repo`` or ``owner/repo@revision``; nothing for the default.
 
         Raises:
-            UnknownModelError: It is neither.
-            HubError: The Hub does not hand them out to anybody, or they are too large.
-            SSRNetHubError: They are no weights of age of this package.
+            UnknownModelError: The name is invalid.
+            HubError: The repository is not public, or the weights are too large.
+            SSRNetHubError: They are not age weights of this package.
         """
         name = self.tidy(name)
         if name == DEFAULT:
@@ -128,7 +128,7 @@ class ModelCache:
                 names=", ".join(self.names),
             )
         repo, revision = match["repo"], match["revision"]
-        # nothing stays on disk: what is kept is kept in memory
+        # nothing stays on disk: the cache is in memory
         with tempfile.TemporaryDirectory(dir=self._folder) as cache:
             commit = self._check(repo, revision, cache)
             wanted = {"name": name} if weights else {"name": repo, "revision": commit}
@@ -149,7 +149,7 @@ class ModelCache:
                         limit=limit,
                     )
             if CONFIG_FILE in sizes:
-                # it says whether these are weights of this package at all
+                # it shows whether these are weights of this package
                 config = hf_hub_download(repo, CONFIG_FILE, revision=info.sha, cache_dir=cache, token=False)
                 model = describe_folder(Path(config).parent)
                 # they may be of half precision in the file

@@ -1,4 +1,4 @@
-"""The page: what a visitor sees, and what happens on a click. It computes nothing itself."""
+"""Layout and events of the page. It computes nothing itself."""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -37,10 +37,10 @@ HEAD = """
 <script type="module" src="./page/gradio.js"></script>
 <link rel="modulepreload" href="./page/photo.js">
 """
-"""What the page loads besides Gradio's own files; all of it lies in `STATIC`."""
+"""Files that the page loads in addition to Gradio's, from `STATIC`."""
 
 _EXAMPLES = sorted((Path(__file__).parent / "examples").glob("*.jpg"))
-_FONTS = ("system-ui", "sans-serif")  # of the visitor's own machine: none is fetched
+_FONTS = ("system-ui", "sans-serif")  # system fonts: none is downloaded
 THEME = gr.themes.Soft(
     primary_hue="blue", secondary_hue="blue", neutral_hue="slate", font=_FONTS, font_mono="monospace"
 ).set(
@@ -55,14 +55,14 @@ THEME = gr.themes.Soft(
     button_secondary_background_fill_hover_dark="*neutral_600",
 )
 _REQUESTS, _FILMS, _CAMERAS = 8, 6, 12
-"""Requests of one kind, films and cameras that are answered at a time; each photo and frame waits for its turn."""
+"""Concurrent requests of each kind, videos, and cameras; each photo and frame waits for its turn."""
 
 _MAX_MIN_FACE = 400
 """Largest choice for the smallest face, pixels."""
 
 
 class Seen(NamedTuple):
-    """What a visitor looks at, and by what the faces in it are kept; None where they are not."""
+    """The photo a visitor looks at, and the key of its faces; None if they are not kept."""
 
     key: Optional[Hashable]
     photo: Sent
@@ -78,7 +78,7 @@ class Watch:
 
 
 class _Answers:
-    """What the parts of the page ask for. Errors are told by `GatedBlocks`."""
+    """Handlers of the page's events. `GatedBlocks` reports errors."""
 
     def __init__(self, service: Service, models: ModelCache, limits: Limits, looks: Looks, work: Optional[Path]):
         self._service, self._models, self._limits, self._looks, self._work = service, models, limits, looks, work
@@ -93,7 +93,7 @@ class _Answers:
         rotated: Optional[bool],
         number: Optional[float] = None,
     ) -> Optional[dict[str, Any]]:
-        """A new photo or an example, or other settings for the one that is there; the answer has the number as well."""
+        """Handle a new photo or example, or other settings for the current one; the reply has the number, too."""
         if not photo:
             return None
         seen, search = self._seen(photo), _search(min_face, rotated)
@@ -198,7 +198,7 @@ class _Answers:
         """A film to its annotated copy and the ages over time; its frames on the way there."""
         seen: list[Moment] = []
         with TemporaryDirectory(dir=self._work) as folder:
-            # Gradio has a copy of its own before it comes back for more
+            # Gradio has made its own copy before it requests more
             copy = str(Path(folder, "ages.mp4"))
             for moment in self._service.film(video, copy, weights):
                 if moment is not None:
@@ -209,7 +209,7 @@ class _Answers:
 
 
 def _search(min_face: Any, rotated: Any) -> Search:
-    """How to search, as the options say; 0 is the detector's own choice."""
+    """Detector settings from the options; 0 is the detector's default."""
     if min_face and not (type(min_face) in (int, float) and 12 <= min_face <= _MAX_MIN_FACE):
         raise PhotoError("The smallest face is from 12 to {limit} pixels.", limit=_MAX_MIN_FACE)
     return Search(min_face or None, rotated is False)
@@ -230,7 +230,7 @@ class Built(NamedTuple):
 
 
 class _Parts(NamedTuple):
-    """What the tabs are made with."""
+    """What the tabs share."""
 
     answers: _Answers
     limits: Limits
@@ -250,11 +250,11 @@ class _Parts(NamedTuple):
 
 
 def build(limits: Limits, work: Optional[Path] = None) -> Built:
-    """Make the page.
+    """Build the page.
 
     Args:
-        limits: What visitors may ask for.
-        work: Where files lie that are worked on; the system's folder for temporary files without.
+        limits: Limits on requests.
+        work: Folder for temporary files. Default: the system's.
     """
     looks = Looks(limits.max_kept_size, 2 * limits.sweep)
     models = ModelCache(limits, work)
@@ -331,7 +331,7 @@ def _make_options(models: ModelCache, limits: Limits, say: Callable[[str], I18nD
     min_face = gr.Slider(
         0, _MAX_MIN_FACE, 0, step=20, label=say("min_face"), info=say("min_face_info"), elem_id="min-face", render=False
     )
-    # which it would compare with nothing where the field is empty
+    # an empty field would be compared with None
     min_face.preprocess = lambda payload: payload  # type: ignore[method-assign]
     rotated = gr.Checkbox(True, label=say("rotated"), info=say("rotated_info"), elem_id="rotated", render=False)
     return _Options(weights, others, min_face, rotated)
@@ -358,7 +358,7 @@ def _add_photo(parts: _Parts, others: gr.Dropdown) -> None:
         [photo, parts.weights, others, parts.min_face, parts.rotated, number],
         result,
         js="(...values) => [...values.slice(0, -1), window.ssrnet.ask()]",
-        # what Gradio puts off until an answer has come, it forgets where that is an error
+        # after an error, Gradio drops events that were deferred until the reply
         trigger_mode="multiple",
         **quietly,
     )
@@ -451,7 +451,7 @@ def _resolved(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _add_endpoints(service: Service) -> None:
-    """What programs call, by the Gradio client or as tools."""
+    """Add the endpoints for the Gradio client and MCP."""
 
     with gr.Row(visible=False):
         image = gr.Image(label="image", type="filepath", image_mode=None)
@@ -466,5 +466,5 @@ def _add_endpoints(service: Service) -> None:
 
 
 def _card(name: str) -> str:
-    """The card of weights without what it says to machines."""
+    """Model card without its front matter."""
     return render_card(name).split("---\n", 2)[2]

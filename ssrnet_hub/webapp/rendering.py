@@ -1,4 +1,4 @@
-"""What the page's own components are told: numbers, keys and pictures, which they put into words."""
+"""Data for the page's own components: numbers, keys, and pictures, which the components put into words."""
 
 import base64
 import io
@@ -37,13 +37,13 @@ _VALUE = 300
 def tell_look(
     told: Mapping[str, Sequence[Face]], drawn: Image.Image, size: tuple[int, int], max_faces: int
 ) -> dict[str, Any]:
-    """What was found in a photo.
+    """Render the faces in a photo.
 
     Args:
-        told: Faces by the names of weights, the same ones for all; those of the first name are the answer.
-        drawn: The photo with boxes.
+        told: Faces by name of the weights, the same faces for all; the first name is the main result.
+        drawn: The photo with bounding boxes.
         size: Width and height of the photo, to which the boxes refer.
-        max_faces: Most faces that are looked for.
+        max_faces: Maximum number of faces.
     """
     first, *_ = told.values()
     faces = []
@@ -69,7 +69,7 @@ def tell_figure(face: Face, name: str, kind: str) -> dict[str, str]:
 
 
 def tell_frame(frame: Image.Image, people: Sequence[Sighting]) -> dict[str, Any]:
-    """A picture of a camera with boxes and ages, which lies in the page and nowhere on the server's disk."""
+    """Render a camera frame with boxes and ages, inline in the page and never on the server's disk."""
     ages = [{"person": sighting.person, "age": sighting.age} for sighting in people]
     return {"picture": _picture(draw_people(frame, people)), "people": ages}
 
@@ -85,11 +85,11 @@ def tell_moments(seen: Sequence[Moment]) -> dict[str, Any]:
 
 
 def tell_failure(error: SSRNetHubError, tidy: Callable[[str], str] = str) -> dict[str, Any]:
-    """An error: what it says in English, and by what ``static/errors.js`` finds its translation.
+    """Render an error: its English message, and the template by which ``static/errors.js`` finds the translation.
 
     Args:
-        error: Of ours.
-        tidy: What texts of visitors go through.
+        error: The error.
+        tidy: Cleans texts that come from visitors.
     """
     values = {name: tidy(without_folders(value)[:_VALUE]) for name, value in error.values.items()}
     # a message without values may have texts of visitors in it
@@ -113,7 +113,7 @@ def tell_row(
 
 
 def tell_files(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Answers as CSV and JSON, to be saved; they lie in the page and nowhere on the server's disk."""
+    """Render results as CSV and JSON for download, inline in the page and never on the server's disk."""
     return {"ages.csv": to_csv(list(map(dict, rows))), "ages.json": json.dumps(rows, indent=2)}
 
 

@@ -24,7 +24,7 @@ __all__ = ["launch"]
 
 _PARSER = "GradioMultiPartParser"
 _THREADS = 64
-"""For what is being answered, most of which waits for its turn."""
+"""Grace period for requests in progress at shutdown, most of which wait for their turn."""
 
 
 def launch(
@@ -34,22 +34,22 @@ def launch(
     prevent_thread_lock: bool = False,
     **options: Any,
 ) -> tuple[Any, str, Optional[str]]:
-    """Make the page and serve it, until Ctrl+C or SIGTERM.
+    """Build the page and serve it until Ctrl+C or SIGTERM.
 
-    What visitors send lies in a folder of this server's own, which goes when it ends.
+    Uploads are kept in a folder of the server, which is removed when it ends.
 
     Args:
-        limits: What visitors may ask for; as the environment says without.
-        allowed_hosts: Names under which the page answers, besides those that the environment variable
-            ``SSRNET_HUB_DEMO_ALLOWED_HOSTS`` lists; see `answered_hosts`.
-        prevent_thread_lock: Return as soon as the page is served; it is until Python ends.
-        **options: As for `gradio.Blocks.launch`.
+        limits: Limits on requests. Default: from the environment.
+        allowed_hosts: Allowed host names, in addition to those in the environment variable
+            ``SSRNET_HUB_DEMO_ALLOWED_HOSTS``; see `answered_hosts`.
+        prevent_thread_lock: Return once the page is served, until Python ends.
+        **options: See `gradio.Blocks.launch`.
 
     Returns:
-        What `gradio.Blocks.launch` does: the application and its address here, and elsewhere if it has one.
+        The result of `gradio.Blocks.launch`: the application, and its local and public URLs.
 
     Raises:
-        ConfigError: A limit or a name of a host is none.
+        ConfigError: A limit or a host name is invalid.
     """
     limits = limits or Limits.from_environment()
     bound = options.get("server_name") or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
@@ -74,14 +74,14 @@ def launch(
         @asynccontextmanager
         async def guarded(app: gradio.routes.App) -> AsyncIterator[None]:
             app.router.routes.insert(0, Mount("/page", OwnFiles(directory=STATIC)))
-            # around everything that Gradio has put around its routes, of which the one for CORS answers by itself
+            # outside of all of Gradio's middleware: the one for CORS replies by itself
             app.middleware_stack = doors = Doors(app.middleware_stack or app.build_middleware_stack(), limits, hosts)
             unheard = asyncio.create_task(doors.end_unheard(page))
             yield
             unheard.cancel()
 
         if handled:
-            # from here on visitors are served, and nothing may break off half-way
+            # from here on visitors are served, and nothing may be interrupted half-way
             for number in (signal.SIGTERM, signal.SIGINT):
                 if signal.getsignal(number) != signal.SIG_IGN:
                     signal.signal(number, lambda *_: ended.set())
@@ -141,5 +141,5 @@ def _own_folder() -> Iterator[Folder]:
         else:
             os.environ["GRADIO_TEMP_DIR"] = variable
         folder.remove()
-        # once more: what was still being answered may have been written since
+        # again: requests in progress may have written files since
         atexit.register(folder.remove)

@@ -1,4 +1,4 @@
-"""What the demo answers to programs: typed, documented, and the same ages as the command's."""
+"""The demo's API: typed, documented, and with the same ages as the command."""
 
 import io
 import os
@@ -33,7 +33,7 @@ Sent = Union[Upload, bytes]
 """A file as it reaches the service: an upload, or what was inside of a request or a zip."""
 
 NOT_HERE = ", or raise the limit with max_pixels"
-"""What errors of photos advise and no visitor can do."""
+"""Advice in errors that visitors cannot follow."""
 
 _SEARCH = Search()
 
@@ -59,7 +59,7 @@ class Look(NamedTuple):
 
 
 def tell(face: Face) -> dict[str, Any]:
-    """A face as the service answers it."""
+    """A face as returned by the API."""
     said = face.to_dict()
     return {
         "age": said["age"],
@@ -74,7 +74,7 @@ def tell(face: Face) -> dict[str, Any]:
 
 
 def without_folders(text: str) -> str:
-    """A text without where files lie on the server."""
+    """Remove the server's paths from a text."""
     roots = {tempfile.gettempdir(), os.environ.get("GRADIO_TEMP_DIR", tempfile.gettempdir())}
     roots |= {os.path.realpath(root) for root in roots}
     folders = "|".join(re.escape(root) for root in sorted(roots, key=len, reverse=True))
@@ -82,24 +82,24 @@ def without_folders(text: str) -> str:
 
 
 def tell_error(error: Exception) -> str:
-    """What an error says, but where files lie on the server, and not at any length."""
+    """Message of an error, without the server's paths and truncated."""
     said = without_folders(str(error))
     return said if len(said) <= 500 else f"{said[:499]}…"
 
 
 class Service:
-    """Photos to ages, for whoever asks.
+    """Estimates ages for visitors.
 
-    A few photos and frames of films are worked on at a time, one of each who asks in turn: a hundred photos of one do
-    not hold up the only one of another.
+    A few photos and video frames are processed at a time, taking turns between visitors: a hundred photos of one do not
+    delay the single photo of another.
 
-    Errors are `SSRNetHubError`; they name an upload by its own name, not by where it lies.
+    Errors are `SSRNetHubError`, and name uploads by file name only.
 
     Args:
         models: The weights.
-        limits: What may be asked for.
-        is_heard: Tells whether somebody still waits for the answer that is being worked on; work ends otherwise.
-        visitor: Tells who that is.
+        limits: Limits on requests.
+        is_heard: Returns whether somebody still waits for the current result; otherwise the work ends.
+        visitor: Returns the current visitor.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class Service:
         return {"photos": list(self.each(images, weights))}
 
     def each(self, images: Optional[Sequence[Sent]], weights: Optional[str] = None) -> Iterator[dict[str, Any]]:
-        """What `predict_batch` answers, photo by photo, as long as somebody waits for it."""
+        """Yield the results of `predict_batch` photo by photo, as long as somebody waits."""
         for row, *_ in self.each_with_picture(images, weights):
             yield row
 
@@ -226,16 +226,16 @@ class Service:
             moments.close()
 
     def watch(self, weights: Optional[str] = None) -> AgeTracker:
-        """What follows the faces before a camera, for `follow`."""
+        """Create the tracker of a camera, for `follow`."""
         return AgeTracker(self._models.quick(weights))
 
     def follow(self, tracker: AgeTracker, picture: Sent, seconds: float) -> tuple[Image.Image, list[Sighting]]:
-        """The next picture of a camera, upright, and the people in it.
+        """Process the next frame of a camera; returns it upright, and the people in it.
 
         Args:
-            tracker: Of this camera, as `watch` answered it.
-            picture: As the camera sent it.
-            seconds: When it was taken.
+            tracker: Tracker of the camera, from `watch`.
+            picture: Frame from the camera.
+            seconds: Time of the frame.
         """
 
         def step() -> tuple[Image.Image, list[Sighting]]:
@@ -317,7 +317,7 @@ def _without_crop(sighting: Sighting) -> Sighting:
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:
-    """What `Service.predict_batch` answers as CSV, a row per face; photos without a face have a row as well."""
+    """Format the result of `Service.predict_batch` as CSV, with a row per face and per photo without a face."""
     file = io.StringIO()
     columns = [
         "file",

@@ -22,21 +22,21 @@ _REMEMBERED = 2000
 
 
 class Visitor(NamedTuple):
-    """Whoever asks: a session, and the host that it comes from, which behind a proxy is the same for all."""
+    """A visitor: a session and its host, which is the same for all behind a proxy."""
 
     host: str
     session: str
 
 
 def visitor_of(event: Event) -> Visitor:
-    """Who asked for what is in Gradio's queue."""
+    """Visitors of the events in Gradio's queue."""
     client = event.request.client
     return Visitor(client.host if client else "", event.session_hash)
 
 
 class _Order:
-    """Of those who wait, whoever has the least at work comes next, and then whoever had a turn longest ago. Hosts come
-    before their sessions, of which anybody has as many as they like.
+    """Fair order: next is the visitor with the least work in progress, then the one whose last turn is longest ago.
+    Hosts are compared before sessions, since anybody can open any number of sessions.
     """
 
     def __init__(self) -> None:
@@ -59,18 +59,18 @@ class _Order:
 
 
 class Turns:
-    """Work that is done a few pieces at a time, in a fair order.
+    """Runs tasks in a bounded number of threads, in a fair order.
 
     Args:
-        workers: Pieces at a time.
-        name: Of their threads.
-        visitor: Tells who asks.
-        is_heard: Tells whether they still wait for the answer.
+        workers: Number of threads.
+        name: Name of the threads.
+        visitor: Returns the current visitor.
+        is_heard: Returns whether the visitor still waits for the result.
     """
 
     def __init__(self, workers: int, name: str, visitor: Callable[[], Visitor], is_heard: Callable[[], bool]):
         self._visitor, self._is_heard = visitor, is_heard
-        # of those who wait each has a thread of its own, in which PyTorch would start others
+        # each waiting visitor has a thread, in which PyTorch would start more threads
         self._threads = ThreadPoolExecutor(workers, name)
         self._free = workers
         self._changed = Condition()
@@ -105,7 +105,7 @@ class Turns:
             with self._changed:
                 self._free += 1
                 self._at_work.subtract((visitor.host, visitor))
-                self._at_work += Counter()  # without those that have none
+                self._at_work += Counter()  # drop empty entries
                 self._changed.notify_all()
 
     def close(self) -> None:
@@ -174,6 +174,6 @@ def _count(events: Iterable[Event]) -> Counter[Any]:
 
 
 def _has_room(visitor: Visitor, counts: Counter[Any], places: int, most: Optional[int] = None) -> bool:
-    """Whether one more of a visitor leaves places to others."""
+    """Whether another task of this visitor leaves room for others."""
     of_session, of_host = most or max(1, places // 2), max(1, places - 1)
     return counts[visitor] < of_session and counts[visitor.host] < of_host

@@ -1,4 +1,4 @@
-"""The files of a running server, in a folder of its own that goes when the server does."""
+"""Files of a running server, in a folder that is removed with the server."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ class Upload(str):
 
 
 class FilesOnlyParser(GradioMultiPartParser):
-    """Parses uploads that hold files and nothing else: other parts would be kept in memory, whatever their size."""
+    """Parses uploads of files only: other parts would be kept in memory regardless of their size."""
 
     def on_headers_finished(self) -> None:
         super().on_headers_finished()
@@ -34,15 +34,15 @@ class FilesOnlyParser(GradioMultiPartParser):
 
 
 def find_upload(path: Any, folder: Path) -> Upload:
-    """The upload that a request names by its path.
+    """Find the upload that a request refers to.
 
     Args:
-        path: As the request has it.
-        folder: Where uploads lie, resolved.
+        path: Path from the request.
+        folder: Folder of the uploads, resolved.
 
     Raises:
-        PhotoError: The path, links followed, is not one of a file in that folder. The message is the same whatever
-            else is there, or is not.
+        PhotoError: The path, with links resolved, is not that of a file in the folder. The message does not depend on
+            what else exists there.
     """
     try:
         file = Path(path).resolve(strict=True)
@@ -54,17 +54,17 @@ def find_upload(path: Any, folder: Path) -> Upload:
 
 
 class Folder:
-    """A server's own folder.
+    """Folder of a server.
 
     The server holds a lock on it while it runs. Folders whose server was killed are removed when the next one starts.
 
     Args:
-        base: Where the folder is made; by default where Gradio would put uploads, ``GRADIO_TEMP_DIR``, or the system's
-            folder for temporary files.
+        base: Parent folder. Default: Gradio's folder for uploads, ``GRADIO_TEMP_DIR``, or the system's temporary
+            folder.
 
     Attributes:
-        uploads: What visitors send, and what they are answered.
-        work: What is being worked on.
+        uploads: Uploads and results.
+        work: Temporary files of requests in progress.
     """
 
     def __init__(self, base: Union[str, os.PathLike, None] = None):
@@ -84,7 +84,7 @@ class Folder:
         self._kept = {path for path in self.uploads.rglob("*") if path.is_file()}
 
     def sweep(self, age: float) -> None:
-        """Remove uploads and answers that are older than so many seconds."""
+        """Remove uploads and results older than this number of seconds."""
         before = time.time() - age
         # what is in a folder comes before the folder
         for path in sorted(self.uploads.rglob("*"), reverse=True):
@@ -116,14 +116,14 @@ def _claim(base: Path) -> FileLock:
             lock.acquire(timeout=0)
             return lock
         except Timeout:
-            # another server, which starts as well, takes it for a leftover
+            # another starting server takes it for a leftover
             continue
 
 
 def _remove_leftovers(base: Path) -> None:
     for name in base.glob(f"{_PREFIX}{'?' * 8}.lock"):  # as mkstemp names them
         with suppress(Timeout, OSError):
-            # of another user's there is nothing to remove; and a link could be to anything
+            # folders of other users cannot be removed, and links could point anywhere
             if name.is_symlink() or (hasattr(os, "getuid") and name.stat().st_uid != os.getuid()):
                 continue
             folder = name.with_suffix("")

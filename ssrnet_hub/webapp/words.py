@@ -1,4 +1,4 @@
-"""What Gradio's components say, in English and Chinese; the page's own have theirs in ``static/say.js``."""
+"""Texts of Gradio's components in English and Chinese; those of the page's own components are in ``static/say.js``."""
 
 from collections.abc import Sequence
 from string import Template
@@ -102,12 +102,12 @@ _CHINESE = {
 
 
 def words(language: str, names: Sequence[str], limits: Limits) -> dict[str, str]:
-    """The texts of a language, ``en`` or ``zh``, by keys that are not among Gradio's own.
+    """Texts of a language, by keys that Gradio does not use.
 
     Args:
-        language: Of the texts.
-        names: Of the weights that can be had.
-        limits: What visitors may ask for.
+        language: ``en`` or ``zh``.
+        names: Names of the available weights.
+        limits: Limits on requests.
     """
     values = {
         "names": ", ".join(names),

@@ -482,6 +482,6 @@ def test_a_run_does_not_go_on_with_another_recipe_or_other_chips(labels, tmp_pat
     before = {path.name: path.read_bytes() for path in output.glob("*.*")}
     fewer = write_labels(tmp_path / "fewer", [(grey(60), 30, "val" if i == 30 else "train") for i in range(31)])
     for other in ((labels, replace(LONGER, seed=4)), (labels, replace(LONGER, epochs=9)), (fewer, LONGER)):
-        with pytest.raises(ConfigError, match=r"state\.pt is of another run"):
+        with pytest.raises(ConfigError, match=r"state\.pt belongs to a run with other options"):
             train(other[0], output, other[1])
     assert {path.name: path.read_bytes() for path in output.glob("*.*")} == before
