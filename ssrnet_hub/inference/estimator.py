@@ -114,7 +114,8 @@ class Face:
         if self.landmarks and nose_offset(self.landmarks) > _PROFILE:
             told.append("profile")
         if self.visible < _LEAST_VISIBLE:
-            told.append("cut off")
+            # the black beyond the edge resembles a face the other way up
+            told = [*(doubt for doubt in told if doubt != "turned"), "cut off"]
         return tuple(told)
 
     @property

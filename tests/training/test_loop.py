@@ -468,7 +468,7 @@ def test_a_state_of_something_else_is_left(labels, tmp_path, content):
     else:
         state.write_bytes(content)
     before = state.read_bytes()
-    with pytest.raises(ConfigError, match=r"state\.pt is not what a run leaves"):
+    with pytest.raises(ConfigError, match=r"state\.pt is not a checkpoint of an interrupted run"):
         train(labels, state.parent, LONGER)
     assert state.read_bytes() == before
 

@@ -503,6 +503,7 @@ def test_other_weights(visit, photos):
 def test_the_smallest_face(visit, photos):
     page = visit()
     upload(page, photos / "two.png")
+    expect(faces(page)).to_have_count(2)
     options(page)
     box = page.locator("#min-face input[type=number]")
     box.fill("200")

@@ -119,9 +119,12 @@ export async function createEstimator({ model, maxPixels = MAX_PIXELS, minFace, 
     if (!calibration) return { interval: null, oddness: null, reliable: null, doubts: null };
     const description = calibration.describe(stages, crop);
     const told = calibration.doubt(age, description);
-    const doubts = told.map((doubt) => (doubt === 'blurred' && side < SMALL ? 'small' : doubt));
+    let doubts = told.map((doubt) => (doubt === 'blurred' && side < SMALL ? 'small' : doubt));
     if (landmarks && noseOffset(landmarks) > PROFILE) doubts.push('profile');
-    if (visible < LEAST_VISIBLE) doubts.push('cut off');
+    if (visible < LEAST_VISIBLE) {
+      // the black beyond the edge resembles a face the other way up
+      doubts = [...doubts.filter((doubt) => doubt !== 'turned'), 'cut off'];
+    }
     const half = calibration.halfWidth(age, LEVEL, description);
     return {
       interval: Number.isNaN(age) ? null : [Math.max(age - half, 0), Math.min(age + half, config.V)],
