@@ -1,8 +1,8 @@
-"""Measure how fast everything is, side by side in one run: python scripts/benchmark.py --photos DIR --film FILE.
+"""Measure speed, side by side in one run: python scripts/benchmark.py --photos DIR --film FILE.
 
-Contestants take turns, so that whatever else the machine does meets all of them; figures are medians, with the
-quarter and three-quarter points, and ratios the median of those to the first contestant in the same round. The results
-go to benchmarks/DEVICE.json, from which README's table and plot are made.
+Contestants take turns, so that other load on the machine affects all of them. Times are medians with quartiles; ratios
+are medians of the ratios to the first contestant in the same round. Results go to benchmarks/DEVICE.json, from which
+the README's table and plot are made.
 """
 
 import argparse
@@ -37,13 +37,13 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "ssrnet_hub" / "webapp" / "examples"
 
 SSRNET = "ssrnet.utkface_fairface_aaf"
-"""Weights of the paper's network, as large as the baseline's."""
+"""Weights of the paper's network, which has the size of the baseline."""
 
 SURE = 0.95
-"""Score from which a face of the stock detector must not be lost, where it is as large as the default promises."""
+"""Score above which detections of the stock detector must not be missed, if they have the default's minimum size."""
 
 SETTLE = 0.02
-"""Seconds."""
+"""Seconds; see `take_turns`."""
 
 Contestants = dict[str, Callable[[], Any]]
 
@@ -52,21 +52,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--photos", type=Path, default=EXAMPLES, help="folder of JPEGs (default: the demo's examples)")
-    parser.add_argument("--film", type=Path, help="film whose frames are looked at; without, a face that moves")
+    parser.add_argument("--film", type=Path, help="video to take frames from (default: a synthetic moving face)")
     parser.add_argument(
         "--folder",
         type=Path,
         metavar="DIR",
-        help="measure the folder job alone, against a plain loop, on 500 copies and crops of PHOTOS, which are made in "
-        "DIR unless they are there; to benchmarks/folder.json",
+        help="only compare the folder job with a plain loop, on 500 copies and crops of PHOTOS, which are made in DIR "
+        "if missing; results go to benchmarks/folder.json",
     )
     parser.add_argument(
         "--start",
         action="store_true",
-        help="measure the first age alone, beside that of another package, which is installed into an environment of "
-        "its own; to benchmarks/start.json",
+        help="only compare the time to the first age with another package, which is installed in its own environment; "
+        "results go to benchmarks/start.json",
     )
-    parser.add_argument("--keras", type=Path, metavar="H5", help="the authors' weights, where TensorFlow is installed")
+    parser.add_argument("--keras", type=Path, metavar="H5", help="the authors' weights (requires TensorFlow)")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument("--output", type=Path, help="default: benchmarks/DEVICE.json")
     args = parser.parse_args()
@@ -119,17 +119,17 @@ def versions() -> dict[str, str]:
 def take_turns(
     contestants: Contestants, rounds: int, *, warm_up: int = 3, settle: bool = True
 ) -> dict[str, dict[str, float]]:
-    """Time contestants, each once a round.
+    """Time contestants, each once per round.
 
     Args:
-        contestants: What to run, by name.
-        rounds: That count.
-        warm_up: Rounds before them that do not.
-        settle: Run each for `SETTLE` seconds in its turn before the run that is timed: then the threads of the one
-            before, which wait at full speed for a while, are at rest.
+        contestants: Functions to run, by name.
+        rounds: Rounds that count.
+        warm_up: Rounds before those, which do not count.
+        settle: Run each contestant for `SETTLE` seconds before its timed run, until the busy-waiting threads of the
+            previous one have gone to sleep.
 
     Returns:
-        Of each ``ms``, the median, ``ms_quartiles``, and ``ratio`` to the first one, the median of the rounds' ratios.
+        By contestant: ``ms``, the median; ``ms_quartiles``; ``ratio``, the median of the rounds' ratios to the first.
     """
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(warm_up + rounds):
@@ -154,14 +154,14 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def measure_matrix_product(side: int = 2048) -> float:
-    """GFLOP a second of a float32 matrix product."""
+    """Measure the GFLOP/s of a float32 matrix product."""
     a, b = torch.rand(2, side, side)
     times = take_turns({"product": lambda: a @ b}, 9)
     return round(2 * side**3 / times["product"]["ms"] / 1e6, 1)
 
 
 def measure_model(gflops: float, keras: Optional[Path]) -> dict[str, Any]:
-    """The model on a CPU: from pixels, or what each takes in their place, to age and stages."""
+    """Measure the model on a CPU, from pixels or the contestant's own kind of input to age and stages."""
     model, blog = from_pretrained(SSRNET), timm.create_model("ssrnet_blog").eval()
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model(torch.zeros(1, 3, *size_of(model)))
@@ -196,18 +196,18 @@ def measure_model(gflops: float, keras: Optional[Path]) -> dict[str, Any]:
 
 
 def size_of(model: torch.nn.Module) -> tuple[int, int]:
-    """Height and width of a model's input."""
+    """Return height and width of a model's input."""
     return timm.data.resolve_model_data_config(model)["input_size"][1:]
 
 
 def compile_model(model: torch.nn.Module) -> Optional[Callable]:
-    """The model by torch.compile, where there is the compiler that it needs."""
+    """Compile the model with torch.compile; None if its compiler is not available."""
     compiled = torch.compile(model, dynamic=True)
     try:
         with torch.inference_mode():
             compiled(torch.rand(2, 3, *size_of(model)))
-    except Exception as e:  # whatever is missing on this machine
-        print(f"torch.compile is left out: {str(e).splitlines()[0]}", file=sys.stderr)
+    except Exception as e:  # the error depends on what is missing on this machine
+        print(f"Skipping torch.compile: {str(e).splitlines()[0]}", file=sys.stderr)
         return None
     return compiled
 
@@ -217,11 +217,11 @@ def run_keras(network: Callable, x: torch.Tensor) -> Any:
 
 
 def load_keras(path: Path) -> Optional[Callable]:
-    """The authors' network in Keras as one graph; its weights do not change its speed, but are loaded all the same."""
+    """Build the authors' network in Keras as one graph; weights do not affect its speed."""
     try:
         import tensorflow as tf
     except ImportError:
-        print("The authors' Keras is left out: there is no TensorFlow.", file=sys.stderr)
+        print("Skipping the authors' Keras: TensorFlow is not installed.", file=sys.stderr)
         return None
     layers = tf.keras.layers
     image = layers.Input((64, 64, 3))
@@ -252,7 +252,7 @@ def load_keras(path: Path) -> Optional[Callable]:
 
 
 def measure_model_on_gpu() -> dict[str, Any]:
-    """The network on a GPU, in faces a second."""
+    """Measure the network on a GPU, in faces per second."""
     model, blog = from_pretrained(SSRNET, device="cuda"), timm.create_model("ssrnet_blog").eval().cuda()
     fused = fuse(model).to(memory_format=torch.channels_last)
     half = fuse(model).half_streams().to(memory_format=torch.channels_last)
@@ -284,7 +284,7 @@ def measure_model_on_gpu() -> dict[str, Any]:
 
 
 def measure_photos(paths: list[Path]) -> dict[str, Any]:
-    """From photos to ages, photo by photo: the stock detector with the blog's model, and ours."""
+    """Compare the stock detector and the blog's model with ours, from photos to ages, one photo at a time."""
     stock, blog = MTCNN(keep_all=True), timm.create_model("ssrnet_blog").eval()
     ways: dict[str, Callable[[Path], list]] = {
         "MTCNN of facenet-pytorch and ssrnet_blog, eager": lambda path: run_plain(path, stock, blog),
@@ -315,7 +315,7 @@ def measure_photos(paths: list[Path]) -> dict[str, Any]:
 
 
 def run_plain(path: Path, stock: MTCNN, blog: torch.nn.Module) -> list[tuple[np.ndarray, float, float]]:
-    """What one writes from the README files of both: boxes, scores and ages."""
+    """Estimate boxes, scores, and ages as one would write it from the READMEs of both."""
     image = load_photo(path)
     boxes, scores = stock.detect(image)
     found = []
@@ -329,7 +329,7 @@ def run_plain(path: Path, stock: MTCNN, blog: torch.nn.Module) -> list[tuple[np.
 
 
 def measure_film(path: Optional[Path], count: int = 40) -> dict[str, Any]:
-    """Frames a second at 640x480, faces looked for in every frame and people followed."""
+    """Measure frames per second at 640x480, with tracking."""
     frames = list(itertools.islice(read_film(path), count))
     trackers = {
         "default": AgeTracker(AgeEstimator()),
@@ -362,7 +362,7 @@ def read_film(path: Optional[Path]) -> Iterator[Image.Image]:
 
 
 def measure_sizes() -> dict[str, int]:
-    """Bytes of the weights in their forms."""
+    """Return the file sizes of the default weights, in bytes."""
     from ssrnet_hub.inference.onnx_export import to_onnx
     from ssrnet_hub.models.zoo import DEFAULT, ZOO
 
@@ -386,13 +386,13 @@ def in_words(result: dict[str, Any]) -> str:
     if "folder" in result:
         table("many photos", {name: {"": value} for name, value in result["folder"].items()})
     if "first_age" in result:
-        table("a first answer", result["first_age"])
+        table("first age", result["first_age"])
     for batch, rows in result.get("model", {}).items():
         if isinstance(rows, dict):
             table(f"model, {batch}", rows)
     if "photos" in result:
         photos = result["photos"]
-        lost = f"{photos['sure_faces_lost']} of {photos['sure_faces']} sure faces lost"
+        lost = f"{photos['sure_faces_lost']} of {photos['sure_faces']} confident baseline detections missed"
         table(f"{photos['photos']} photos to ages, {lost}", photos["ways"])
         table(f"{result['film']['frames']} frames of 640x480", result["film"]["ways"])
         table("bytes", {name: {"": size} for name, size in result["sizes"].items()})

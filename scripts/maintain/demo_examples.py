@@ -11,7 +11,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "ssrnet_hub" / "webapp" / "exampl
 
 
 def make_examples() -> dict[str, Image.Image]:
-    """The examples by the names of their files, which order them."""
+    """Return the examples by file name, which determines their order."""
     astronaut = Image.fromarray(skimage.data.astronaut())
     bicubic = Image.Resampling.BICUBIC
     collage = Image.new("RGB", (900, 512), "white")

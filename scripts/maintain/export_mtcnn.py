@@ -1,13 +1,13 @@
 """Write the networks of facenet-pytorch's MTCNN as ONNX graphs, and its license, into the package.
 
-The graphs compute what the networks compute, arranged for ONNX Runtime, whose fast convolutions work on channels in
-blocks of 8 and fuse with what follows them if that is a ReLU or a sum:
+The graphs compute the same as the networks, but are arranged for ONNX Runtime, whose fast convolutions process channels
+in blocks of 8 and fuse with a subsequent ReLU or sum:
 
-- a PReLU of slope a is ``x + (1 - a) relu(-x)``, two convolutions of each channel alone;
-- in the first network, which looks at the whole picture, maxima are taken before it: what follows a convolution is
-  ``max(x, a x)`` where a is negative, so that such a channel has a second one, a times as large, beside it;
-- the normalization of pixels is part of the first network's first convolution;
-- the order in which the features reach the first dense layer is part of its weights.
+- a PReLU with slope a becomes ``x + (1 - a) relu(-x)``, with two depthwise convolutions;
+- in the first network, which scans the whole picture, max pooling comes before the PReLU. This needs the maxima of both
+  x and a x where a is negative, so such a channel gets a twin, scaled by a;
+- the normalization of pixels is folded into the first network's first convolution;
+- the order in which features reach the first dense layer is folded into its weights.
 """
 
 from collections.abc import Iterator
@@ -26,15 +26,15 @@ from ssrnet_hub.utils.io import replace_file
 FOLDER = Path(__file__).resolve().parents[2] / "ssrnet_hub" / "inference" / "mtcnn"
 
 OPSET = 17
-"""Version of ONNX's operators; of 2022, so that whatever reads ONNX today reads it."""
+"""ONNX opset; from 2022, for wide support."""
 
 BLOCK = 8
-"""Channels that ONNX Runtime computes together; of 12, it would compute 16 anyway."""
+"""Channels that ONNX Runtime computes together; for 12, it would compute 16 anyway."""
 
 
 def write_pnet() -> ModelProto:
     """Input ``pixels`` ``(batch, 3, H, W)``, float32, 0 to 255. Outputs ``moves`` ``(batch, 4, h, w)`` and ``scores``
-    ``(batch, 1, h, w)``, one a view of 12 by 12 pixels, 2 pixels apart.
+    ``(batch, 1, h, w)``, for windows of 12 by 12 pixels with a stride of 2.
     """
     network = load(mtcnn.PNet)
     weights = {name: value.double().numpy() for name, value in network.state_dict().items()}
@@ -53,7 +53,7 @@ def write_pnet() -> ModelProto:
         _pad(np.concatenate([bias, bias[falling] * slopes[falling]]), width),
     )
     x = graph.max_pool(x, 2)
-    # max(x, twin) = x + relu(twin - x), and x + (1 - a) relu(-x) elsewhere; the twins are of no use any more
+    # max(x, twin) = x + relu(twin - x), and x + (1 - a) relu(-x) elsewhere; twins are not needed from here on
     mixed, shares = np.zeros((width, width)), np.zeros(width)
     mixed[own, own], shares[own] = -1, 1 - slopes
     mixed[falling, twins], shares[falling] = 1, 1
@@ -61,7 +61,7 @@ def write_pnet() -> ModelProto:
     x = graph.conv(x, _pad(weights["conv2.weight"], width, 1), weights["conv2.bias"])
     x = graph.prelu(x, weights["prelu2.weight"])
     x = graph.conv(x, weights["conv3.weight"], weights["conv3.bias"])
-    # what follows is linear: the last slopes, as a x + (1 - a) relu(x), are part of it
+    # the heads are linear: fold the last PReLU, a x + (1 - a) relu(x), into them
     heads = _sure(weights, "conv4_1"), (weights["conv4_2.weight"], weights["conv4_2.bias"])
     weight, bias = (np.concatenate(parts) for parts in zip(*heads, strict=True))
     slopes = weights["prelu3.weight"][:, None, None]
@@ -86,7 +86,7 @@ def write_onet() -> ModelProto:
 
 
 def write_nms() -> ModelProto:
-    """Inputs ``boxes`` ``(1, N, 4)``, ``scores`` ``(1, 1, N)``, ``count`` and ``threshold``: the operator's own."""
+    """Inputs ``boxes`` ``(1, N, 4)``, ``scores`` ``(1, 1, N)``, ``count``, ``threshold``: those of the operator."""
     inputs: dict[str, tuple[int, list]] = {
         "boxes": (TensorProto.FLOAT, [1, "boxes", 4]),
         "scores": (TensorProto.FLOAT, [1, 1, "boxes"]),
@@ -126,7 +126,7 @@ GRAPHS = {
 
 
 def _write_closer(net: type, side: int, pools: list[int], answers: dict[str, int]) -> ModelProto:
-    """The second or third network: convolutions, a PReLU after each and maxima after some, and two dense layers."""
+    """The second or third network: convolutions, each with a PReLU and some with max pooling, and two dense layers."""
     network = load(net)
     weights = {name: value.double().numpy() for name, value in network.state_dict().items()}
     graph, x = _Graph(), "crops"
@@ -138,7 +138,7 @@ def _write_closer(net: type, side: int, pools: list[int], answers: dict[str, int
         x = graph.prelu(x, _pad(weights[f"prelu{number}.weight"], width))
         x = graph.max_pool(x, pool) if pool else x
     dense = len(pools) + 1
-    # features come as (channels, rows, columns), where the network has them as (columns, rows, channels)
+    # features arrive as (channels, rows, columns), but the network expects (columns, rows, channels)
     weight = weights[f"dense{dense}.weight"]
     edge = round((weight.shape[1] / width) ** 0.5)
     weight = weight.reshape(-1, edge, edge, width).transpose(0, 3, 2, 1).reshape(weight.shape)
@@ -156,7 +156,7 @@ def _write_closer(net: type, side: int, pools: list[int], answers: dict[str, int
 
 
 def _sure(weights: dict[str, np.ndarray], layer: str) -> tuple[np.ndarray, np.ndarray]:
-    """A layer whose sigmoid is the second of the two numbers that softmax makes of this layer."""
+    """Convert a layer of two logits to one whose sigmoid equals the second probability of the softmax."""
     weight, bias = weights[f"{layer}.weight"], weights[f"{layer}.bias"]
     return weight[1:] - weight[:1], bias[1:] - bias[:1]
 
@@ -166,12 +166,12 @@ def _whole_blocks(channels: int) -> int:
 
 
 def _pad(values: np.ndarray, length: int, axis: int = 0) -> np.ndarray:
-    """With zeros at the end of an axis."""
+    """Append zeros along an axis."""
     return np.pad(values, [(0, (length - values.shape[n]) * (n == axis)) for n in range(values.ndim)])
 
 
 class _Graph:
-    """A graph that grows node by node; values are known by their names."""
+    """Builder of a graph, node by node; values are referred to by name."""
 
     def __init__(self) -> None:
         self._nodes: list[NodeProto] = []
@@ -182,14 +182,14 @@ class _Graph:
         return output
 
     def split(self, x: str, sizes: list[int]) -> list[str]:
-        """Parts of the channels."""
+        """Split along the channels."""
         return self._note("Split", (x, np.array(sizes)), len(sizes), {"axis": 1})
 
     def conv(self, x: str, weight: np.ndarray, *bias: np.ndarray, groups: int = 1) -> str:
         return self.add("Conv", x, weight, *bias, kernel_shape=weight.shape[2:], group=groups)
 
     def each(self, x: str, factors: np.ndarray) -> str:
-        """Each channel times a factor."""
+        """Multiply each channel by a factor."""
         return self.conv(x, factors[:, None, None, None], groups=len(factors))
 
     def relu(self, x: str) -> str:
@@ -208,11 +208,11 @@ class _Graph:
     def finish(
         self, inputs: dict[str, tuple[int, list]], outputs: dict[str, str], kind: int = TensorProto.FLOAT
     ) -> ModelProto:
-        """The graph, with types and shapes of its inputs, and its outputs by their names."""
+        """Return the model, given the types and shapes of its inputs, and its output values by name."""
         self._nodes += [helper.make_node("Identity", [value], [name]) for name, value in outputs.items()]
-        taken = [helper.make_tensor_value_info(name, *value) for name, value in inputs.items()]
-        told = [helper.make_tensor_value_info(name, kind, None) for name in outputs]
-        graph = helper.make_graph(self._nodes, "mtcnn", taken, told, self._constants)
+        input_infos = [helper.make_tensor_value_info(name, *value) for name, value in inputs.items()]
+        output_infos = [helper.make_tensor_value_info(name, kind, None) for name in outputs]
+        graph = helper.make_graph(self._nodes, "mtcnn", input_infos, output_infos, self._constants)
         opsets = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets))
         return infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
@@ -234,7 +234,7 @@ class _Graph:
 
 
 def make_files() -> Iterator[tuple[str, bytes]]:
-    """The files of the folder, by their names."""
+    """Yield the names and contents of the folder's files."""
     for name, write in GRAPHS.items():
         yield name, write().SerializeToString(deterministic=True)
     license_text = distribution("facenet-pytorch").read_text("LICENSE.md")

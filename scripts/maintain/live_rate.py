@@ -1,4 +1,4 @@
-"""Measure how many pictures a second the demo's Camera tab shows to chromium with a camera of 640x480."""
+"""Measure how many frames per second the demo's Camera tab shows in Chromium with a 640x480 camera."""
 
 import argparse
 import os
@@ -42,17 +42,17 @@ def main() -> None:
         page.locator("#seen img[alt*=years]").wait_for()
         rate = page.evaluate(_COUNT, args.seconds)
         browser.close()
-    print(f"{rate:.1f} pictures a second at 640x480, on {os.cpu_count()} CPU cores ({torch.get_num_threads()} threads)")
+    print(f"{rate:.1f} frames per second at 640x480, on {os.cpu_count()} CPU cores ({torch.get_num_threads()} threads)")
 
 
 def camera_flags(film: Path) -> list[str]:
-    """Flags of a chromium whose camera shows a film, and which asks nobody whether a page may see it."""
+    """Return Chromium flags for a fake camera that plays a film, without asking for permission."""
     flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     return [*flags, f"--use-file-for-fake-video-capture={film}"]
 
 
 def write_camera(path: Path) -> None:
-    """What the camera sees: scikit-image's astronaut, moving to and fro."""
+    """Write the film of the fake camera: scikit-image's astronaut, moving back and forth."""
     astronaut = Image.fromarray(skimage.data.astronaut()).crop((0, 0, 512, 480))
     with path.open("wb") as file:
         for step in (*range(15), *range(15, 0, -1)):

@@ -1,5 +1,5 @@
-"""Measure the web page in chromium: the time from the server's start to the first answer, compared with a bare Gradio
-page, and from the upload of a 12-megapixel photo to its answer, compared with the package alone. Medians.
+"""Measure the web page in Chromium: the time from the server's start to the first result, compared with a bare Gradio
+page, and from the upload of a 12-megapixel photo to its result, compared with the package alone. Medians.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def main() -> None:
 
 @contextmanager
 def serve(browser: Browser, command: list[str], selector: str) -> Iterator[tuple[Page, float]]:
-    """A page in the browser, and the seconds from the start of its server until it shows a part of it."""
+    """Open a page in the browser; yield it with the seconds from the server's start until the selector is shown."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -77,7 +77,7 @@ def serve(browser: Browser, command: list[str], selector: str) -> Iterator[tuple
 
 
 def measure_uploads(page: Page, folder: Path, rounds: int) -> tuple[list[float], list[float]]:
-    """Seconds for a photo by the package alone, and on the page; each round has a photo of its own."""
+    """Measure the seconds per photo for the package alone and on the page, with a different photo in each round."""
     estimator = AgeEstimator()
     times: tuple[list[float], list[float]] = [], []
     for number in range(rounds + 1):
@@ -99,7 +99,7 @@ def measure_uploads(page: Page, folder: Path, rounds: int) -> tuple[list[float],
             arg=before,
         )
         times[1].append(time.monotonic() - start)
-    # the first of each warms up
+    # the first round is a warm-up
     return times[0][1:], times[1][1:]
 
 

@@ -1,9 +1,9 @@
-"""Push the weights of the zoo, each with its card.
+"""Push the weights of the zoo, each with its model card.
 
 python scripts/maintain/publish_zoo.py --owner OWNER --official-weights DIR
 
-Run again, it uploads only what changed or failed. The token is that of --token-file, else of HF_TOKEN, else of
-`hf auth login`.
+If run again, it uploads only what changed or failed. The token is taken from --token-file, HF_TOKEN, or `hf auth
+login`, in this order.
 """
 
 import argparse
@@ -21,14 +21,19 @@ from ssrnet_hub.utils.io import file_digest
 
 
 def find_folder(weights: Weights, official: Path, temporary: Path) -> Path:
-    """The folder of weights of the zoo: embedded, or converted from a file of the authors."""
+    """Return the folder of weights in the zoo: embedded, or converted from the authors' file.
+
+    Raises:
+        ConversionError: The file is not the authors' original.
+    """
     if weights.source is None:
         return weights.folder
     folder = convert_keras(official / weights.source, temporary / "converted", gender=bool(weights.ends))
     digest = file_digest(folder / WEIGHTS_FILE)
     if digest != weights.sha256:
         raise ConversionError(
-            f"{official / weights.source} is another file than the authors': it becomes {digest}, not {weights.sha256}."
+            f"{official / weights.source} is not the authors' original: it converts to weights with SHA-256 {digest}, "
+            f"not {weights.sha256}."
         )
     return folder
 
@@ -48,7 +53,7 @@ def main() -> int:
     parser.add_argument("--owner", required=True, help="user or organization on the Hub")
     parser.add_argument("--official-weights", type=Path, metavar="DIR", help="folder with the authors' .h5 files")
     parser.add_argument("--private", action="store_true", default=None, help="make new repositories private")
-    parser.add_argument("--token-file", metavar="FILE", help="file that holds the token")
+    parser.add_argument("--token-file", metavar="FILE", help="file with the token")
     args = parser.parse_args()
     failed = 0
     try:
@@ -57,7 +62,7 @@ def main() -> int:
         parser.error(str(e))
     for weights in ZOO.values():
         if not weights.embedded and args.official_weights is None:
-            print(f"left out: {weights.name}, which is made from the authors' {weights.source}: --official-weights DIR")
+            print(f"skipped: {weights.name}, converted from the authors' {weights.source}; pass --official-weights DIR")
             continue
         try:
             print(publish(weights, args.owner, args.official_weights, token, args.private), flush=True)
@@ -65,7 +70,7 @@ def main() -> int:
             failed += 1
             print(f"error: {weights.name}: {e}", file=sys.stderr, flush=True)
     if failed:
-        print(f"error: {failed} failed; run it again to finish", file=sys.stderr)
+        print(f"error: {failed} failed; run again to retry", file=sys.stderr)
     return 1 if failed else 0
 
 

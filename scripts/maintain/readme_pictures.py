@@ -1,5 +1,5 @@
-"""Make the pictures of README.md: of scikit-image's astronaut (NASA, public domain), of the page, still and
-moving, for which chromium is needed, and of what scripts/benchmark.py measured.
+"""Make the pictures of README.md: plots of scikit-image's astronaut (NASA, public domain) and of the results of
+scripts/benchmark.py, and a screenshot and animation of the page, which require Chromium.
 """
 
 import io
@@ -21,7 +21,7 @@ from ssrnet_hub.webapp import launch
 ROOT = Path(__file__).resolve().parents[2]
 
 _FRAMES = 48
-"""Of the moving picture, but for the last one."""
+"""Frames of the animation, without the last one."""
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def plot_intervals(estimator: AgeEstimator, face: Face) -> Figure:
-    """One face in four pictures of it, with the interval and the doubts of each."""
+    """Plot a face and three degraded copies, with the interval and doubts of each."""
     worn = dict(worn_copies([face.crop]))
     names = {
         "reduced to 24 pixels": "24 pixels",
@@ -73,7 +73,7 @@ def plot_intervals(estimator: AgeEstimator, face: Face) -> Figure:
 
 
 def plot_speed() -> Figure:
-    """How long a face, 64 faces and photos take, as shares of what one would write without this package."""
+    """Plot the times for a face, 64 faces, and photos, relative to the baseline without this package."""
     measured = json.loads((ROOT / "benchmarks" / "cpu.json").read_text(encoding="utf-8"))
     tasks = {
         "one face": measured["model"]["batch 1"],
@@ -84,7 +84,7 @@ def plot_speed() -> Figure:
 
 
 def record_page() -> tuple[bytes, list[Image.Image]]:
-    """A screenshot of the page with an example in it, PNG, and pictures of its breakdown from the grid to the age."""
+    """Return a PNG screenshot of the page with an example, and frames of its breakdown from the grid to the age."""
     _, url, _ = launch(prevent_thread_lock=True, quiet=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
@@ -93,7 +93,7 @@ def record_page() -> tuple[bytes, list[Image.Image]]:
         page.get_by_role("button", name="Example: three sizes").click(timeout=60_000)
         page.locator(".ssr-face").nth(1).click(timeout=60_000)
         page.get_by_text("Face 2, stage by stage").first.wait_for()
-        page.wait_for_timeout(1000)  # pictures fade in
+        page.wait_for_timeout(1000)  # images fade in
         picture = page.screenshot(full_page=True)
         page.locator(".ssr-example").nth(0).click()
         page.locator(".ssr-face[data-face='2']").wait_for(state="detached")

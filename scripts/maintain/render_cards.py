@@ -1,9 +1,9 @@
-"""Write cards, README's tables and docs from what was measured.
+"""Render model cards, the README's tables, and docs from measurements.
 
-It lies in ssrnet_hub/models/eval_results/*.json, benchmarks/*.json, and benchmarks/training/*.csv.
+These are in ssrnet_hub/models/eval_results/*.json, benchmarks/*.json, and benchmarks/training/*.csv.
 
-python scripts/maintain/render_cards.py           write what differs
-python scripts/maintain/render_cards.py --check   only say what differs; exit code 1 if anything does
+python scripts/maintain/render_cards.py           write files that differ
+python scripts/maintain/render_cards.py --check   only list files that differ; exit code 1 if there are any
 """
 
 import argparse
@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def render() -> dict[Path, str]:
-    """Every rendered file with the text it should have."""
+    """Return every rendered file with its expected text."""
     texts = {ROOT / "cards" / f"{w.name}.md": render_card(w.name) for w in ZOO.values()}
     docs = ROOT / "docs"
     table, measured = render_table(), (read("cpu"), read("start"), read("folder"))
@@ -66,7 +66,7 @@ def render() -> dict[Path, str]:
             text = fill_figure(text, name, size)
         texts[page] = text
     texts[docs / "reference" / "command.md"] = render_command()
-    # training the variants takes hours: the page is there once somebody has
+    # training the variants takes hours, so the results may not exist yet
     if (ROOT / "benchmarks" / "ablations.json").exists():
         texts[ROOT / "docs" / "ablations.md"] = render_ablations(read("ablations"))
     texts[ROOT / "docs" / "scaling.md"] = render_scaling(read("scaling"))
@@ -75,7 +75,7 @@ def render() -> dict[Path, str]:
 
 
 def fill_block(text: str, name: str, part: str) -> str:
-    """Replace what lies between the comments ``<!-- name -->`` and ``<!-- /name -->``."""
+    """Replace the text between the comments ``<!-- name -->`` and ``<!-- /name -->``."""
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     before, _, rest = text.partition(start)
     _, _, after = rest.partition(end)

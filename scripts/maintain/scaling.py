@@ -1,7 +1,7 @@
 """Measure Ray with one and two workers on this machine: python scripts/maintain/scaling.py --photos DIR.
 
-The results go to benchmarks/scaling.json, from which scripts/maintain/render_cards.py computes what many photos
-cost, for docs/scaling.md. The cluster's start is left out: a rate is that of the photos by which two runs differ.
+Results go to benchmarks/scaling.json, from which scripts/maintain/render_cards.py estimates the cost of many photos for
+docs/scaling.md. To exclude the start-up of the cluster, a rate is computed from the difference between two runs.
 """
 
 import argparse
@@ -22,15 +22,15 @@ from ssrnet_hub.utils.metrics import describe_device
 ROOT = Path(__file__).resolve().parents[2]
 
 sys.path.append(str(ROOT / "scripts"))
-from benchmark import versions  # noqa: E402  beside scripts/benchmark.py
-from benchmark_folder import make_folder  # noqa: E402  beside scripts/benchmark.py
+from benchmark import versions  # noqa: E402  in scripts/
+from benchmark_folder import make_folder  # noqa: E402  in scripts/
 
 FEW, MANY = 64, 320
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, required=True, help="folder of JPEGs, to copy and crop")
+    parser.add_argument("--photos", type=Path, required=True, help="folder of JPEGs to copy and crop")
     args = parser.parse_args()
     ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -46,7 +46,7 @@ def main() -> int:
                 seconds[count] = time.perf_counter() - start
                 written = sum(path.stat().st_size for path in output.rglob("*.parquet"))
             rates[workers] = round((MANY - FEW) / (seconds[MANY] - seconds[FEW]), 2)
-            print(f"{workers} worker(s): {rates[workers]} photos a second", flush=True)
+            print(f"{workers} worker(s): {rates[workers]} photos per second", flush=True)
         results = {
             "command": "python scripts/maintain/scaling.py --photos PHOTOS",
             "device": describe_device("cpu"),
@@ -63,7 +63,7 @@ def main() -> int:
 
 
 def count_pixels(paths: list[Path]) -> float:
-    """Pixels of a photo, on average."""
+    """Return the mean number of pixels per photo."""
     sizes = []
     for path in paths:
         with Image.open(path) as image:

@@ -87,8 +87,8 @@ def as_list(value):
 def test_weights_that_do_not_run_in_a_browser(builder, monkeypatch, capsys, tmp_path):
     script = str(ROOT / "scripts" / "build_browser.py")
     refused = {
-        "dex_resnet10.utkface_fairface_aaf": "is not run in the browser",
-        "ssrnet_gender.utkface": "estimate ages",
+        "dex_resnet10.utkface_fairface_aaf": "is not supported in the browser",
+        "ssrnet_gender.utkface": "estimate age",
     }
     for name, said in refused.items():
         monkeypatch.setattr(sys, "argv", [script, "--weights", name, "--output", str(tmp_path / name)])
@@ -102,7 +102,7 @@ def test_without_npm(monkeypatch, capsys, tmp_path):
     script = str(ROOT / "scripts" / "build_browser.py")
     functions = runpy.run_path(script)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(functions["MissingPackageError"], match=r"no npm: install Node.js 20"):
+    with pytest.raises(functions["MissingPackageError"], match=r"npm is not installed: install Node.js 20"):
         functions["run"]("npm", "ci")
 
 

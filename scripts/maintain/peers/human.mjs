@@ -8,7 +8,7 @@ const folder = process.argv[2];
 const { Human } = load(folder, '@vladmandic/human/dist/human.node-wasm.js');
 const models = 'http://models.invalid/';
 
-// its loader on WebAssembly takes addresses only: they are files of the package here, and nothing else is fetched
+// its WebAssembly build loads models from URLs only: map these to files of the package, and fetch nothing else
 globalThis.fetch = async (address) => {
   if (!String(address).startsWith(models)) throw new Error(`Not fetched: ${address}`);
   const name = path.basename(new URL(address).pathname);
@@ -20,7 +20,7 @@ const human = new Human({
   backend: 'wasm',
   wasmPath: path.join(folder, 'node_modules/@tensorflow/tfjs-backend-wasm/dist/'),
   modelBasePath: models,
-  // photos have nothing to do with the ones before them
+  // consecutive photos are unrelated
   cacheSensitivity: 0,
   filter: off,
   gesture: off,

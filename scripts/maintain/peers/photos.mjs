@@ -1,21 +1,21 @@
-// Photos in, faces out: what scripts/maintain/benchmark_peers.py speaks with its processes.
+// Photos in, faces out: the protocol between scripts/maintain/benchmark_peers.py and its processes.
 //
-// Standard input has one photo after another: width and height as 32-bit little-endian integers, then RGB bytes.
+// Standard input is a sequence of photos: width and height as 32-bit little-endian integers, then RGB bytes.
 // Standard output has a line of JSON per photo, {"faces": [{"box": [x1, y1, x2, y2], "ages": {NAME: years}}]}.
 
 import { readSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 
-// the libraries log there
+// the libraries log to standard output
 console.log = console.error;
 
-/** Load a file of a package that was installed in a folder, whatever the package exports. */
+/** Load a file of a package installed in a folder, regardless of the package's exports. */
 export function load(folder, file) {
   return createRequire(path.join(folder, 'package.json'))(path.join(folder, 'node_modules', file));
 }
 
-/** Answer photos until there are no more; find takes an int32 tensor (height, width, 3). */
+/** Process photos until the end of the input; find takes an int32 tensor (height, width, 3). */
 export async function answer(tf, find) {
   for (let header = read(8); header; header = read(8)) {
     const [width, height] = [header.readUInt32LE(0), header.readUInt32LE(4)];
