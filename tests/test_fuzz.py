@@ -39,7 +39,7 @@ CONFIG = json.loads((DEFAULT / "config.json").read_text(encoding="utf-8"))
 CALIBRATION = CONFIG["ssrnet_hub"]["calibration"]
 MEMORY = 300_000_000
 
-pytestmark = pytest.mark.filterwarnings("ignore:Nothing says how faces are cut out:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:This model has no framing:UserWarning")
 
 
 def fuzz(examples, phases=tuple(Phase)):

@@ -115,10 +115,10 @@ class Decoder:
         max_frames: int,
         max_total_pixels: int,
     ) -> Generator[Optional[Frame], None, None]:
-        """As `films.read_film`; None comes every half second, whatever a decoder does.
+        """As `videos.read_film`, but None is yielded every half second even if the decoder hangs.
 
         Raises:
-            VideoError: The film cannot be read, or not in the time and memory there are.
+            VideoError: The video cannot be read within the limits of time and memory.
         """
         path, name = os.path.abspath(source), Path(source).name  # noqa: PTH100  links stay
         request = {"film": path, "rate": rate, "max_seconds": max_seconds, "max_pixels": max_pixels}

@@ -190,7 +190,7 @@ def test_a_model_without_a_fused_form():
             make_runtime(model, kind)
 
 
-@pytest.mark.filterwarnings("ignore:Nothing says how faces are cut out")
+@pytest.mark.filterwarnings("ignore:This model has no framing")
 def test_an_estimator_with_a_model_without_a_fused_form(estimator, crops):
     model = make("dex_vgg16")
     (face,) = AgeEstimator(model, detector=estimator.detector).crops(crops[:1])
