@@ -93,7 +93,7 @@ class Checkpoint:
             return self
         if digest_tensors(tensors) == calibration[DIGEST_KEY]:
             return self
-        warn_of_strange_calibration(self.folder, stacklevel=6)
+        warn_of_foreign_calibration(self.folder, stacklevel=6)
         return replace(self, extras={key: value for key, value in self.extras.items() if key != "calibration"})
 
 
@@ -191,7 +191,7 @@ def digest_tensors(tensors: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def warn_of_strange_calibration(folder: Path, stacklevel: int) -> None:
+def warn_of_foreign_calibration(folder: Path, stacklevel: int) -> None:
     """Warn that a calibration is ignored."""
     warnings.warn(
         f"Ignoring the calibration in {folder / CONFIG_FILE}: it was measured on different weights. There are no "

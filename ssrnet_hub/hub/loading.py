@@ -23,7 +23,7 @@ from .checkpoints import (
     describe_folder,
     digest_tensors,
     find_checkpoint,
-    warn_of_strange_calibration,
+    warn_of_foreign_calibration,
 )
 from .files import CHECK_FILE, CONFIG_FILE, DIGEST_KEY, WEIGHTS_FILE, read_config
 
@@ -226,7 +226,7 @@ def _bind_extras(model: nn.Module, extras: dict[str, Any], folder: Path, model_a
     had = "calibration" in extras
     vars(model)["ssrnet_hub_extras"] = _drop_foreign_calibration(extras, model)
     if had and "calibration" not in extras:
-        warn_of_strange_calibration(folder, stacklevel=5)
+        warn_of_foreign_calibration(folder, stacklevel=5)
     # with another V, for example, the same tensors predict other ages
     if set(model_args) - {"drop_rate"}:
         extras.pop("calibration", None)
