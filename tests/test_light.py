@@ -84,7 +84,7 @@ def film(astronaut, tmp_path_factory):
 
 def uses(photo, film, folder):
     """What has to do without PyTorch, by names."""
-    est = "from ssrnet_hub import AgeEstimator\nest = AgeEstimator(gender='ssrnet_gender.utkface')\n"
+    est = "from ssrnet_hub import AgeEstimator\nest = AgeEstimator(gender='ssrnet_gender.fairface')\n"
     return {
         "names": "import ssrnet_hub\nassert ssrnet_hub.list_models()\n",
         "crops": f"{est}(face,) = est.crops([{str(photo)!r}])\nassert face.interval() and face.gender_score\n",
@@ -93,7 +93,7 @@ def uses(photo, film, folder):
         "copies": f"import copy, pickle\n{est}pickle.loads(pickle.dumps(est))({str(photo)!r})\ncopy.deepcopy(est)\n",
         "models": command("models"),
         "predict": command("predict", photo, "--explain", "--annotate", folder / "copies"),
-        "json": command("predict", photo, "--json", "--gender", "ssrnet_gender.utkface"),
+        "json": command("predict", photo, "--json", "--gender", "ssrnet_gender.fairface"),
         "film": command("film", film, "--output", folder / "film.mp4", "--csv", folder / "film.csv"),
         "page": STUBS + "import ssrnet_hub.webapp.page, ssrnet_hub.webapp.server, ssrnet_hub.webapp.limits as limits\n"
         "assert set(stubs) <= {'BlocksEvents'}, stubs\n"

@@ -100,7 +100,7 @@ from ssrnet_hub.cli import main
 def run(photo):
     assert not any(map(importlib.util.find_spec, ("torch", "torchvision", "timm", "facenet_pytorch", "onnx")))
     assert main(["predict", photo, "--explain"]) == 0 and main(["models"]) == 0
-    (face,) = AgeEstimator(gender="ssrnet_gender.utkface")(photo)
+    (face,) = AgeEstimator(gender="ssrnet_gender.fairface")(photo)
     predict_files([Task("one", photo), Task("two", photo)], "ages.jsonl", workers=2)
     rows = [json.loads(line) for line in Path("ages.jsonl").read_text().splitlines()]
     ages = [found["age"] for row in rows for found in row["faces"]]

@@ -143,6 +143,7 @@ _METRICS = {
     "val_distance_fairface": "FairFace distance",
     "val_mae_aaf": "All-Age-Faces MAE",
     "val_distance": "FairFace distance",
+    "val_accuracy": "FairFace accuracy",
 }
 
 

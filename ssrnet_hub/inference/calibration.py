@@ -18,8 +18,8 @@ __all__ = ["NOT_A_FACE", "UNCERTAIN", "Calibration"]
 
 NOT_A_FACE, UNCERTAIN = "not a face", "uncertain"
 
-_WIDEST = 30.0
-"""Half the width of the widest reliable 90% interval, years."""
+_LARGEST_ERROR = 15.0
+"""Expected error above which an age is uncertain, years."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Calibration:
         of_earlier_version = len(self.doubts.weights[0]) == len(features) - LAYOUT
         return features[:-LAYOUT] if of_earlier_version else features
 
-    def half_width(self, age: float, level: float, description: np.ndarray) -> float:
-        """Half of the width of the interval, years; see `Intervals.half_width`."""
-        return self.intervals.half_width(age, level, description if self.doubts else None)
+    def bounds(self, age: float, level: float, description: np.ndarray) -> tuple[float, float]:
+        """Ends of the interval, years; see `Intervals.bounds`."""
+        return self.intervals.bounds(age, level, description if self.doubts else None)
 
     def oddness(self, description: np.ndarray) -> float:
         """Out-of-distribution score, 0 or more: about 1 for an ordinary face, above `threshold` if the picture is
@@ -69,7 +69,7 @@ class Calibration:
         doubts = [name for name, excess in told.items() if excess > 0]
         if not doubts and self.oddness(description) > self.threshold:
             doubts.append(NOT_A_FACE)
-        if self.doubts and not math.isnan(age) and self.half_width(age, 0.9, description) > _WIDEST:
+        if self.doubts and not math.isnan(age) and self.intervals.expect(age, description) > _LARGEST_ERROR:
             doubts.append(UNCERTAIN)
         return tuple(doubts)
 

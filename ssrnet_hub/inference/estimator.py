@@ -134,8 +134,8 @@ class Face:
         """
         if self.calibration is None or math.isnan(self.age):
             return None
-        half = self.calibration.half_width(self.age, level, self._description)
-        return max(self.age - half, 0.0), min(self.age + half, self.V)
+        low, high = self.calibration.bounds(self.age, level, self._description)
+        return max(low, 0.0), min(high, self.V)
 
     def explain(self) -> str:
         """The stages in words: ``stage 1 says 27.2, stage 2 adds 1.5, stage 3 adds 1.9: 30.6 years``."""

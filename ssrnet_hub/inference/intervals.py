@@ -20,6 +20,18 @@ _KNOTS = (0.0, 5.0, 15.0, 25.0, 35.0, 50.0, 65.0, 85.0)
 _LEAST = 1.0
 """Least expected error, years."""
 
+_TRUE_KNOTS = (0.0, 4.0, 8.0, 12.0, 16.0, 20.0, 25.0, 35.0, 50.0, 65.0, 85.0)
+"""True ages between which the factor of the expected error is interpolated, years."""
+
+_LEAST_FACTOR, _MOST_TRUE_FACTOR = 0.8, 3.0
+"""Bounds of that factor."""
+
+_EVENED = 0.9
+"""Level at which intervals cover all true ages equally."""
+
+_ROUNDS, _PRIOR = 3, 10.0
+"""Rounds of fitting the factors, and the number of faces by which each is shrunk to 1."""
+
 _SCORES = 200
 """Number of quantiles of the scores to keep."""
 
@@ -49,6 +61,8 @@ _FIELDS = record(
     {
         "weights": listing(number(-1e6, 1e6), 0, 1000),
         "offset": number(-1e6, 1e6),
+        "true_knots": listing(number(-1000, 1000), 0, 100),
+        "factors": listing(number(1e-3, 1000), 0, 100),
         "bands": listing(_BAND_FIELDS, 0, 100),
     },
     closed=False,
@@ -79,9 +93,11 @@ class Scores(NamedTuple):
 class Intervals:
     """Locally weighted conformal intervals that hold within bands of predicted ages (Mondrian).
 
-    The score of a face is its error as a multiple of the expected error at the predicted age and for its picture,
-    ``|y - age| / (scale(age) * exp(weights @ description + offset))``. Its quantiles are known from held-out faces; for
-    new faces like them, a share ``level`` has an error of at most ``quantile(level)`` times the expected one.
+    The score of a face is its error as a multiple of the expected error at the predicted age, for its picture, and at
+    the true age, ``|y - age| / (scale(age) * exp(weights @ description + offset) * factor(y))``. Its quantiles are
+    known from held-out faces; for new faces like them, a share ``level`` has an error of at most ``quantile(level)``
+    times the expected one. The factors make that share about the same at all true ages, so that it does not depend on
+    how old the people in the pictures are.
 
     Attributes:
         knots: Predicted ages, years, increasing.
@@ -89,6 +105,8 @@ class Intervals:
         scores: Scores of all held-out faces.
         weights: Coefficients of `describe_face` in the logarithm of the expected error; empty if only age matters.
         offset: Its intercept.
+        true_knots: True ages, years, increasing; empty if the factor is 1.
+        factors: Factor of the expected error at each, interpolated between them.
         bands: Lower end of each band of predicted ages, years, increasing, and the scores of its faces.
     """
 
@@ -97,10 +115,12 @@ class Intervals:
     scores: Scores
     weights: tuple[float, ...] = ()
     offset: float = 0.0
+    true_knots: tuple[float, ...] = ()
+    factors: tuple[float, ...] = ()
     bands: tuple[tuple[float, Scores], ...] = ()
 
-    def half_width(self, age: float, level: float, description: Optional[np.ndarray] = None) -> float:
-        """Half of the width of the interval around a predicted age, years.
+    def bounds(self, age: float, level: float, description: Optional[np.ndarray] = None) -> tuple[float, float]:
+        """Lower and upper end of the interval for a predicted age, years; may be outside of the possible ages.
 
         Args:
             age: Years.
@@ -117,10 +137,31 @@ class Intervals:
         if quantile is None:
             n = self.scores.n
             raise ValueError(f"A calibration on {n} faces supports levels up to {n / (n + 1):.4f}, not {level}")
-        return quantile * self.expect(age, description)
+        error = quantile * self.expect(age, description)
+        return self._find_end(age, error, -1), self._find_end(age, error, 1)
+
+    def _find_end(self, age: float, error: float, side: int) -> float:
+        """Farthest true age on one side that is at most ``error * factor`` away."""
+        knots = sorted((knot for knot in self.true_knots if side * (knot - age) > 0), key=lambda knot: -side * knot)
+        outer = age + side * error * self.factor(side * math.inf)
+        if not knots or side * (outer - knots[0]) > 0:
+            return outer
+        outer, excess = knots[0], abs(knots[0] - age) - error * self.factor(knots[0])
+        for inner in (*knots[1:], age):
+            before, excess = excess, abs(inner - age) - error * self.factor(inner)
+            if excess <= 0:
+                # both are linear between knots
+                share = excess / (excess - before) if before > 0 else 1.0
+                return inner + share * (outer - inner)
+            outer = inner
+        return age
+
+    def factor(self, true: float) -> float:
+        """Factor of the expected error at a true age, years."""
+        return float(np.interp(true, self.true_knots, self.factors)) if self.true_knots else 1.0
 
     def expect(self, age: float, description: Optional[np.ndarray] = None) -> float:
-        """Expected error, years; the arguments are those of `half_width`."""
+        """Expected error, years, for a factor of 1; the arguments are those of `bounds`."""
         scale = float(np.interp(age, self.knots, self.scale))
         if description is None or not self.weights:
             return scale
@@ -143,12 +184,14 @@ class Intervals:
             "n": self.scores.n,
             "weights": list(self.weights),
             "offset": self.offset,
+            "true_knots": list(self.true_knots),
+            "factors": list(self.factors),
             "bands": [{"low": low, "scores": list(scores.values), "n": scores.n} for low, scores in self.bands],
         }
 
     @classmethod
     def from_dict(cls, config: Any) -> "Intervals":
-        """Read what `to_dict` wrote; calibrations of earlier versions have neither weights nor bands.
+        """Read what `to_dict` wrote; calibrations of earlier versions lack weights, bands, or factors.
 
         Raises:
             ConfigError: Something is missing or out of bounds.
@@ -159,12 +202,19 @@ class Intervals:
         scores = Scores(fields["scores"], fields["n"])
         if len(knots) != len(scale):
             raise ConfigError(f"The intervals in config.json have {len(knots)} knots but {len(scale)} values of scale.")
+        true_knots, factors = (fields.get(name, ()) for name in ("true_knots", "factors"))
+        if len(true_knots) != len(factors):
+            raise ConfigError(
+                f"The intervals in config.json have {len(true_knots)} true_knots but {len(factors)} factors."
+            )
         rising = [part.values for part in (scores, *(own for _, own in bands))]
-        if not all(a < b for values in (knots, [low for low, _ in bands]) for a, b in pairwise(values)) or not all(
+        increasing = knots, true_knots, [low for low, _ in bands]
+        if not all(a < b for values in increasing for a, b in pairwise(values)) or not all(
             a <= b for values in rising for a, b in pairwise(values)
         ):
             raise ConfigError("The intervals in config.json have knots, bands, or scores that are not increasing.")
-        return cls(knots, scale, scores, tuple(fields.get("weights", ())), fields.get("offset", 0.0), tuple(bands))
+        weights, offset = tuple(fields.get("weights", ())), fields.get("offset", 0.0)
+        return cls(knots, scale, scores, weights, offset, tuple(true_knots), tuple(factors), tuple(bands))
 
 
 def fit_intervals(predicted: ArrayLike, true: ArrayLike, descriptions: Optional[ArrayLike] = None) -> Intervals:
@@ -191,30 +241,67 @@ def fit_intervals(predicted: ArrayLike, true: ArrayLike, descriptions: Optional[
     halves = slice(0, None, 2), slice(1, None, 2)
     scores = np.empty(count)
     for learn, others in (halves, halves[::-1]):
-        scale, weights, offset = _learn(ages[:, learn], true[learn], x[:, learn])
-        expected = (_hats(ages[0, others]) @ scale) * _to_factor(x[0, others] @ weights + offset)
-        scores[others] = np.abs(ages[0, others] - true[others]) / expected
-    scale, weights, offset = _learn(ages, true, x)
+        expect, factors = _learn(ages[:, learn], true[learn], x[:, learn])
+        scores[others] = _score(ages[0, others], true[others], expect(ages[0, others], x[0, others]), factors)
+    expect, factors = _learn(ages, true, x)
     bands = tuple((low, _keep(scores[members])) for low, members in _split_bands(ages[0]))
-    return Intervals(_KNOTS, _rounded(scale), _keep(scores), _rounded(weights, 6), round(offset, 6), bands)
+    weights, offset = _rounded(expect.weights, 6), round(expect.offset, 6)
+    known = _keep(scores), weights, offset, _TRUE_KNOTS, _rounded(factors), bands
+    return Intervals(_KNOTS, _rounded(expect.scale), *known)
 
 
-def _learn(ages: np.ndarray, true: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+class _Expected(NamedTuple):
     """Expected error at each knot, and the weights and offset of the picture features."""
+
+    scale: np.ndarray
+    weights: np.ndarray
+    offset: float
+
+    def __call__(self, ages: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return (_hats(ages, _KNOTS) @ self.scale) * _to_factor(x @ self.weights + self.offset)
+
+
+def _learn(ages: np.ndarray, true: np.ndarray, x: np.ndarray) -> tuple[_Expected, np.ndarray]:
+    """The expected error, and its factor at each true knot."""
+    expect = _learn_expected(ages, true, x)
+    errors, near, factors = expect(ages[0], x[0]), _hats(true, _TRUE_KNOTS), np.ones(len(_TRUE_KNOTS))
+    count = near.sum(0)
+    for _ in range(_ROUNDS):
+        scores = _score(ages[0], true, errors, factors)
+        order = scores.argsort()
+        # of the faces near each knot, and of all
+        shares = near[order].cumsum(0) / count.clip(1e-9)
+        own = np.array([np.interp(_EVENED, share, scores[order]) for share in shares.T])
+        usual = float(np.quantile(scores, _EVENED))
+        factors = factors * (count * own / usual + _PRIOR) / (count + _PRIOR)
+        factors = factors.clip(_LEAST_FACTOR, _MOST_TRUE_FACTOR)
+    return expect, factors
+
+
+def _score(ages: np.ndarray, true: np.ndarray, errors: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """Scores for which `Intervals.bounds` just reach the true age: the least at this age or at a knot beyond it."""
+    scores = np.abs(true - ages) / np.interp(true, _TRUE_KNOTS, factors)
+    for knot, factor in zip(_TRUE_KNOTS, factors, strict=True):
+        beyond = (knot - true) * np.sign(true - ages) > 0
+        scores = np.where(beyond, np.minimum(scores, np.abs(knot - ages) / factor), scores)
+    return scores / errors
+
+
+def _learn_expected(ages: np.ndarray, true: np.ndarray, x: np.ndarray) -> _Expected:
     errors = np.abs(ages - true)
     scale = _expect(ages[0], errors[0])
     if not x.shape[2]:
-        return scale, np.zeros(0), 0.0
+        return _Expected(scale, np.zeros(0), 0.0)
     from sklearn.linear_model import GammaRegressor
     from sklearn.preprocessing import StandardScaler
 
     rows = x.reshape(-1, x.shape[2])
     scaler = StandardScaler().fit(rows)
-    multiples = errors.ravel() / (_hats(ages.ravel()) @ scale)
+    multiples = errors.ravel() / (_hats(ages.ravel(), _KNOTS) @ scale)
     # an error of 0 has no logarithm
     fitted = GammaRegressor(alpha=_PENALTY, max_iter=1000).fit(scaler.transform(rows), multiples + 0.05)
     weights = fitted.coef_ / scaler.scale_
-    return scale, weights, float(fitted.intercept_ - weights @ scaler.mean_)
+    return _Expected(scale, weights, float(fitted.intercept_ - weights @ scaler.mean_))
 
 
 def _to_factor(logarithms: np.ndarray) -> np.ndarray:
@@ -247,15 +334,15 @@ def _keep(scores: np.ndarray) -> Scores:
 
 def _expect(ages: np.ndarray, errors: np.ndarray) -> np.ndarray:
     """Expected error at each knot by least squares, years."""
-    hats = _hats(ages)
+    hats = _hats(ages, _KNOTS)
     # regularize with one face of mean error per knot: at the ends there may be none
     wanted = hats.T @ errors + errors.mean()
     return np.linalg.solve(hats.T @ hats + np.eye(len(_KNOTS)), wanted).clip(_LEAST)
 
 
-def _hats(ages: np.ndarray) -> np.ndarray:
+def _hats(ages: np.ndarray, knots: Sequence[float]) -> np.ndarray:
     """Linear interpolation weights of the knots at each age, ``(N, K)``."""
-    return np.stack([np.interp(ages, _KNOTS, unit) for unit in np.eye(len(_KNOTS))], 1)
+    return np.stack([np.interp(ages, knots, unit) for unit in np.eye(len(knots))], 1)
 
 
 def _rounded(values: np.ndarray, digits: int = 4) -> tuple[float, ...]:
@@ -273,8 +360,8 @@ def measure_coverage(
     """Whether each true age is in its interval, ``(N,)``, and the mean width of the intervals, years."""
     ages, true = np.asarray(predicted, float), np.asarray(true, float)
     said = [None] * len(ages) if descriptions is None else list(np.asarray(descriptions, float))
-    half = np.array([intervals.half_width(age, level, own) for age, own in zip(ages, said, strict=True)])
-    low, high = (ages - half).clip(0, V), (ages + half).clip(0, V)
+    ends = np.array([intervals.bounds(age, level, own) for age, own in zip(ages, said, strict=True)])
+    low, high = ends.clip(0, V).T
     return (low <= true) & (true <= high), float((high - low).mean())
 
 

@@ -146,6 +146,13 @@ ZOO: Mapping[str, Weights] = {
             "other",
             embedded=True,
         ),
+        Weights(
+            "ssrnet.fairface",
+            "98effe26584a53ef511691da991f8da6fb333c429f22f7eb48d81c358f1b6cee",
+            Framing(),
+            "cc-by-4.0",
+            embedded=True,
+        ),
         _of_authors(
             "imdb.h5",
             "ssrnet.imdb",
@@ -174,10 +181,10 @@ ZOO: Mapping[str, Weights] = {
             embedded=True,
         ),
         Weights(
-            "ssrnet_gender.utkface",
-            "bbf9e062e464fd6e68c0238ef9a6c259860eb1809d7ca978f4d7336ee070e4e4",
+            "ssrnet_gender.fairface",
+            "5cc5160bf49f3a11a6b3154075518d3fe180a7dfeff9db2587d786601f56f3ed",
             Framing(),
-            "other",
+            "cc-by-4.0",
             input=AUTHORS_INPUT,
             embedded=True,
             ends=FEMALE_MALE,

@@ -109,15 +109,15 @@ def calibrate(
 
     # cross-validation: each face is scored by a calibration on the other folds
     shape = seen.ages.shape
-    half, oddness, flagged = np.empty(shape), np.empty(shape), np.empty(shape, bool)
+    ends, oddness, flagged = np.empty((*shape, 2)), np.empty(shape), np.empty(shape, bool)
     for fold in range(_FOLDS):
         test = np.arange(len(true)) % _FOLDS == fold
         others = _fit(_Seen(seen.names, seen.ages[:, ~test], seen.descriptions[:, ~test], seen.answers), true[~test])
         for k, i in product(range(len(seen.names)), np.flatnonzero(test)):
             age, own = seen.ages[k, i], seen.descriptions[k, i]
-            half[k, i], oddness[k, i] = others.half_width(age, 0.9, own), others.oddness(own)
+            ends[k, i], oddness[k, i] = others.bounds(age, 0.9, own), others.oddness(own)
             flagged[k, i] = bool(others.doubt(age, own))
-    low, high = (seen.ages - half).clip(0, model.V), (seen.ages + half).clip(0, model.V)
+    low, high = np.moveaxis(ends.clip(0, model.V), 2, 0)
     covered = (low <= true) & (true <= high)
 
     count = len(true) * (_FOLDS - 1) // _FOLDS

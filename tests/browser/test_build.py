@@ -88,7 +88,7 @@ def test_weights_that_do_not_run_in_a_browser(builder, monkeypatch, capsys, tmp_
     script = str(ROOT / "scripts" / "build_browser.py")
     refused = {
         "dex_resnet10.utkface_fairface_aaf": "is not supported in the browser",
-        "ssrnet_gender.utkface": "estimate age",
+        "ssrnet_gender.fairface": "estimate age",
     }
     for name, said in refused.items():
         monkeypatch.setattr(sys, "argv", [script, "--weights", name, "--output", str(tmp_path / name)])

@@ -129,14 +129,14 @@ def test_models_are_listed_that_load_without_a_network(monkeypatch, owner):
         monkeypatch.setenv(zoo.OWNER_VARIABLE, owner)
     listed = ssrnet_hub.list_models()
     assert [name for name in ssrnet_hub.list_models(include_hub=True) if zoo.embedded_folder(name)] == listed
-    assert ssrnet_hub.list_models("ssrnet_gender*") == ["ssrnet_gender.utkface"]
+    assert ssrnet_hub.list_models("ssrnet_gender*") == ["ssrnet_gender.fairface"]
     for name in listed:
         from_pretrained(name)
 
 
 def test_every_entry_of_the_zoo_is_a_tag_of_timm():
     assert set(ssrnet_hub.list_models(include_hub=True)) == set(zoo.ZOO) <= set(timm.list_pretrained())
-    tags = ("imdb", "morph2", "utkface", "wiki")
+    tags = ("fairface", "imdb", "morph2", "wiki")
     assert ssrnet_hub.list_models("ssrnet_gender*", include_hub=True) == [f"ssrnet_gender.{tag}" for tag in tags]
     for name, weights in zoo.ZOO.items():
         cfg = timm.get_pretrained_cfg(name)

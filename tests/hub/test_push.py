@@ -321,7 +321,7 @@ print(push.revision)
     assert not pushed_files(hub, repo)
 
 
-@pytest.mark.parametrize("name", ["ssrnet.utkface_fairface_aaf", "ssrnet_gender.utkface"])
+@pytest.mark.parametrize("name", ["ssrnet.utkface_fairface_aaf", "ssrnet_gender.fairface"])
 def test_the_code_of_a_card_runs(hub, client, repo, name, astronaut, tmp_path):
     # as weights of one's own, which are loaded from the repository
     weights = save_pretrained(

@@ -27,7 +27,7 @@ def crops(estimator, astronaut):
 @pytest.fixture(scope="module")
 def expected(estimator, crops):
     """The eager answers for the crops, gender included."""
-    eager = AgeEstimator(detector=estimator.detector, gender="ssrnet_gender.utkface", runtime="eager")
+    eager = AgeEstimator(detector=estimator.detector, gender="ssrnet_gender.fairface", runtime="eager")
     return eager.crops(crops)
 
 
@@ -62,7 +62,7 @@ def assert_same_output(actual, expected, atol=1e-3):
 def test_every_runtime_tells_the_same_ages(kind, estimator, crops, expected):
     # turned faces are of different ages, or agreement would say little
     assert np.std([face.raw_age for face in expected]) > 1
-    other = AgeEstimator(detector=estimator.detector, gender="ssrnet_gender.utkface", runtime=kind)
+    other = AgeEstimator(detector=estimator.detector, gender="ssrnet_gender.fairface", runtime=kind)
     for count in BATCHES:
         faces = other.crops(crops[:count])
         assert_same(faces, expected[:count])

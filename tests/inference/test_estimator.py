@@ -461,7 +461,7 @@ def test_device(device, photo, face):
 
 
 def test_to_a_device(photo, face):
-    estimator = AgeEstimator(gender="ssrnet_gender.utkface", min_face=0.3)
+    estimator = AgeEstimator(gender="ssrnet_gender.fairface", min_face=0.3)
     before, upright = estimator(photo), estimator.upright_only()
     models = estimator.model, upright.model
     assert estimator.to(torch.device("cpu")) is estimator
@@ -475,7 +475,7 @@ def test_to_a_device(photo, face):
 def test_to_a_device_moves_all_but_a_detector_of_ones_own(monkeypatch):
     # without another device on every machine, one that keeps no values
     monkeypatch.setattr("ssrnet_hub.inference.torch_network.make_runtime", lambda model, kind: None)
-    estimator, own = AgeEstimator(gender="ssrnet_gender.utkface"), MTCNNDetector()
+    estimator, own = AgeEstimator(gender="ssrnet_gender.fairface"), MTCNNDetector()
     given = AgeEstimator(detector=own)
     upright, shared = estimator.upright_only(), estimator.detector
     estimator.to("meta")
@@ -553,7 +553,7 @@ def test_a_model_that_is_given_is_left_alone(runtime, face):
 
 
 def test_a_model_of_gender_that_is_given_is_left_alone(photo):
-    model = ssrnet_hub.from_pretrained("ssrnet_gender.utkface").train()
+    model = ssrnet_hub.from_pretrained("ssrnet_gender.fairface").train()
     AgeEstimator(gender=model)(photo)
     assert all(module.training for module in model.modules())
 
@@ -1220,7 +1220,7 @@ def test_without_landmarks_faces_are_about_where_the_template_has_them(estimator
 
 
 def test_the_embedded_weights_of_gender(estimator, astronaut):
-    (face,) = AgeEstimator(gender="ssrnet_gender.utkface")(astronaut)
+    (face,) = AgeEstimator(gender="ssrnet_gender.fairface")(astronaut)
     assert face.gender_score < 0.3  # she is a woman
     assert face.age == pytest.approx(estimator(astronaut)[0].age)
 

@@ -14,6 +14,12 @@ def faces(count, seed=0):
     return (true + rng.normal(size=count) * (1 + true / 8)).clip(0, 101), true
 
 
+def half_width(intervals, age, level=0.9, description=None):
+    low, high = intervals.bounds(age, level, description)
+    assert low <= age <= high
+    return (high - low) / 2
+
+
 @pytest.fixture(scope="module")
 def intervals():
     return fit_intervals(*faces(1500))
@@ -32,28 +38,28 @@ def test_coverage_over_resplits():
 
 
 def test_intervals_are_wider_where_errors_are_larger(intervals):
-    young, old = intervals.half_width(5, 0.9), intervals.half_width(70, 0.9)
+    young, old = half_width(intervals, 5), half_width(intervals, 70)
     assert old > 3 * young
     # about what a normal error of that size has
     assert old == pytest.approx(1.645 * (1 + 70 / 8), rel=0.25)
 
 
 def test_higher_levels_are_wider(intervals):
-    widths = [intervals.half_width(30, level) for level in (0.1, 0.5, 0.8, 0.9, 0.95, 0.99)]
+    widths = [half_width(intervals, 30, level) for level in (0.1, 0.5, 0.8, 0.9, 0.95, 0.99)]
     assert widths == sorted(widths) and widths[0] < widths[-1]
 
 
 @pytest.mark.parametrize("level", [0, 1, -0.1, 1.5, float("nan")])
 def test_levels_are_between_0_and_1(intervals, level):
     with pytest.raises(ValueError, match="between 0 and 1"):
-        intervals.half_width(30, level)
+        intervals.bounds(30, level)
 
 
 def test_levels_that_so_few_faces_cannot_tell():
     few = fit_intervals(*faces(100))
-    assert few.half_width(30, 0.99) > 0
+    assert half_width(few, 30, 0.99) > 0
     with pytest.raises(ValueError, match=r"up to 0\.9901"):
-        few.half_width(30, 0.995)
+        few.bounds(30, 0.995)
 
 
 def test_intervals_hold_within_bands():
@@ -73,6 +79,38 @@ def test_intervals_hold_within_bands():
     assert len(intervals.bands) == 9 and all(scores.n >= 100 for _, scores in intervals.bands)
 
 
+def mixed(count, seed=0):
+    """Faces of 18 to 60, and a few of 10 to 16 that look 8 years older."""
+    rng = np.random.default_rng(seed)
+    true = np.where(rng.uniform(size=count) < 0.05, rng.uniform(10, 16, count), rng.uniform(18, 60, count))
+    return true + rng.normal(size=count) * 2 + np.where(true < 16, 8, 0), true
+
+
+def test_intervals_hold_at_all_true_ages(monkeypatch):
+    predicted, true = mixed(20_000, seed=1)
+    young = true < 16
+    even = fit_intervals(*mixed(4000))
+    inside, _ = measure_coverage(predicted, true, even, 0.9, 200)
+    assert inside.mean() == pytest.approx(0.9, abs=0.02)
+    # somebody who looks 23 is often younger, and hardly ever older
+    low, high = even.bounds(23, 0.9)
+    assert 23 - low > 1.3 * (high - 23)
+    monkeypatch.setattr("ssrnet_hub.inference.intervals._ROUNDS", 0)
+    without, _ = measure_coverage(predicted, true, fit_intervals(*mixed(4000)), 0.9, 200)
+    assert without[young].mean() < inside[young].mean() - 0.2
+
+
+@pytest.mark.parametrize("factors", [[1.0, 3.0, 0.5, 1.0], [3.0, 1.0, 1.0, 0.5], [1.0, 1.0, 1.0, 8.0]], ids=str)
+def test_bounds_are_the_farthest_true_ages(intervals, factors):
+    knots = [0.0, 20.0, 40.0, 60.0]
+    uneven = Intervals.from_dict({**intervals.to_dict(), "true_knots": knots, "factors": factors})
+    ages = np.linspace(-500, 700, 120_001)
+    for age in (0.0, 10.0, 20.0, 33.0, 60.0, 90.0):
+        error = half_width(Intervals.from_dict({**uneven.to_dict(), "true_knots": [], "factors": []}), age)
+        inside = ages[np.abs(ages - age) <= error * np.interp(ages, knots, factors)]
+        assert uneven.bounds(age, 0.9) == pytest.approx((inside.min(), inside.max()), abs=0.011)
+
+
 def pictures(count, seed=0):
     """Faces of which the first number of the description says how poor the picture is, and copies that are poorer."""
     rng = np.random.default_rng(seed)
@@ -85,14 +123,15 @@ def pictures(count, seed=0):
 def test_intervals_know_the_picture():
     ages, true, x = pictures(1500)
     intervals = fit_intervals(ages, true, x)
-    assert intervals.half_width(40, 0.9, np.array([2.0, 0])) > 4 * intervals.half_width(40, 0.9, np.array([0.0, 0]))
+    poor, good = (half_width(intervals, 40, 0.9, np.array([value, 0])) for value in (2.0, 0.0))
+    assert poor > 4 * good
     again, true, x = pictures(8000, seed=1)
     for k in range(2):
         inside, _ = measure_coverage(again[k], true, intervals, 0.9, 200, x[k])
         assert inside.mean() == pytest.approx(0.9, abs=0.03)
     assert Intervals.from_dict(intervals.to_dict()) == intervals
     with pytest.raises(ConfigError, match="2 features, not 3"):
-        intervals.half_width(40, 0.9, np.zeros(3))
+        intervals.bounds(40, 0.9, np.zeros(3))
 
 
 def test_a_picture_changes_an_error_only_so_much():
@@ -105,10 +144,11 @@ def test_a_picture_changes_an_error_only_so_much():
 def test_calibrations_of_earlier_versions_are_read(intervals):
     config = {key: intervals.to_dict()[key] for key in ("knots", "scale", "scores", "n")}
     old = Intervals.from_dict(config)
-    assert old.bands == old.weights == ()
+    assert old.bands == old.weights == old.factors == ()
     places = np.arange(1, 201) / 200
     quantile = np.interp(np.ceil(1501 * 0.9) / 1500, places, config["scores"])
-    assert old.half_width(30, 0.9) == pytest.approx(quantile * np.interp(30, config["knots"], config["scale"]))
+    half = quantile * np.interp(30, config["knots"], config["scale"])
+    assert old.bounds(30, 0.9) == pytest.approx((30 - half, 30 + half))
 
 
 def test_few_faces_are_refused():
@@ -118,7 +158,7 @@ def test_few_faces_are_refused():
 
 def test_ages_that_no_face_had_get_an_interval_too(intervals):
     young = fit_intervals(*(part[:400].clip(0, 20) for part in faces(1500)))
-    assert all(np.isfinite(young.half_width(age, 0.9)) and young.half_width(age, 0.9) > 0 for age in (0, 50, 101))
+    assert all(np.isfinite(half_width(young, age)) and half_width(young, age) > 0 for age in (0, 50, 101))
 
 
 def test_there_and_back(intervals):
@@ -154,6 +194,9 @@ def test_there_and_back(intervals):
         {"knots": [float("-inf"), *range(7)]},
         {"knots": {"0": 1}},
         {"weights": [float("nan")]},
+        {"factors": [1.0]},
+        {"factors": [0.0] * 11},
+        {"true_knots": [5.0] * 11},
         {"offset": "0"},
         {"bands": [{"low": 10.0, "scores": [1.0, 2.0], "n": 100}, {"low": 0.0, "scores": [1.0, 2.0], "n": 100}]},
         {"bands": [{"low": 0.0, "scores": [2.0, 1.0], "n": 100}]},
@@ -181,7 +224,7 @@ def test_intervals_that_are_read_have_an_end(intervals):
     """The least and the most that a config may say."""
     for scale, scores in ((1e-6, [0.0, 0.0]), (1000, [0.0, 1e6])):
         config = {"knots": [-1000, 1000], "scale": [scale] * 2, "scores": scores, "n": 100}
-        assert np.isfinite(Intervals.from_dict(config).half_width(50, 0.9))
+        assert np.isfinite(Intervals.from_dict(config).bounds(50, 0.9)).all()
 
 
 def test_faces_have_intervals(estimator, astronaut):

@@ -53,8 +53,8 @@ def assert_same(faces, expected, atol=1e-3):
 
 @pytest.mark.parametrize("name", AGES)
 def test_embedded_weights(name, crops):
-    light = AgeEstimator(name, nobody, gender="ssrnet_gender.utkface")
-    eager = AgeEstimator(name, nobody, gender="ssrnet_gender.utkface", runtime="eager")
+    light = AgeEstimator(name, nobody, gender="ssrnet_gender.fairface")
+    eager = AgeEstimator(name, nobody, gender="ssrnet_gender.fairface", runtime="eager")
     assert isinstance(light._age, OnnxNetwork) and isinstance(light._gender, OnnxNetwork)
     faces, expected = light.crops(crops), eager.crops(crops)
     assert_same(faces, expected)

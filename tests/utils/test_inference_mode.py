@@ -113,7 +113,7 @@ def test_the_age_of_the_astronaut(estimator, astronaut):
     assert face.box == pytest.approx((180.7, 60.5, 268.7, 173.5), abs=0.1)
 
 
-@pytest.mark.parametrize("weights", ["ssrnet_wide.utkface_fairface_aaf", "ssrnet_gender.utkface"])
+@pytest.mark.parametrize("weights", ["ssrnet_wide.utkface_fairface_aaf", "ssrnet_gender.fairface"])
 @pytest.mark.parametrize("setting", ["bfloat16 by default", "meta by default", "autocast to bfloat16"])
 def test_weights_are_loaded_as_they_are(weights, setting, tmp_path):
     plain = ssrnet_hub.from_pretrained(weights)

@@ -46,7 +46,7 @@ def assert_same(faces, expected):
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, pickled])
 @pytest.mark.parametrize("kind", RUNTIMES)
 def test_a_copy_tells_the_same_age(kind, duplicate, photo, expected):
-    estimator = AgeEstimator(runtime=kind, gender="ssrnet_gender.utkface")
+    estimator = AgeEstimator(runtime=kind, gender="ssrnet_gender.fairface")
     (before,) = estimator(photo)
     other = duplicate(estimator)
     assert type(other._age._runtime) is type(estimator._age._runtime)
@@ -183,9 +183,9 @@ def test_a_compiled_model(kind, compiled, photo, expected):
 
 
 def test_a_compiled_model_of_gender(photo, expected):
-    gender = torch.compile(from_pretrained("ssrnet_gender.utkface"), backend="eager")
+    gender = torch.compile(from_pretrained("ssrnet_gender.fairface"), backend="eager")
     (face,) = AgeEstimator(gender=gender)(photo)
-    (other,) = AgeEstimator(gender="ssrnet_gender.utkface")(photo)
+    (other,) = AgeEstimator(gender="ssrnet_gender.fairface")(photo)
     assert face.gender_score == pytest.approx(other.gender_score, abs=1e-5)
 
 

@@ -116,7 +116,7 @@ def visit(windows, url):
 def faces(astronaut):
     """One face as two networks see it, by their weights; one of them with a score of gender."""
     estimators = {
-        "ssrnet.utkface_fairface_aaf": AgeEstimator("ssrnet.utkface_fairface_aaf", gender="ssrnet_gender.utkface"),
+        "ssrnet.utkface_fairface_aaf": AgeEstimator("ssrnet.utkface_fairface_aaf", gender="ssrnet_gender.fairface"),
         "ssrnet_wide.utkface_fairface_aaf": AgeEstimator("ssrnet_wide.utkface_fairface_aaf"),
     }
     return {name: estimator(astronaut)[0] for name, estimator in estimators.items()}

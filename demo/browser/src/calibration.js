@@ -6,11 +6,11 @@
  * @typedef {import('./stages.js').Stage} Stage
  * @typedef {{scores: number[], n: number}} Scores
  * @typedef {Scores & {knots: number[], scale: number[], weights: number[], offset: number,
- *   bands: (Scores & {low: number})[]}} Intervals
+ *   true_knots?: number[], factors?: number[], bands: (Scores & {low: number})[]}} Intervals
  * @typedef {{mean: number[], precision: number[][], threshold: number}} Reliability
  * @typedef {{names: string[], weights: number[][], offsets: number[], thresholds: number[]}} Doubts
  */
-const WIDEST = 30;
+const LARGEST_ERROR = 15;
 const MOST_FACTOR = 6;
 const BANDS = 8;
 
@@ -36,11 +36,12 @@ export class Calibration {
   }
 
   /**
-   * Half of the width of the interval, years.
+   * Lower and upper end of the interval, years; may be outside of the possible ages.
    *
    * @param {number} age @param {number} level Between 0 and 1. @param {number[]} description
+   * @returns {[number, number]}
    */
-  halfWidth(age, level, description) {
+  bounds(age, level, description) {
     if (!(level > 0 && level < 1)) throw new RangeError(`The level of an interval is between 0 and 1, not ${level}.`);
     const { intervals } = this;
     const band = intervals.bands.findLast(({ low }) => age >= low);
@@ -49,11 +50,18 @@ export class Calibration {
       const n = intervals.n;
       throw new RangeError(`A calibration on ${n} faces tells levels up to ${(n / (n + 1)).toFixed(4)}.`);
     }
-    const expected = interpolate(age, intervals.knots, intervals.scale);
-    if (!this.doubts || !intervals.weights.length) return quantile * expected;
+    const error = quantile * this.#expect(age, description);
+    return [findEnd(intervals, age, error, -1), findEnd(intervals, age, error, 1)];
+  }
+
+  /** Expected error, years, for a factor of 1. @param {number} age @param {number[]} description */
+  #expect(age, description) {
+    const { knots, scale, weights, offset } = this.intervals;
+    const expected = interpolate(age, knots, scale);
+    if (!this.doubts || !weights.length) return expected;
     const most = Math.log(MOST_FACTOR);
-    const logarithm = dot(intervals.weights, description) + intervals.offset;
-    return quantile * expected * Math.exp(Number.isNaN(logarithm) ? most : Math.min(Math.max(logarithm, -most), most));
+    const logarithm = dot(weights, description) + offset;
+    return expected * Math.exp(Number.isNaN(logarithm) ? most : Math.min(Math.max(logarithm, -most), most));
   }
 
   /** Out-of-distribution score: about 1 for an ordinary face. @param {number[]} description */
@@ -73,7 +81,7 @@ export class Calibration {
     const excess = this.#excess(description);
     const doubts = (this.doubts?.names ?? []).filter((_, k) => excess[k] > 0);
     if (!doubts.length && this.oddness(description) > this.reliability.threshold) doubts.push('not a face');
-    if (this.doubts && !Number.isNaN(age) && this.halfWidth(age, 0.9, description) > WIDEST) doubts.push('uncertain');
+    if (this.doubts && !Number.isNaN(age) && this.#expect(age, description) > LARGEST_ERROR) doubts.push('uncertain');
     return doubts;
   }
 
@@ -96,6 +104,29 @@ function quantileOf({ scores, n }, level) {
   const share = Math.ceil((n + 1) * level) / n;
   if (share > 1) return null;
   return interpolate(share, scores.map((_, k) => (k + 1) / scores.length), scores);
+}
+
+/**
+ * Farthest true age on one side that is at most `error` times its factor away.
+ *
+ * @param {Intervals} intervals @param {number} age @param {number} error Years. @param {1 | -1} side
+ */
+function findEnd({ true_knots: trueKnots = [], factors = [] }, age, error, side) {
+  /** @param {number} years */
+  const factor = (years) => (factors.length ? interpolate(years, trueKnots, factors) : 1);
+  const knots = trueKnots.filter((knot) => side * (knot - age) > 0).sort((a, b) => side * (b - a));
+  const farthest = age + side * error * factor(side * Infinity);
+  if (!knots.length || side * (farthest - knots[0]) > 0) return farthest;
+  let outer = knots[0];
+  let excess = Math.abs(outer - age) - error * factor(outer);
+  for (const inner of [...knots.slice(1), age]) {
+    const before = excess;
+    excess = Math.abs(inner - age) - error * factor(inner);
+    // both are linear between knots
+    if (excess <= 0) return inner + (before > 0 ? excess / (excess - before) : 1) * (outer - inner);
+    outer = inner;
+  }
+  return age;
 }
 
 /** As `numpy.interp`. @param {number} x @param {number[]} xs @param {number[]} ys */

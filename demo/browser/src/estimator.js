@@ -125,9 +125,9 @@ export async function createEstimator({ model, maxPixels = MAX_PIXELS, minFace, 
       // the black beyond the edge resembles a face the other way up
       doubts = [...doubts.filter((doubt) => doubt !== 'turned'), 'cut off'];
     }
-    const half = calibration.halfWidth(age, LEVEL, description);
+    const [low, high] = calibration.bounds(age, LEVEL, description);
     return {
-      interval: Number.isNaN(age) ? null : [Math.max(age - half, 0), Math.min(age + half, config.V)],
+      interval: Number.isNaN(age) ? null : [Math.max(low, 0), Math.min(high, config.V)],
       oddness: orNull(calibration.oddness(description)),
       reliable: !doubts.length,
       doubts,

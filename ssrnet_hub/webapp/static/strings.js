@@ -64,7 +64,7 @@ added up, is the age.',
   'doubt.profile': 'in profile',
   'doubt.cut off': 'cut off by the edge of the photo',
   'doubt.not a face': 'may not be a face',
-  'doubt.uncertain': 'wide interval',
+  'doubt.uncertain': 'large expected error',
 };
 
 /** @type {Words} */
@@ -126,7 +126,7 @@ const zh = {
   'doubt.profile': '侧脸',
   'doubt.cut off': '人脸超出照片边缘',
   'doubt.not a face': '可能不是人脸',
-  'doubt.uncertain': '区间过宽',
+  'doubt.uncertain': '预期误差大',
 };
 
 /** @type {Record<string, Words>} */
