@@ -23,11 +23,11 @@ _LEAST = 1.0
 _TRUE_KNOTS = (0.0, 4.0, 8.0, 12.0, 16.0, 20.0, 25.0, 35.0, 50.0, 65.0, 85.0)
 """True ages between which the factor of the expected error is interpolated, years."""
 
-_LEAST_FACTOR, _MOST_TRUE_FACTOR = 0.8, 3.0
+_FACTOR_BOUNDS = 0.8, 3.0
 """Bounds of that factor."""
 
-_EVENED = 0.9
-"""Level at which intervals cover all true ages equally."""
+_EVEN_LEVEL = 0.9
+"""Level at which intervals cover all true ages about equally."""
 
 _ROUNDS, _PRIOR = 3, 10.0
 """Rounds of fitting the factors, and the number of faces by which each is shrunk to 1."""
@@ -271,10 +271,10 @@ def _learn(ages: np.ndarray, true: np.ndarray, x: np.ndarray) -> tuple[_Expected
         order = scores.argsort()
         # of the faces near each knot, and of all
         shares = near[order].cumsum(0) / count.clip(1e-9)
-        own = np.array([np.interp(_EVENED, share, scores[order]) for share in shares.T])
-        usual = float(np.quantile(scores, _EVENED))
+        own = np.array([np.interp(_EVEN_LEVEL, share, scores[order]) for share in shares.T])
+        usual = float(np.quantile(scores, _EVEN_LEVEL))
         factors = factors * (count * own / usual + _PRIOR) / (count + _PRIOR)
-        factors = factors.clip(_LEAST_FACTOR, _MOST_TRUE_FACTOR)
+        factors = factors.clip(*_FACTOR_BOUNDS)
     return expect, factors
 
 
