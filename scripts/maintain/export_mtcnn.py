@@ -10,7 +10,7 @@ in blocks of 8 and fuse with a subsequent ReLU or sum:
 - the order in which features reach the first dense layer is folded into its weights.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, Union
@@ -19,6 +19,7 @@ import numpy as np
 from facenet_pytorch.models import mtcnn
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.shape_inference import infer_shapes
+from torch import nn
 
 from ssrnet_hub.inference.cascade_torch import load
 from ssrnet_hub.utils.io import replace_file
@@ -75,14 +76,19 @@ def write_rnet() -> ModelProto:
     """Input ``crops`` ``(batch, 3, 24, 24)``, float32, normalized. Outputs ``moves`` ``(batch, 4)``, ``scores``
     ``(batch, 1)``.
     """
-    return _write_closer(mtcnn.RNet, 24, [3, 3, 0], {"moves": 4})
+    return _write_closer(load(mtcnn.RNet), 24, [3, 3, 0], {"moves": 4})
 
 
 def write_onet() -> ModelProto:
     """Input ``crops`` ``(batch, 3, 48, 48)``, float32, normalized. Outputs ``moves`` ``(batch, 4)``, ``points``
     ``(batch, 10)``, five x and five y, and ``scores`` ``(batch, 1)``.
     """
-    return _write_closer(mtcnn.ONet, 48, [3, 3, 2, 0], {"moves": 4, "points": 10})
+    return _write_closer(load(mtcnn.ONet), 48, [3, 3, 2, 0], {"moves": 4, "points": 10})
+
+
+def write_cut_faces(network: mtcnn.ONet) -> ModelProto:
+    """O-Net trained further on faces that are cut off, in float16. Input as of O-Net, output ``points``."""
+    return _write_closer(network, 48, [3, 3, 2, 0], {"moves": 4, "points": 10}, ["points"])
 
 
 def write_nms() -> ModelProto:
@@ -125,11 +131,15 @@ GRAPHS = {
 }
 
 
-def _write_closer(net: type, side: int, pools: list[int], answers: dict[str, int]) -> ModelProto:
-    """The second or third network: convolutions, each with a PReLU and some with max pooling, and two dense layers."""
-    network = load(net)
+def _write_closer(
+    network: nn.Module, side: int, pools: list[int], answers: dict[str, int], only: Sequence[str] = ()
+) -> ModelProto:
+    """The second or third network: convolutions, each with a PReLU and some with max pooling, and two dense layers.
+
+    With ``only``, its weights are stored in float16, and other outputs are left out.
+    """
     weights = {name: value.double().numpy() for name, value in network.state_dict().items()}
-    graph, x = _Graph(), "crops"
+    graph, x = _Graph(half=bool(only)), "crops"
     width = 3
     for number, pool in enumerate(pools, 1):
         weight = _pad(weights[f"conv{number}.weight"], width, 1)
@@ -146,12 +156,15 @@ def _write_closer(net: type, side: int, pools: list[int], answers: dict[str, int
     slopes = weights[f"prelu{dense}.weight"]
     assert (slopes <= 1).all()
     x = graph.add("Max", x, graph.add("Mul", x, slopes))
-    heads = [_sure(weights, f"dense{dense + 1}_1")]
-    for number in range(2, len(answers) + 2):
-        heads.append((weights[f"dense{dense + 1}_{number}.weight"], weights[f"dense{dense + 1}_{number}.bias"]))
-    x = graph.gemm(x, *(np.concatenate(parts) for parts in zip(*heads, strict=True)))
-    score, *others = graph.split(x, [1, *answers.values()])
-    outputs = dict(zip(answers, others, strict=True)) | {"scores": graph.add("Sigmoid", score)}
+    heads = {"scores": _sure(weights, f"dense{dense + 1}_1")}
+    for number, answer in enumerate(answers, 2):
+        heads[answer] = weights[f"dense{dense + 1}_{number}.weight"], weights[f"dense{dense + 1}_{number}.bias"]
+    if only:
+        outputs = {answer: graph.gemm(x, *heads[answer]) for answer in only}
+    else:
+        x = graph.gemm(x, *(np.concatenate(parts) for parts in zip(*heads.values(), strict=True)))
+        score, *others = graph.split(x, [1, *answers.values()])
+        outputs = dict(zip(answers, others, strict=True)) | {"scores": graph.add("Sigmoid", score)}
     return graph.finish({"crops": (TensorProto.FLOAT, ["batch", 3, side, side])}, outputs)
 
 
@@ -171,9 +184,14 @@ def _pad(values: np.ndarray, length: int, axis: int = 0) -> np.ndarray:
 
 
 class _Graph:
-    """Builder of a graph, node by node; values are referred to by name."""
+    """Builder of a graph, node by node; values are referred to by name.
 
-    def __init__(self) -> None:
+    Args:
+        half: Store weights in float16.
+    """
+
+    def __init__(self, half: bool = False) -> None:
+        self._half = half
         self._nodes: list[NodeProto] = []
         self._constants: list[TensorProto] = []
 
@@ -229,8 +247,10 @@ class _Graph:
             return value
         name = f"constant_{len(self._constants)}"
         value = value.astype(np.float32) if value.dtype == np.float64 else value
+        half = self._half and value.dtype == np.float32
+        value = value.astype(np.float16) if half else value
         self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
+        return self.add("Cast", name, to=TensorProto.FLOAT) if half else name
 
 
 def make_files() -> Iterator[tuple[str, bytes]]:

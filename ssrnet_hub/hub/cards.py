@@ -87,6 +87,11 @@ _OTHERS = {
     "includes FG-NET, so results on FG-NET are optimistic",
     "dex_resnet10.fairface": "the age predictor of dlib-models (CC0-1.0), trained further on FairFace by "
     "`scripts/train_teacher.py`. Its original training data is not documented",
+    **dict.fromkeys(
+        ["dex_resnet10.utkface_fairface_aaf", "dex_resnet10.utkface_fairface_aaf.1"],
+        "the age predictor of dlib-models (CC0-1.0), trained further on UTKFace, FairFace, and All-Age-Faces. Its "
+        "original training data is not documented and probably includes FG-NET, so results on FG-NET are optimistic",
+    ),
     "vladmandic-face-api-1.7.15.tgz": "the ageGenderNet of @vladmandic/face-api 1.7.15 (MIT). It was trained on "
     "UTKFace and FG-NET, among others, so results on these are optimistic",
 }

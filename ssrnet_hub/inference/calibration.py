@@ -18,7 +18,7 @@ __all__ = ["NOT_A_FACE", "UNCERTAIN", "Calibration"]
 
 NOT_A_FACE, UNCERTAIN = "not a face", "uncertain"
 
-_LARGEST_ERROR = 15.0
+_LARGEST_ERROR = 20.0
 """Expected error above which an age is uncertain, years."""
 
 
@@ -90,7 +90,7 @@ class Calibration:
             raise ConfigError(f"The calibration in config.json is invalid: {config!r:.200}")
         doubts = Doubts.from_dict(config["doubts"]) if "doubts" in config else None
         intervals, reliability = Intervals.from_dict(config["intervals"]), Reliability.from_dict(config["reliability"])
-        sizes = {len(intervals.weights)} | ({len(doubts.weights[0])} if doubts else {0})
-        if len(sizes) > 1:
-            raise ConfigError("The intervals and the doubts in config.json have different numbers of features.")
+        count = len(doubts.weights[0]) if doubts else 0
+        if len(intervals.weights) != count or (doubts and len(reliability.mean) > count):
+            raise ConfigError("The parts of the calibration in config.json have different numbers of features.")
         return cls(intervals, reliability, doubts)

@@ -17,7 +17,7 @@ from ..utils.forks import count_threads
 from ..utils.side_by_side import side_by_side
 from .cascade_onnx import average, nms
 
-__all__ = ["LOOK", "Cascade", "Networks", "cut", "to_array"]
+__all__ = ["LOOK", "Cascade", "Networks", "cut", "pairs", "to_array"]
 
 LOOK = 48
 """Side of what the last network looks at, pixels."""
@@ -125,7 +125,7 @@ class Cascade:
         parts = [crops[start : start + _CROPS_AT_ONCE] for start in range(0, len(crops), _CROPS_AT_ONCE)]
         answers = zip(*map(self._networks.confirm, parts), strict=True)
         moves, points, scores = map(np.concatenate, answers)
-        return scores, moves, _pairs(points)
+        return scores, moves, pairs(points)
 
     def _propose(self, levels: "_Levels") -> list[np.ndarray]:
         """Candidates of the first network, for each picture squares ``(N, 4)``."""
@@ -157,7 +157,7 @@ class Cascade:
         """Filter and refine them with O-Net; returns what `search` does."""
         confirmed: list[tuple[np.ndarray, ...]] = []
         for own, moves, points, scores in _ask(self._networks.confirm, levels, boxes, LOOK):
-            own, moves, points, scores = _above(_THRESHOLDS[2], scores, own, moves, _pairs(points))
+            own, moves, points, scores = _above(_THRESHOLDS[2], scores, own, moves, pairs(points))
             points = points * (own[:, None, 2:] - own[:, None, :2] + 1) + own[:, None, :2] - 1
             own = _move(own, moves)
             kept = _nms_by_smaller(own, scores, 0.7)
@@ -386,7 +386,7 @@ def _nms_by_smaller(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> 
     return np.array(kept, int)
 
 
-def _pairs(points: np.ndarray) -> np.ndarray:
+def pairs(points: np.ndarray) -> np.ndarray:
     """Reshape O-Net's landmarks, five x and five y, to ``(N, 5, 2)``."""
     return points.reshape(-1, 2, 5).transpose(0, 2, 1)
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..utils.forks import count_threads
 from .onnx_session import Session
 
-__all__ = ["OnnxNetworks", "average", "nms"]
+__all__ = ["OnnxNetworks", "average", "nms", "place_cut_faces"]
 
 _FOLDER = Path(__file__).parent / "mtcnn"
 
@@ -69,6 +69,20 @@ def nms(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
     limit = np.array([threshold], np.float32)
     (kept,) = _run("nms", boxes=boxes[None], scores=scores[None, None], count=np.array([len(boxes)]), threshold=limit)
     return kept[:, 2]
+
+
+def place_cut_faces(crops: np.ndarray) -> np.ndarray:
+    """Landmarks of faces that the edge of the photo mostly hides, from O-Net trained further on such faces by
+    ``scripts/maintain/train_cut_faces.py``.
+
+    Args:
+        crops: ``(N, 3, 48, 48)``, float32, normalized.
+
+    Returns:
+        Five x and five y as fractions of the crop's side ``(N, 10)``, outside of [0, 1] if beyond the crop.
+    """
+    (points,) = _run_by_parts("cut_faces", crops, _AT_ONCE_48)
+    return points
 
 
 def average(pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Optional, Protocol, Union
 
 import numpy as np
@@ -11,8 +11,8 @@ from PIL import Image
 from ..images.alignment import Box, Framing, Landmarks, turn_points
 from ..utils.forks import reset_threads_after_fork
 from ..utils.torch_needed import torch_needed
-from .cascade import LOOK, Cascade, Networks, cut, to_array
-from .cascade_onnx import OnnxNetworks
+from .cascade import LOOK, Cascade, Networks, cut, pairs, to_array
+from .cascade_onnx import OnnxNetworks, place_cut_faces
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +39,18 @@ _SURE = 8.0
 
 _CUT = 0.1
 """Fraction of the box outside the picture above which a face counts as cut off."""
+
+_HIDDEN = 0.3
+"""The same, above which the landmarks are those of the network for such faces."""
+
+_AGREED = 0.06
+"""Distance, as a fraction of the box, below which these landmarks and the others are averaged: both are noisy."""
+
+_ROUNDS = (1.0,), (1.0,), (0.85, 1.0, 1.18)
+"""Looks at such a face, in the square around the landmarks of the round before, scaled by each of these."""
+
+_SQUARE = 2.9
+"""Side of that square, in distances between the middle of the eyes and that of the mouth."""
 
 _TRUST = 0.05
 """Distance outside the picture, as a fraction of the box, over which trust in the mouth corners decays by e."""
@@ -178,9 +190,36 @@ class MTCNNDetector:
         boxes, upright = np.array([hit.box for _, hit in hits]), [hit.score >= _CERTAIN for _, hit in hits]
         looks = self._ask([images[number] for number, _ in hits], boxes, upright, twice=False)
         found: list[list[_Found]] = [[] for _ in images]
-        for (number, hit), look in zip(hits, looks, strict=True):
-            found[number].append(_judge(hit, look, images[number].size))
+        judged = [_judge(hit, look, images[number].size) for (number, hit), look in zip(hits, looks, strict=True)]
+        cut_off = [k for k, (number, hit) in enumerate(hits) if _beyond(hit.box, images[number].size) > _HIDDEN]
+        cut_off = [k for k in cut_off if not judged[k].detection.turned]
+        known = np.array([judged[k].detection.landmarks for k in cut_off])
+        placed = self._place([images[hits[k][0]] for k in cut_off], boxes[cut_off], known)
+        for k, landmarks in zip(cut_off, placed, strict=True):
+            judged[k] = judged[k]._replace(detection=replace(judged[k].detection, landmarks=landmarks))
+        for (number, _), face in zip(hits, judged, strict=True):
+            found[number].append(face)
         return found
+
+    def _place(self, images: Sequence[Image.Image], boxes: np.ndarray, known: np.ndarray) -> list[Landmarks]:
+        """Landmarks of upright faces of which much is hidden, by their boxes ``(N, 4)`` and O-Net's ``(N, 5, 2)``."""
+        if not len(boxes):
+            return []
+        middles, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).max(1)
+        largest = _AGREED * sides
+        for scales in _ROUNDS:
+            answers = []
+            for scaled in (scale * sides for scale in scales):
+                points = pairs(place_cut_faces(_crop(images, middles, scaled)).astype(float))
+                answers.append(middles[:, None] + scaled[:, None, None] * (points - 0.5))
+            landmarks = np.mean(answers, 0)
+            eyes, mouths = landmarks[:, :2].mean(1), landmarks[:, 3:].mean(1)
+            # a network that is lost says anything
+            low, high = 0.5 * sides, 2 * sides
+            middles, sides = (eyes + mouths) / 2, (_SQUARE * np.hypot(*(eyes - mouths).T)).clip(low, high)
+        agreed = np.linalg.norm(landmarks - known, axis=2).max(1) < largest
+        landmarks[agreed] = (landmarks + known)[agreed] / 2
+        return [tuple(map(tuple, own.tolist())) for own in landmarks]
 
     def _select(self, answer: tuple[np.ndarray, ...], seen: tuple[int, int], size: tuple[int, int]) -> list["_Hit"]:
         """Detections of the cascade in coordinates of the original picture, largest first."""
@@ -221,6 +260,8 @@ class MTCNNDetector:
             turn = look.turn
             score = float(look.scores[turn])
             landmarks = _to_landmarks(look.landmarks[turn], box, image.size) if score >= self.min_located else None
+            if landmarks and not turn and _beyond(box, image.size) > _HIDDEN:
+                (landmarks,) = self._place([image], box[None], np.array([landmarks]))
             found.append(Detection(tuple(box.tolist()), landmarks, score, 90 * turn))
         return found
 
@@ -337,18 +378,26 @@ class _Found(NamedTuple):
 
 def _judge(hit: _Hit, look: _Look, size: tuple[int, int]) -> _Found:
     """Combine the search and the looks at a face in a picture of this size."""
+    searched, beyond = float(_log_odds(np.array(hit.score))), _beyond(hit.box, size)
+    if beyond > _HIDDEN:
+        # the looks alone are easily wrong about what is left of a face
+        look = look._replace(odds=look.odds + np.array([searched, 0, 0, 0]))
     turn = look.turn
-    odds = float(_log_odds(np.array(hit.score)) + look.first)
     box, score, landmarks = hit
     if turn:
         box, score, landmarks = look.boxes[turn], float(look.scores[turn]), look.landmarks[turn]
-    elif np.abs(box - _within(box, size)).max() > _CUT * (box[2:] - box[:2]).max():
+    elif beyond > _CUT:
         # landmarks outside the picture are guesses: average two
         landmarks = (landmarks + look.landmarks[0]) / 2
     else:
         landmarks = look.landmarks[0]
     detection = Detection(tuple(_within(box, size).tolist()), _to_landmarks(landmarks, box, size), score, 90 * turn)
-    return _Found(detection, odds, bool(look.odds.argmax()))
+    return _Found(detection, searched + look.first, bool(look.odds.argmax()))
+
+
+def _beyond(box: np.ndarray, size: tuple[int, int]) -> float:
+    """How far a box extends beyond the picture, as a fraction of its longer side."""
+    return float(np.abs(box - _within(box, size)).max() / (box[2:] - box[:2]).max())
 
 
 def _log_odds(scores: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from ..utils.defaults import RUNTIMES
 from ..utils.forks import reset_threads_after_fork
 from ..utils.side_by_side import side_by_side
 from ..utils.torch_needed import torch_needed
-from .calibration import Calibration
+from .calibration import NOT_A_FACE, Calibration
 from .detector import MIN_SCORE, Detection, Detector, MTCNNDetector
 from .network import Network, is_cpu
 from .onnx_network import OnnxNetwork
@@ -114,8 +114,8 @@ class Face:
         if self.landmarks and nose_offset(self.landmarks) > _PROFILE:
             told.append("profile")
         if self.visible < _LEAST_VISIBLE:
-            # the black beyond the edge resembles a face the other way up
-            told = [*(doubt for doubt in told if doubt != "turned"), "cut off"]
+            # the black beyond the edge resembles a face the other way up, or none
+            told = [*(doubt for doubt in told if doubt not in ("turned", NOT_A_FACE)), "cut off"]
         return tuple(told)
 
     @property

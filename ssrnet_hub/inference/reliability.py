@@ -59,7 +59,7 @@ def log_contrast(pixels: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Reliability:
-    """A normal distribution of `describe_answer` over faces.
+    """A normal distribution of features of faces: `describe_face`, or `describe_answer` in earlier versions.
 
     The score of a face is its Mahalanobis distance from the mean, divided by the square root of D: about 1 for an
     ordinary face, and larger out of distribution.
@@ -111,11 +111,12 @@ class Reliability:
         return cls(mean, precision, fields["threshold"])
 
 
-def fit_reliability(descriptions: Sequence[np.ndarray]) -> Reliability:
+def fit_reliability(descriptions: Sequence[np.ndarray], worn: Sequence[np.ndarray] = ()) -> Reliability:
     """Fit the distribution; the threshold flags one face in a hundred.
 
     Args:
-        descriptions: `describe_answer` of faces that the weights were not trained on.
+        descriptions: `describe_face` of faces that the weights were not trained on.
+        worn: Of copies of some of them with ordinary degradations, which are not unusual either.
 
     Raises:
         CalibrationError: There are fewer than 100 faces.
@@ -123,11 +124,13 @@ def fit_reliability(descriptions: Sequence[np.ndarray]) -> Reliability:
     x = np.stack(list(descriptions)) if len(descriptions) else np.zeros((0, 1))
     if len(x) < 100:
         raise CalibrationError(f"A calibration needs at least 100 faces, not {len(x)}.")
+    copies = np.reshape(worn, (-1, x.shape[1]))
     # on the faces it was fitted on, distances are too small: cross-fit the threshold
-    halves = x[::2], x[1::2]
-    scores = [_learn(learn).score(row) for learn, others in (halves, halves[::-1]) for row in others]
-    learned = _learn(x)
-    return Reliability(learned.mean, learned.precision, round(float(np.quantile(scores, 1 - _FLAGGED)), 4))
+    halves = (x[::2], copies[::2]), (x[1::2], copies[1::2])
+    learned = [_learn(np.concatenate(half)) for half in halves]
+    scores = [one.score(row) for one, (others, _) in zip(learned, halves[::-1], strict=True) for row in others]
+    whole = _learn(np.concatenate([x, copies]))
+    return Reliability(whole.mean, whole.precision, round(float(np.quantile(scores, 1 - _FLAGGED)), 4))
 
 
 def _learn(x: np.ndarray) -> Reliability:

@@ -127,7 +127,7 @@ ZOO: Mapping[str, Weights] = {
     for weights in (
         Weights(
             "ssrnet_wide.utkface_fairface_aaf",
-            "e4598a19cb07d563b08578cdc86e01399f5d88bf8900ed919f2cfee28d507794",
+            "5884164e5f7ca51e77ca90844fec20db9d83e95ad72720dc9a5f8ecaa4973642",
             Framing(),
             "other",
             embedded=True,
@@ -175,7 +175,7 @@ ZOO: Mapping[str, Weights] = {
         ),
         Weights(
             "dex_resnet10.utkface_fairface_aaf",
-            "704f797da0d240b998d63b3d294dddaf01d216f3b1e6dd06130ba6863dcddd76",
+            "c35815eddb1933c2fe5b5dc3912d1063ad7c00199539b1ddae406aca287b8aa5",
             Framing(),
             "other",
             embedded=True,

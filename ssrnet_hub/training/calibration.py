@@ -19,7 +19,7 @@ from ..inference.detector import MTCNNDetector
 from ..inference.doubts import describe_face, fit_doubts
 from ..inference.estimator import AgeEstimator
 from ..inference.intervals import fit_intervals, measure_resplits
-from ..inference.reliability import describe_answer, fit_reliability
+from ..inference.reliability import fit_reliability
 from ..models.config import read_training
 from ..models.pretrained import AgeModel
 from ..utils.metrics import age_band, auroc
@@ -48,13 +48,11 @@ class _Seen(NamedTuple):
         names: Names of the K kinds of copies; the first, "", is the original crops.
         ages: Predicted ages, ``(K, N)``, years.
         descriptions: `describe_face` of each, ``(K, N, D)``.
-        answers: Number of leading features that are those of `describe_answer`.
     """
 
     names: list[str]
     ages: np.ndarray
     descriptions: np.ndarray
-    answers: int
 
     def of(self, name: str) -> np.ndarray:
         """Descriptions of a kind of copies, ``(N, D)``."""
@@ -112,7 +110,7 @@ def calibrate(
     ends, oddness, flagged = np.empty((*shape, 2)), np.empty(shape), np.empty(shape, bool)
     for fold in range(_FOLDS):
         test = np.arange(len(true)) % _FOLDS == fold
-        others = _fit(_Seen(seen.names, seen.ages[:, ~test], seen.descriptions[:, ~test], seen.answers), true[~test])
+        others = _fit(_Seen(seen.names, seen.ages[:, ~test], seen.descriptions[:, ~test]), true[~test])
         for k, i in product(range(len(seen.names)), np.flatnonzero(test)):
             age, own = seen.ages[k, i], seen.descriptions[k, i]
             ends[k, i], oddness[k, i] = others.bounds(age, 0.9, own), others.oddness(own)
@@ -161,27 +159,26 @@ def calibrate(
 
 def _fit(seen: _Seen, true: np.ndarray) -> Calibration:
     good = seen.descriptions[0]
-    usual = np.concatenate([own for name, own in zip(seen.names, seen.descriptions, strict=True) if "worn" in name])
+    worn = [own for name, own in zip(seen.names, seen.descriptions, strict=True) if "worn" in name]
     poor = {kind: np.concatenate([seen.of(name) for name in names]) for kind, names in POOR.items()}
     return Calibration(
         fit_intervals(seen.ages, true, seen.descriptions),
-        fit_reliability(list(good[:, : seen.answers])),
-        fit_doubts(good, usual, poor),
+        fit_reliability(list(good), list(worn[0][::2])),
+        fit_doubts(good, np.concatenate(worn), poor),
     )
 
 
 def look(estimator: AgeEstimator, labels: Sequence[Label]) -> _Seen:
     """Predict face crops and their degraded copies."""
     chips = [load_photo(label.path).resize((Framing().size,) * 2) for label in labels]
-    names, ages, descriptions, answers = [], [], [], 0
+    names, ages, descriptions = [], [], []
     faded = ((f"worn as in training, {k}", faded_copies(chips, k)) for k in range(_FADED))
     for name, worn in tqdm(chain([("", chips)], faded, worn_copies(chips)), "wear", leave=False, disable=None):
         faces = estimator.crops(worn)
         names.append(name)
         ages.append([face.age for face in faces])
         descriptions.append([describe_face(face.stages, face.crop) for face in faces])
-        answers = len(describe_answer(faces[0].stages, faces[0].crop))
-    return _Seen(names, np.array(ages), np.array(descriptions), answers)
+    return _Seen(names, np.array(ages), np.array(descriptions))
 
 
 def cut_faceless(paths: Sequence[Path], each: int = 60, size: int = 128) -> list[Image.Image]:

@@ -169,12 +169,16 @@ def train(
             # the mean of a score is a probability, its median a verdict
             errors = (answers - low).square() if task == "gender" else distance(answers, low, high) / model.V
             goal = errors * 100 if p is None else negative_log_likelihood(p, low, high) + 10 * errors
+            weights = weights.to(device)
+            goal = weights * goal
             if taught_by:
                 with accelerator.autocast():
                     taught = taught_by(chips, indices, dataset.copy)
-                gaps = teaching_distance(answers, taught, low, high)
-                goal = (1 - recipe.teaching) * goal + recipe.teaching * gaps * 100 / model.V
-            loss = (weights.to(device) * goal).mean() + recipe.keep_alive * penalty()
+                gaps = teaching_distance(answers, taught, low, high) * 100 / model.V
+                if recipe.weighted == "all":
+                    gaps = weights * gaps
+                goal = (1 - recipe.teaching) * goal + recipe.teaching * gaps
+            loss = goal.mean() + recipe.keep_alive * penalty()
             optimizer.zero_grad()
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(model.parameters(), 10.0)

@@ -35,6 +35,7 @@ def cases(builder, tmp_path_factory, astronaut, estimator, shared):
         "two": two,
         "turned": astronaut.rotate(90),
         "cut off": astronaut.crop((190, 60, 512, 400)),
+        "mostly hidden": astronaut.crop((225, 60, 512, 400)),
         "small": astronaut.resize((80, 80)),
         "none": Image.new("RGB", (200, 100), "gray"),
         "img12": load_photo(shared / "data" / "photos" / "img12.jpg"),
@@ -45,7 +46,7 @@ def cases(builder, tmp_path_factory, astronaut, estimator, shared):
         faces = [face.to_dict() for face in estimator(photo)]
         size = dict(zip(("width", "height"), photo.size, strict=True))
         cases["photos"].append({"file": f"{name}.rgba", **size, "faces": faces})
-    assert [len(case["faces"]) for case in cases["photos"]] == [2, 1, 1, 1, 0, 1, 1]
+    assert [len(case["faces"]) for case in cases["photos"]] == [2, 1, 1, 1, 1, 0, 1, 1]
     (folder / "cases.json").write_text(json.dumps(cases))
     return folder
 

@@ -317,7 +317,7 @@ def test_tables_say_that_there_are_more(tmp_path, capsys, astronaut):
     assert cli.main(["predict", *names]) == 1
     out, err = capsys.readouterr()
     rows = out.splitlines()
-    assert rows[1].split()[2] == rows[2].split()[2] == "32.9"
+    assert rows[1].split()[2] == rows[2].split()[2] == "34.9"
     assert f"{names[1]}: 2 pages, only the largest was used" in err
     assert "plain.png" not in err
     cli.main(["predict", *names, "--json"])

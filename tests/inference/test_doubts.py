@@ -11,6 +11,7 @@ from ssrnet_hub.errors import CalibrationError, ConfigError
 from ssrnet_hub.images.alignment import nose_offset
 from ssrnet_hub.inference.calibration import UNCERTAIN, Calibration
 from ssrnet_hub.inference.doubts import LAYOUT, Doubts, describe_face, fit_doubts
+from ssrnet_hub.inference.reliability import describe_answer
 from ssrnet_hub.models.zoo import DEFAULT, ZOO
 from ssrnet_hub.training.worn import WEAR, faded_copies, worn_copies
 
@@ -150,10 +151,18 @@ def test_ages_that_are_uncertain(face):
     assert dataclasses.replace(face, calibration=wide).doubts == (UNCERTAIN,)
 
 
+def shorten(reliability, face):
+    """Leave the features that earlier versions had."""
+    count = len(describe_answer(face.stages, face.crop))
+    reliability["mean"] = reliability["mean"][:count]
+    reliability["precision"] = [row[:count] for row in reliability["precision"][:count]]
+
+
 def test_a_calibration_of_an_earlier_version(face):
     config = ZOO[DEFAULT].folder.joinpath("config.json").read_text(encoding="utf-8")
     calibration = json.loads(config)["ssrnet_hub"]["calibration"]
     calibration.pop("doubts")
+    shorten(calibration["reliability"], face)
     intervals = {key: calibration["intervals"][key] for key in ("knots", "scale", "scores", "n")}
     old = Calibration.from_dict({**calibration, "intervals": intervals})
     seen = dataclasses.replace(face, calibration=old)
@@ -171,6 +180,7 @@ def test_a_calibration_without_the_layout_of_the_crop(face):
     config = face.calibration.to_dict()
     config["intervals"]["weights"] = config["intervals"]["weights"][:count]
     config["doubts"]["weights"] = [row[:count] for row in config["doubts"]["weights"]]
+    shorten(config["reliability"], face)
     old = Calibration.from_dict(config)
     np.testing.assert_array_equal(old.describe(face.stages, face.crop), features[:count])
     seen = dataclasses.replace(face, calibration=old)
@@ -189,6 +199,11 @@ def test_the_layout_tells_which_way_up_a_face_is(face):
 def test_parts_of_different_calibrations_are_refused(face):
     config = face.calibration.to_dict()
     config["intervals"]["weights"] = config["intervals"]["weights"][1:]
+    with pytest.raises(ConfigError, match="different numbers of features"):
+        Calibration.from_dict(config)
+    config = face.calibration.to_dict()
+    count = len(describe_face(face.stages, face.crop)) + 1
+    config["reliability"] |= {"mean": [0.0] * count, "precision": [[0.0] * count] * count}
     with pytest.raises(ConfigError, match="different numbers of features"):
         Calibration.from_dict(config)
 

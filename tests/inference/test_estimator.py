@@ -898,16 +898,12 @@ def test_a_face_that_the_edge_cuts(estimator, astronaut, whole, cut):
     assert abs(face.age - whole.age) < 6 or face.reliable is False
 
 
-@pytest.mark.parametrize(
-    ("cut", "doubts"),
-    [((0, 0, 512, 140), ("uncertain", "cut off")), ((205, 0, 512, 512), ("cut off",))],
-    ids=str,
-)
-def test_a_face_of_which_too_little_is_left_is_not_reliable(estimator, astronaut, whole, cut, doubts):
+@pytest.mark.parametrize("cut", [(0, 0, 512, 140), (205, 0, 512, 512)], ids=str)
+def test_a_face_of_which_too_little_is_left_is_not_reliable(estimator, astronaut, whole, cut):
     (face,) = estimator(astronaut.crop(cut))
     assert whole.visible == 1 and whole.reliable is True
     assert 0.4 < face.visible < 5 / 6
-    assert face.reliable is False and face.doubts == doubts
+    assert face.reliable is False and face.doubts == ("cut off",)
     assert json.loads(face.to_json())["visible"] == face.visible
 
 
@@ -978,7 +974,7 @@ def test_a_loose_crop_is_aligned(estimator, astronaut, whole):
     assert face.aligned is True
     assert face.crop.tobytes() == estimator.framing.crop(crop, face.box, face.landmarks).tobytes()
     # as it is, it is in the wrong frame
-    assert abs(estimator.crops([crop])[0].raw_age - whole.raw_age) > 1
+    assert abs(estimator.crops([crop])[0].raw_age - whole.raw_age) > 0.3
 
 
 def test_a_tight_crop_is_aligned_by_the_last_network(estimator, astronaut, whole):

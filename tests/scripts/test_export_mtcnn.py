@@ -21,9 +21,10 @@ def files():
 
 
 def test_the_folder_has_these_files_alone(files):
-    assert {path.name for path in FOLDER.iterdir()} == set(files)
+    # the last one is trained by train_cut_faces.py
+    assert {path.name for path in FOLDER.iterdir()} == {*files, "cut_faces.onnx"}
     assert (FOLDER / "LICENSE").read_bytes() == files["LICENSE"]
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 2_500_000
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 3_000_000
 
 
 @pytest.mark.parametrize("name", export_mtcnn.GRAPHS)

@@ -415,11 +415,12 @@ def test_a_softmax_learns_likelihoods(sets, tmp_path, architecture):
 
 def test_teachers_have_an_effect_and_are_named(sets, tmp_path, folder):
     weights = []
-    for number, changes in enumerate(({}, {"teaching": 0.9}, {"copies": 0})):
+    tries = {}, {"teaching": 0.9}, {"copies": 0}, {"balance": 0.5}, {"balance": 0.5, "weighted": "labels"}
+    for number, changes in enumerate(tries):
         output = tmp_path / str(number)
         train(sets, output, replace(TAUGHT, **changes), teachers=[folder])
         weights.append(weights_of(output))
-    assert len({*weights}) == 3
+    assert len({*weights}) == len(tries)
     assert get_extras(from_pretrained(output))["training"]["teachers"] == ["weights"]
 
 

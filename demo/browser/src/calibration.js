@@ -10,7 +10,7 @@
  * @typedef {{mean: number[], precision: number[][], threshold: number}} Reliability
  * @typedef {{names: string[], weights: number[][], offsets: number[], thresholds: number[]}} Doubts
  */
-const LARGEST_ERROR = 15;
+const LARGEST_ERROR = 20;
 const MOST_FACTOR = 6;
 const BANDS = 8;
 

@@ -60,6 +60,16 @@ export class Cascade {
     return answers.map(({ score, moves, points }) => ({ score, moves, points: pairs(points) }));
   }
 
+  /**
+   * Landmarks of faces that are cut off, in shares of the crop's side.
+   *
+   * @param {Network} network @param {Float32Array[]} crops As `cut` answers them.
+   */
+  async place(network, crops) {
+    const answers = await run(network, crops, LOOK, CROPS_AT_ONCE.onet);
+    return answers.map(({ points }) => pairs(points));
+  }
+
   /** @param {Levels} levels */
   async #propose(levels) {
     /** @type {{box: Square, score: number, moves: number[]}[]} */
@@ -145,25 +155,30 @@ export class Cascade {
   }
 
   /** @param {'rnet' | 'onet'} name @param {Float32Array[]} crops @param {number} side */
-  async #run(name, crops, side) {
-    const answers = [];
-    const length = 3 * side * side;
-    for (let start = 0; start < crops.length; start += CROPS_AT_ONCE[name]) {
-      const part = crops.slice(start, start + CROPS_AT_ONCE[name]);
-      const values = new Float32Array(part.length * length);
-      part.forEach((crop, number) => values.set(crop, number * length));
-      const tensor = new Tensor('float32', values, [part.length, 3, side, side]);
-      const { moves, points, scores } = await this.networks[name].run({ crops: tensor });
-      for (let k = 0; k < part.length; k++) {
-        answers.push({
-          score: Number(scores.data[k]),
-          moves: [.../** @type {Float32Array} */ (moves.data).slice(4 * k, 4 * k + 4)],
-          points: points ? [.../** @type {Float32Array} */ (points.data).slice(10 * k, 10 * k + 10)] : [],
-        });
-      }
-    }
-    return answers;
+  #run(name, crops, side) {
+    return run(this.networks[name], crops, side, CROPS_AT_ONCE[name]);
   }
+}
+
+/** @param {Network} network @param {Float32Array[]} crops @param {number} side @param {number} atOnce */
+async function run(network, crops, side, atOnce) {
+  const answers = [];
+  const length = 3 * side * side;
+  for (let start = 0; start < crops.length; start += atOnce) {
+    const part = crops.slice(start, start + atOnce);
+    const values = new Float32Array(part.length * length);
+    part.forEach((crop, number) => values.set(crop, number * length));
+    const tensor = new Tensor('float32', values, [part.length, 3, side, side]);
+    const { moves, points, scores } = await network.run({ crops: tensor });
+    for (let k = 0; k < part.length; k++) {
+      answers.push({
+        score: scores ? Number(scores.data[k]) : NaN,
+        moves: moves ? [.../** @type {Float32Array} */ (moves.data).slice(4 * k, 4 * k + 4)] : [],
+        points: points ? [.../** @type {Float32Array} */ (points.data).slice(10 * k, 10 * k + 10)] : [],
+      });
+    }
+  }
+  return answers;
 }
 
 /** A picture at the scales that it is looked at, each made once and when it is needed. */

@@ -26,6 +26,10 @@ const TURNED = 5;
 const CERTAIN = 0.9999;
 const SURE = 8;
 const CUT = 0.1;
+const HIDDEN = 0.3;
+const AGREED = 0.06;
+const ROUNDS = [[1], [1], [0.85, 1, 1.18]];
+const SQUARE = 2.9;
 const TRUST = 0.05;
 
 /** @typedef {{minScore?: number, minLocated?: number, minFace?: number, maxSide?: number}} DetectorOptions */
@@ -34,11 +38,13 @@ const TRUST = 0.05;
 export class Detector {
   /**
    * @param {{pnet: import('./network.js').Session, rnet: import('./network.js').Session, onet: import('./network.js').Session}} networks
+   * @param {() => Promise<import('./network.js').Session>} openCutFaces
    * @param {Point[]} template Where the landmarks of an upright face are, in shares of any square.
    * @param {DetectorOptions} [options] Names and defaults as in Python.
    */
-  constructor(networks, template, { minScore = 0.9, minLocated = 0.7, minFace, maxSide = 2048 } = {}) {
+  constructor(networks, openCutFaces, template, { minScore = 0.9, minLocated = 0.7, minFace, maxSide = 2048 } = {}) {
     this.cascade = new Cascade(networks);
+    this.openCutFaces = openCutFaces;
     this.template = template;
     this.minScore = minScore;
     this.minLocated = minLocated;
@@ -80,13 +86,20 @@ export class Detector {
    */
   async follow(picture, boxes) {
     const looks = await this.#look(picture, boxes.map((box) => [box]), boxes.map(() => true));
-    return looks.map((look) => {
-      if (look.scores[0] < this.minLocated) return null;
+    const followed = [];
+    for (const look of looks) {
       const box = within(look.boxes[0], picture.size);
-      if (!areaOf(box)) return null;
-      const landmarks = this.#toLandmarks(look.landmarks[0], look.boxes[0], picture.size);
-      return { box, landmarks, score: look.scores[0], turned: 0 };
-    });
+      if (look.scores[0] < this.minLocated || !areaOf(box)) {
+        followed.push(null);
+        continue;
+      }
+      let landmarks = this.#toLandmarks(look.landmarks[0], look.boxes[0], picture.size);
+      if (beyond(look.boxes[0], picture.size) > HIDDEN) {
+        landmarks = await this.#place(picture, look.boxes[0], landmarks);
+      }
+      followed.push({ box, landmarks, score: look.scores[0], turned: 0 });
+    }
+    return followed;
   }
 
   /** @param {Picture} picture @param {boolean} uprightOnly @param {number} [minFace] @returns {Promise<Found[]>} */
@@ -105,7 +118,44 @@ export class Detector {
       .sort((a, b) => areaOf(within(b.box, picture.size)) - areaOf(within(a.box, picture.size)));
     const upright = hits.map((hit) => uprightOnly || hit.score >= CERTAIN);
     const looks = await this.#ask(picture, hits.map((hit) => hit.box), upright);
-    return hits.map((hit, number) => this.#judge(hit, looks[number], picture.size));
+    const found = hits.map((hit, number) => this.#judge(hit, looks[number], picture.size));
+    for (const [number, { detection }] of found.entries()) {
+      const { box } = hits[number];
+      if (!detection.turned && beyond(box, picture.size) > HIDDEN) {
+        detection.landmarks = await this.#place(picture, box, /** @type {Point[]} */ (detection.landmarks));
+      }
+    }
+    return found;
+  }
+
+  /**
+   * Landmarks of an upright face of which much is hidden.
+   *
+   * @param {Picture} picture @param {number[]} box @param {Point[]} known Those of the last network.
+   */
+  async #place(picture, box, known) {
+    const network = await this.openCutFaces();
+    let { middle, side } = squareOf(box);
+    const largest = AGREED * side;
+    /** @type {Point[]} */
+    let landmarks = [];
+    for (const scales of ROUNDS) {
+      const [center, length] = [middle, side];
+      const lengths = scales.map((scale) => scale * length);
+      const crops = lengths.map((own) => cutSquare(picture, [
+        center[0] - own / 2, center[1] - own / 2, center[0] + own / 2, center[1] + own / 2,
+      ]));
+      const answers = (await this.cascade.place(network, crops)).map((points, k) =>
+        points.map(([x, y]) => [center[0] + lengths[k] * (x - 0.5), center[1] + lengths[k] * (y - 0.5)]),
+      );
+      landmarks = answers[0].map((_, k) => middleOf(answers.map((points) => points[k])));
+      const [[ex, ey], [mx, my]] = [middleOf(landmarks.slice(0, 2)), middleOf(landmarks.slice(3))];
+      middle = [(ex + mx) / 2, (ey + my) / 2];
+      // a network that is lost says anything
+      side = Math.min(Math.max(SQUARE * Math.hypot(ex - mx, ey - my), 0.5 * length), 2 * length);
+    }
+    const apart = landmarks.map(([x, y], k) => Math.hypot(x - known[k][0], y - known[k][1]));
+    return Math.max(...apart) < largest ? landmarks.map((point, k) => middleOf([point, known[k]])) : landmarks;
   }
 
   /** @param {Picture} picture */
@@ -186,13 +236,14 @@ export class Detector {
    * @returns {Found}
    */
   #judge(hit, look, size) {
-    const turn = turnOf(look);
+    const [searched, outside] = [logOdds(hit.score), beyond(hit.box, size)];
+    // the looks alone are easily wrong about what is left of a face
+    const odds = look.odds.map((value, turn) => (turn || outside <= HIDDEN ? value : value + searched));
+    const turn = turnOf({ ...look, odds });
     let { box, score, landmarks } = hit;
-    const inside = within(box, size);
-    const beyond = Math.max(...box.map((end, k) => Math.abs(end - inside[k])));
     if (turn) {
       [box, score, landmarks] = [look.boxes[turn], look.scores[turn], look.landmarks[turn]];
-    } else if (beyond > CUT * Math.max(box[2] - box[0], box[3] - box[1])) {
+    } else if (outside > CUT) {
       // what the edge hides is guessed: two guesses are better than one
       landmarks = landmarks.map(([x, y], k) => [(x + look.landmarks[0][k][0]) / 2, (y + look.landmarks[0][k][1]) / 2]);
     } else {
@@ -205,8 +256,8 @@ export class Detector {
         score,
         turned: 90 * turn,
       },
-      odds: logOdds(hit.score) + look.first,
-      doubtful: argmax(look.odds) > 0,
+      odds: searched + look.first,
+      doubtful: argmax(odds) > 0,
     };
   }
 
@@ -234,6 +285,18 @@ export class Detector {
       return [trust * point[0] + (1 - trust) * usual[0], trust * point[1] + (1 - trust) * usual[1]];
     });
   }
+}
+
+/** How far a box extends beyond the picture, in shares of its longer side. @param {number[]} box @param {Size} size */
+function beyond(box, size) {
+  const inside = within(box, size);
+  return Math.max(...box.map((end, k) => Math.abs(end - inside[k]))) / Math.max(box[2] - box[0], box[3] - box[1]);
+}
+
+/** @param {number[][]} points */
+function middleOf(points) {
+  const [x, y] = [0, 1].map((axis) => points.reduce((sum, point) => sum + point[axis], 0) / points.length);
+  return /** @type {Point} */ ([x, y]);
 }
 
 /** @param {Size} size @param {number} [minFace] */

@@ -66,7 +66,20 @@ export async function createEstimator({ model, maxPixels = MAX_PIXELS, minFace, 
   const framing = new Framing(config.framing);
   const calibration = config.calibration && new Calibration(config.calibration);
   const network = new AgeNetwork(age, config.input, config.stage_bins);
-  const detector = new Detector({ pnet, rnet, onet }, config.template, { minFace, minScore });
+  // loaded now, for when the server is gone, but opened only for the first face that is cut off
+  let cutFaces = files.readCutFaces();
+  cutFaces.catch(() => undefined);
+  /** @type {Promise<import('./network.js').Session> | undefined} */
+  let opening;
+  const openCutFaces = () => {
+    opening ??= cutFaces.then(openSession);
+    opening.catch(() => {
+      [opening, cutFaces] = [undefined, files.readCutFaces()];
+      cutFaces.catch(() => undefined);
+    });
+    return opening;
+  };
+  const detector = new Detector({ pnet, rnet, onet }, openCutFaces, config.template, { minFace, minScore });
 
   /** @param {import('./picture.js').Picture} picture @param {Detection[]} detections @returns {Promise<Face[]>} */
   async function estimate(picture, detections) {
@@ -123,7 +136,7 @@ export async function createEstimator({ model, maxPixels = MAX_PIXELS, minFace, 
     if (landmarks && noseOffset(landmarks) > PROFILE) doubts.push('profile');
     if (visible < LEAST_VISIBLE) {
       // the black beyond the edge resembles a face the other way up
-      doubts = [...doubts.filter((doubt) => doubt !== 'turned'), 'cut off'];
+      doubts = [...doubts.filter((doubt) => doubt !== 'turned' && doubt !== 'not a face'), 'cut off'];
     }
     const [low, high] = calibration.bounds(age, LEVEL, description);
     return {

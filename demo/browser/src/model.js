@@ -11,7 +11,7 @@
  * @property {[number, number][]} template Where landmarks of an upright face are, for the detector.
  * @property {ConstructorParameters<typeof import('./calibration.js').Calibration>[0] | null} calibration
  *
- * @typedef {Record<'config.json' | 'model.onnx' | 'pnet.onnx' | 'rnet.onnx' | 'onet.onnx', Uint8Array>} Files
+ * @typedef {Record<'config.json' | 'model.onnx' | 'pnet.onnx' | 'rnet.onnx' | 'onet.onnx' | 'cut_faces.onnx', Uint8Array>} Files
  */
 import { ConfigError } from './errors.js';
 
@@ -22,23 +22,28 @@ const OWN = {
   'pnet.onnx': new URL('../model/pnet.onnx', import.meta.url),
   'rnet.onnx': new URL('../model/rnet.onnx', import.meta.url),
   'onet.onnx': new URL('../model/onet.onnx', import.meta.url),
+  'cut_faces.onnx': new URL('../model/cut_faces.onnx', import.meta.url),
 };
 
 /**
  * @param {string | URL | Files} [model] Where they are, or they themselves; this package's by default.
- * @returns {{config: Promise<Config>, graphs: Promise<Uint8Array>[]}} The graphs of `model`, `pnet`, `rnet` and `onet`,
- *   each as it comes.
+ * @returns {{config: Promise<Config>, graphs: Promise<Uint8Array>[], readCutFaces: () => Promise<Uint8Array>}} The
+ *   graphs of `model`, `pnet`, `rnet` and `onet`, each as it comes; that of `cut_faces` is read on request.
  */
 export function readModel(model) {
-  const names = /** @type {(keyof Files)[]} */ (Object.keys(OWN));
-  const [config, ...graphs] = names.map(async (name) => {
+  /** @param {keyof Files} name */
+  const load = async (name) => {
     if (model === undefined) return read(OWN[name]);
     if (typeof model === 'string' || model instanceof URL) {
       return read(new URL(name, new URL(`${model}`.replace(/\/?$/, '/'), globalThis.location?.href)));
     }
     return model[name];
-  });
-  return { config: config.then((text) => JSON.parse(new TextDecoder().decode(text))), graphs };
+  };
+  return {
+    config: load('config.json').then((text) => JSON.parse(new TextDecoder().decode(text))),
+    graphs: [load('model.onnx'), load('pnet.onnx'), load('rnet.onnx'), load('onet.onnx')],
+    readCutFaces: () => load('cut_faces.onnx'),
+  };
 }
 
 /** @param {URL} url */
