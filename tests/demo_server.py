@@ -1,6 +1,7 @@
 """The demo as visitors meet it: a server of its own process on 127.0.0.1."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -8,7 +9,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 from gradio_client import Client
@@ -56,13 +59,18 @@ def serve(
     env |= {"TMPDIR": str(folder), "HF_HOME": str(folder / "hf")}
     env |= {name: str(value) for name, value in environment.items()}
     command = list(command) or [sys.executable, "-m", "ssrnet_hub.cli", "demo"]
-    with log.open("w") as out, subprocess.Popen(command, cwd=cwd, env=env, stdout=out, stderr=out) as process:
+    with log.open("w") as out, interruptible(command, cwd=cwd, env=env, stdout=out, stderr=out) as process:
         try:
             demo = Demo(f"http://127.0.0.1:{port}/", process, log, uploads)
             _wait_for(demo)
             yield demo
         finally:
             process.kill()
+
+
+def interruptible(command: Sequence[str | os.PathLike[str]], **options: Any) -> subprocess.Popen:
+    """A process that SIGINT ends even where the tests run in the background, which ignore it."""
+    return subprocess.Popen(command, preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL), **options)
 
 
 def free_port() -> int:

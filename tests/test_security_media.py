@@ -29,7 +29,7 @@ from ssrnet_hub.images.videos import SUFFIXES, read_film
 from ssrnet_hub.inference.video import annotate_frames, annotate_video
 
 from . import hostile
-from .demo_server import Demo, serve
+from .demo_server import Demo, interruptible, serve
 from .hostile import BOMBS
 from .pictures import encode, exif, grey16, orientation_entry, turned, walk, write_film
 
@@ -298,7 +298,7 @@ def test_processes_end_with_the_server(ending, tmp_path):
     (tmp_path / "slow.j2k").write_bytes(slow())
     folder = Path(ssrnet_hub.__file__).parent
     command = [sys.executable, "-c", _SERVER, folder, tmp_path / "photo.png", tmp_path / "slow.j2k"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+    with interruptible(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         assert server.stdout.readline() == "ready\n"
         started = psutil.Process(server.pid).children()
         assert len(started) == 2
