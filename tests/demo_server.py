@@ -69,7 +69,7 @@ def serve(
 
 
 def interruptible(command: Sequence[str | os.PathLike[str]], **options: Any) -> subprocess.Popen:
-    """A process that SIGINT ends even where the tests run in the background, which ignore it."""
+    """A process that SIGINT ends, even if the tests run in the background, where it is ignored."""
     return subprocess.Popen(command, preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL), **options)
 
 

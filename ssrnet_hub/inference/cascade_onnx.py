@@ -72,7 +72,7 @@ def nms(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def place_cut_faces(crops: np.ndarray) -> np.ndarray:
-    """Landmarks of faces that the edge of the photo mostly hides, from O-Net trained further on such faces by
+    """Landmarks of faces of which the edge of the photo hides much, from O-Net trained further on such faces by
     ``scripts/maintain/train_cut_faces.py``.
 
     Args:

@@ -191,11 +191,14 @@ class MTCNNDetector:
         looks = self._ask([images[number] for number, _ in hits], boxes, upright, twice=False)
         found: list[list[_Found]] = [[] for _ in images]
         judged = [_judge(hit, look, images[number].size) for (number, hit), look in zip(hits, looks, strict=True)]
-        cut_off = [k for k, (number, hit) in enumerate(hits) if _beyond(hit.box, images[number].size) > _HIDDEN]
-        cut_off = [k for k in cut_off if not judged[k].detection.turned]
-        known = np.array([judged[k].detection.landmarks for k in cut_off])
-        placed = self._place([images[hits[k][0]] for k in cut_off], boxes[cut_off], known)
-        for k, landmarks in zip(cut_off, placed, strict=True):
+        hidden = [
+            k
+            for k, (number, hit) in enumerate(hits)
+            if not judged[k].detection.turned and _beyond(hit.box, images[number].size) > _HIDDEN
+        ]
+        known = np.array([judged[k].detection.landmarks for k in hidden])
+        placed = self._place([images[hits[k][0]] for k in hidden], boxes[hidden], known)
+        for k, landmarks in zip(hidden, placed, strict=True):
             judged[k] = judged[k]._replace(detection=replace(judged[k].detection, landmarks=landmarks))
         for (number, _), face in zip(hits, judged, strict=True):
             found[number].append(face)
