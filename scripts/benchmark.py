@@ -18,7 +18,7 @@ from typing import Any, Optional
 import numpy as np
 import timm
 import torch
-from benchmark_folder import COUNT, make_folder, measure_folder, overlap
+from benchmark_folder import COUNT, make_folder, measure_folder
 from benchmark_start import measure_first_age
 from facenet_pytorch import MTCNN
 from PIL import Image
@@ -26,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssrnet_hub import AgeEstimator, from_pretrained
 from ssrnet_hub.errors import SSRNetHubError
+from ssrnet_hub.images.alignment import iou
 from ssrnet_hub.images.loading import load_photo
 from ssrnet_hub.inference.backends import make_runtime
 from ssrnet_hub.inference.tracking import AgeTracker
@@ -306,7 +307,7 @@ def measure_photos(paths: list[Path]) -> dict[str, Any]:
         first, *_ = found.values()
         wanted = [box for box, score, _ in first if score > SURE and (box[2:] - box[:2]).max() >= least]
         sure += len(wanted)
-        lost += sum(all(overlap(box, np.array(face.box)) < 0.5 for face in found["ours"]) for box in wanted)
+        lost += sum(all(iou(box, face.box) < 0.5 for face in found["ours"]) for box in wanted)
     (first, *_) = total.values()
     for figures in total.values():
         figures["ratio"] = round(figures["ms"] / first["ms"], 4)

@@ -15,6 +15,7 @@ import psutil
 from tqdm import tqdm
 
 from ssrnet_hub.batch.local import count_cores
+from ssrnet_hub.images.alignment import iou
 from ssrnet_hub.images.loading import load_photo
 
 COUNT = 500
@@ -78,7 +79,7 @@ def measure_folder(paths: list[Path], plain: Callable[[Path], Found], sure: floa
         # the loop's boxes may extend beyond the edge
         boxes = [box.reshape(2, 2).clip(0, size).ravel() for box in boxes]
         wanted += len(boxes)
-        lost += sum(all(overlap(box, np.array(face["box"])) < 0.5 for face in ours["faces"]) for box in boxes)
+        lost += sum(all(iou(box, face["box"]) < 0.5 for face in ours["faces"]) for box in boxes)
     return {
         "photos": len(paths),
         "workers": count_cores(),
@@ -99,10 +100,3 @@ def sum_memory(job: psutil.Popen) -> int:
             with contextlib.suppress(psutil.NoSuchProcess):
                 size += getattr(info := process.memory_full_info(), "pss", info.rss)
     return round(size / 1e6)
-
-
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the intersection over union of two boxes."""
-    sides = (np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).clip(0)
-    both = sides.prod()
-    return float(both / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - both))

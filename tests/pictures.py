@@ -106,15 +106,6 @@ def write_zip(path: Path, files: dict[str, bytes], compression: int = zipfile.ZI
     return path
 
 
-def iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """Overlap of two boxes x1, y1, x2, y2."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    both = width * height
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
-
-
 FILM_SIZE, FILM_RATE = (400, 260), 10
 
 

@@ -28,6 +28,7 @@ import numpy as np
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from ssrnet_hub import AgeEstimator
+from ssrnet_hub.images.alignment import iou
 from ssrnet_hub.utils.metrics import describe_device
 from ssrnet_hub.utils.version import __version__
 
@@ -36,7 +37,6 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "scripts" / "maintain")]
 
 import build_browser  # noqa: E402
 import live_rate  # noqa: E402
-from benchmark_folder import overlap  # noqa: E402
 
 RECORD = ROOT / "benchmarks" / "browser.json"
 PEER = {"@vladmandic/face-api": "1.7.15", "@tensorflow/tfjs-backend-wasm": "4.22.0"}
@@ -289,7 +289,7 @@ def compare(page: Page, photos: list[Path]) -> dict[str, Any]:
             total = sum(stage["contribution"] for stage in face["stages"])
             stages_off = max(stages_off, abs(total - face["raw_age"]))
         for known in wanted:
-            shared = [overlap(np.array(known.box), np.array(other["box"])) for other in faces]
+            shared = [iou(np.array(known.box), other["box"]) for other in faces]
             if max(shared, default=0) >= 0.9:
                 other = faces.pop(int(np.argmax(shared)))
                 same.append((abs(other["age"] - known.age), other["doubts"] == list(known.doubts or [])))

@@ -206,8 +206,8 @@ def _predict_one_by_one(chunk: Chunk, options: dict[str, Any]) -> Found:
         pool.submit(_work, []).result()
     except BrokenProcessPool as e:
         raise WorkerError(
-            "The worker processes end as soon as they start; what they said is above. A program that uses them has to "
-            'be under if __name__ == "__main__":, or take workers=1.'
+            "The worker processes exit when they start; their output is above. Programs that start them must be "
+            'guarded by if __name__ == "__main__":, or pass workers=1.'
         ) from e
     for task in chunk:
         try:

@@ -29,7 +29,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         action="append",
         default=[],
         metavar="NAME",
-        help="Additional host name to answer to, such as age.example.org behind a proxy; repeatable (default: names of "
+        help="Additional host name to allow, such as age.example.org behind a proxy; repeatable (default: names of "
         "this machine only, or any name with --host 0.0.0.0)",
     )
     demo.add_argument("--mcp", action="store_true", help="Also serve the endpoints as MCP tools (extra mcp)")

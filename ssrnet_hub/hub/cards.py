@@ -85,8 +85,11 @@ _DATA = {
 _OTHERS = {
     "dex_resnet10.dlib": "the age predictor of dlib-models (CC0-1.0). Its training data is not documented and probably "
     "includes FG-NET, so results on FG-NET are optimistic",
-    "dex_resnet10.fairface": "the age predictor of dlib-models (CC0-1.0), trained further on FairFace by "
+    "dex_resnet10.fairface.1": "the age predictor of dlib-models (CC0-1.0), trained further on FairFace by "
     "`scripts/train_teacher.py`. Its original training data is not documented",
+    "dex_resnet10.fairface": "the mean of the weights of the recipes `dex_resnet10.fairface.1` and "
+    "`dex_resnet10.fairface.2`: the age predictor of dlib-models (CC0-1.0), trained further on FairFace. Its original "
+    "training data is not documented",
     **dict.fromkeys(
         ["dex_resnet10.utkface_fairface_aaf", "dex_resnet10.utkface_fairface_aaf.1"],
         "the age predictor of dlib-models (CC0-1.0), trained further on UTKFace, FairFace, and All-Age-Faces. Its "

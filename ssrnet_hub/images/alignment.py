@@ -5,12 +5,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from ..errors import ConfigError
 from ..utils.untrusted import checked, listing, number, optional, record, whole
 
-__all__ = ["AUTHORS_FRAMING", "Box", "Framing", "Landmarks", "align", "nose_offset", "turn_points"]
+__all__ = ["AUTHORS_FRAMING", "Box", "Framing", "Landmarks", "align", "iou", "nose_offset", "turn_points"]
 
 Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels of the upright picture."""
@@ -128,6 +129,14 @@ def turn_points(points: np.ndarray, turned: int, size: tuple[float, float]) -> n
     # a quarter is a factor of -i, as y runs down
     z = (points - middle) @ (1, 1j) * (-1j) ** (turned // 90)
     return np.stack([z.real, z.imag], -1) + (middle[::-1] if turned % 180 else middle)
+
+
+def iou(a: ArrayLike, b: ArrayLike) -> float:
+    """Intersection over union of two boxes, ``(4,)`` each, in [0, 1]."""
+    first, second = np.asarray(a, float), np.asarray(b, float)
+    both = (np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])).clip(0).prod()
+    union = (first[2:] - first[:2]).prod() + (second[2:] - second[:2]).prod() - both
+    return float(both / union) if union > 0 else 0.0
 
 
 def nose_offset(landmarks: Landmarks) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import RuntimeUnavailableError
 from ..hub.loading import unwrap
-from ..models.fused import ANSWER, Answer, FusedSSRNet, fuse, has_fused_form, split_answer
+from ..models.fused import OUTPUT_NAMES, FusedSSRNet, Outputs, fuse, has_fused_form, split_outputs
 from ..models.layers import StagewiseOutput
 from ..models.preparation import Preparation
 from ..models.preprocessing import Normalize, input_config_of
@@ -104,7 +104,7 @@ class _Torch:
         self._stage_bins, self._device = fused.stage_bins, next(fused.buffers()).device
         self._fused = fused = fused.to(memory_format=torch.channels_last)
         on_cpu = self._device.type == "cpu"
-        self._network: Callable[[Tensor], Answer] = _freeze(fused) if on_cpu else fused
+        self._network: Callable[[Tensor], Outputs] = _freeze(fused) if on_cpu else fused
         self._chunk = _CHUNK if on_cpu else sys.maxsize
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -112,12 +112,13 @@ class _Torch:
 
     @inference()
     def __call__(self, pixels: Tensor) -> StagewiseOutput:
-        answers = [self._network(part.to(self._device)) for part in pixels.split(min(self._chunk, len(pixels)))]
-        whole = answers[0] if len(answers) == 1 else [torch.cat(parts) for parts in zip(*answers, strict=True)]
-        return split_answer(whole, self._stage_bins)
+        chunks = pixels.split(min(self._chunk, len(pixels)))
+        parts = [self._network(chunk.to(self._device)) for chunk in chunks]
+        outputs = parts[0] if len(parts) == 1 else [torch.cat(values) for values in zip(*parts, strict=True)]
+        return split_outputs(outputs, self._stage_bins)
 
 
-def _freeze(fused: FusedSSRNet) -> Callable[[Tensor], Answer]:
+def _freeze(fused: FusedSSRNet) -> Callable[[Tensor], Outputs]:
     example = torch.zeros(2, *fused.img_size, fused.in_chans, dtype=torch.uint8, device="cpu")
     try:
         with warnings.catch_warnings(), inference():
@@ -140,4 +141,4 @@ class _Onnx:
         self._stage_bins, self._session = fused.stage_bins, Session(to_onnx(fused.graph))
 
     def __call__(self, pixels: Tensor) -> StagewiseOutput:
-        return split_answer(self._session.run(ANSWER, {"pixels": pixels.numpy()}), self._stage_bins)
+        return split_outputs(self._session.run(OUTPUT_NAMES, {"pixels": pixels.numpy()}), self._stage_bins)

@@ -11,7 +11,7 @@ from ..errors import ConfigError
 from ..hub.files import DIGEST_KEY
 from .doubts import LAYOUT, Doubts, describe_face
 from .intervals import Intervals
-from .reliability import Reliability, describe_answer
+from .reliability import Reliability, describe_outputs
 from .stages import Stage
 
 __all__ = ["NOT_A_FACE", "UNCERTAIN", "Calibration"]
@@ -39,7 +39,7 @@ class Calibration:
     def describe(self, stages: tuple[Stage, ...], crop: Image.Image) -> np.ndarray:
         """Features of a face that the other methods take, ``(D,)``."""
         if not self.doubts:
-            return describe_answer(stages, crop)
+            return describe_outputs(stages, crop)
         features = describe_face(stages, crop)
         of_earlier_version = len(self.doubts.weights[0]) == len(features) - LAYOUT
         return features[:-LAYOUT] if of_earlier_version else features

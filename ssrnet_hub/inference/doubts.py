@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..errors import CalibrationError, ConfigError
 from ..utils.untrusted import checked, choice, listing, number, record
-from .reliability import describe_answer, log_contrast, log_detail
+from .reliability import describe_outputs, log_contrast, log_detail
 from .stages import Stage
 
 __all__ = ["LAYOUT", "Doubts", "describe_face", "fit_doubts"]
@@ -47,12 +47,12 @@ def describe_face(stages: Sequence[Stage], crop: Image.Image) -> np.ndarray:
     """Features of the quality of a picture.
 
     Returns:
-        ``(D,)``: `describe_answer`, the logarithm of the standard deviation of each stage's bins in years, and of the
+        ``(D,)``: `describe_outputs`, the logarithm of the standard deviation of each stage's bins in years, and of the
         crop its sharpness at other scales, sharpness and contrast of eyes and mouth, brightness, symmetry, color, and
         the brightness and vertical detail of each eighth of its height, relative to the whole crop.
     """
     spreads = [math.log(_spread(stage) + 0.5) for stage in stages]
-    return np.array([*describe_answer(stages, crop), *spreads, *_describe_crop(crop)])
+    return np.array([*describe_outputs(stages, crop), *spreads, *_describe_crop(crop)])
 
 
 def _spread(stage: Stage) -> float:

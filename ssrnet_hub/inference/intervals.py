@@ -30,10 +30,19 @@ _EVEN_LEVEL = 0.9
 """Level at which intervals cover all true ages about equally."""
 
 _ROUNDS, _PRIOR = 3, 10.0
-"""Rounds of fitting the factors, and the number of faces by which each is shrunk to 1."""
+"""Rounds of fitting the factors, and the number of faces by which the change in each round is damped."""
+
+_INFANT = 1.0
+"""If the youngest label is at most this, in years, it is taken to include everyone younger."""
+
+_FOLDS = 5
+"""Folds of the cross-fitting."""
 
 _SCORES = 200
 """Number of quantiles of the scores to keep."""
+
+_MARGIN = 0.5
+"""Standard errors by which the level of a quantile is raised, so that most calibrations reach it."""
 
 _FEWEST = 100
 """Minimum number of faces in a calibration and in each of its bands."""
@@ -61,6 +70,7 @@ _FIELDS = record(
     {
         "weights": listing(number(-1e6, 1e6), 0, 1000),
         "offset": number(-1e6, 1e6),
+        "youngest": number(0, 200),
         "true_knots": listing(number(-1000, 1000), 0, 100),
         "factors": listing(number(1e-3, 1000), 0, 100),
         "bands": listing(_BAND_FIELDS, 0, 100),
@@ -73,7 +83,8 @@ class Scores(NamedTuple):
     """Scores of held-out faces.
 
     Attributes:
-        values: Quantiles of the scores, at levels ``1/m, 2/m, ... 1``, increasing.
+        values: Quantiles of the scores at the levels ``1/m, 2/m, ... 1``, increasing; the levels are raised by a margin
+            for sampling error.
         n: Number of faces.
     """
 
@@ -108,6 +119,8 @@ class Intervals:
         true_knots: True ages, years, increasing; empty if the factor is 1.
         factors: Factor of the expected error at each, interpolated between them.
         bands: Lower end of each band of predicted ages, years, increasing, and the scores of its faces.
+        youngest: Youngest label, years, if it includes everyone younger (UTKFace labels newborns 1), else 0; intervals
+            that reach it are extended to 0.
     """
 
     knots: tuple[float, ...]
@@ -118,6 +131,7 @@ class Intervals:
     true_knots: tuple[float, ...] = ()
     factors: tuple[float, ...] = ()
     bands: tuple[tuple[float, Scores], ...] = ()
+    youngest: float = 0.0
 
     def bounds(self, age: float, level: float, description: Optional[np.ndarray] = None) -> tuple[float, float]:
         """Lower and upper end of the interval for a predicted age, years; may be outside of the possible ages.
@@ -138,7 +152,8 @@ class Intervals:
             n = self.scores.n
             raise ValueError(f"A calibration on {n} faces supports levels up to {n / (n + 1):.4f}, not {level}")
         error = quantile * self.expect(age, description)
-        return self._find_end(age, error, -1), self._find_end(age, error, 1)
+        low, high = self._find_end(age, error, -1), self._find_end(age, error, 1)
+        return min(low, 0.0) if low <= self.youngest else low, high
 
     def _find_end(self, age: float, error: float, side: int) -> float:
         """Farthest true age on one side that is at most ``error * factor`` away."""
@@ -187,11 +202,12 @@ class Intervals:
             "true_knots": list(self.true_knots),
             "factors": list(self.factors),
             "bands": [{"low": low, "scores": list(scores.values), "n": scores.n} for low, scores in self.bands],
+            "youngest": self.youngest,
         }
 
     @classmethod
     def from_dict(cls, config: Any) -> "Intervals":
-        """Read what `to_dict` wrote; calibrations of earlier versions lack weights, bands, or factors.
+        """Read what `to_dict` wrote; calibrations of earlier versions lack weights, bands, factors, or youngest.
 
         Raises:
             ConfigError: Something is missing or out of bounds.
@@ -214,13 +230,14 @@ class Intervals:
         ):
             raise ConfigError("The intervals in config.json have knots, bands, or scores that are not increasing.")
         weights, offset = tuple(fields.get("weights", ())), fields.get("offset", 0.0)
-        return cls(knots, scale, scores, weights, offset, tuple(true_knots), tuple(factors), tuple(bands))
+        youngest = fields.get("youngest", 0.0)
+        return cls(knots, scale, scores, weights, offset, tuple(true_knots), tuple(factors), tuple(bands), youngest)
 
 
 def fit_intervals(predicted: ArrayLike, true: ArrayLike, descriptions: Optional[ArrayLike] = None) -> Intervals:
     """Fit intervals on faces that the weights were not trained on.
 
-    Scores are cross-fitted: each half of the faces is scored by expected errors fitted on the other half; otherwise the
+    Scores are cross-fitted: each fold of the faces is scored by expected errors fitted on the others; otherwise the
     intervals would be too narrow.
 
     Args:
@@ -238,15 +255,17 @@ def fit_intervals(predicted: ArrayLike, true: ArrayLike, descriptions: Optional[
     x = np.zeros((*ages.shape, 0)) if descriptions is None else np.asarray(descriptions, float)
     if count < _FEWEST:
         raise CalibrationError(f"A calibration needs at least {_FEWEST} faces, not {count}.")
-    halves = slice(0, None, 2), slice(1, None, 2)
     scores = np.empty(count)
-    for learn, others in (halves, halves[::-1]):
-        expect, factors = _learn(ages[:, learn], true[learn], x[:, learn])
-        scores[others] = _score(ages[0, others], true[others], expect(ages[0, others], x[0, others]), factors)
+    for fold in range(_FOLDS):
+        held_out = np.arange(count) % _FOLDS == fold
+        expect, factors = _learn(ages[:, ~held_out], true[~held_out], x[:, ~held_out])
+        errors = expect(ages[0, held_out], x[0, held_out])
+        scores[held_out] = _score(ages[0, held_out], true[held_out], errors, factors)
     expect, factors = _learn(ages, true, x)
     bands = tuple((low, _keep(scores[members])) for low, members in _split_bands(ages[0]))
     weights, offset = _rounded(expect.weights, 6), round(expect.offset, 6)
-    known = _keep(scores), weights, offset, _TRUE_KNOTS, _rounded(factors), bands
+    youngest = float(true.min()) if true.min() <= _INFANT else 0.0
+    known = _keep(scores), weights, offset, _TRUE_KNOTS, _rounded(factors), bands, youngest
     return Intervals(_KNOTS, _rounded(expect.scale), *known)
 
 
@@ -329,6 +348,7 @@ def _split_bands(ages: np.ndarray) -> list[tuple[float, np.ndarray]]:
 def _keep(scores: np.ndarray) -> Scores:
     count = min(_SCORES, len(scores))
     places = np.arange(1, count + 1) / count
+    places = (places + _MARGIN * np.sqrt(places * (1 - places) / len(scores))).clip(max=1.0)
     return Scores(_rounded(np.quantile(scores, places, method="inverted_cdf")), len(scores))
 
 

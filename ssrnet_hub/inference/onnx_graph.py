@@ -10,7 +10,7 @@ from typing import Any, Optional, Union
 
 import numpy as np
 
-from ..models.folding import ANSWER, Graph
+from ..models.folding import OUTPUT_NAMES, Graph
 from ..utils.version import __version__
 
 __all__ = ["OPSET", "to_onnx"]
@@ -28,7 +28,7 @@ Value = Union[int, str, bytes]
 
 
 def to_onnx(graph: Graph, metadata: Optional[Mapping[str, Any]] = None) -> bytes:
-    """Serialize a graph as ONNX: input ``pixels`` ``(batch, H, W, channels)`` uint8, outputs named as in `ANSWER`.
+    """Serialize a graph as ONNX: input ``pixels`` ``(batch, H, W, channels)`` uint8, outputs `OUTPUT_NAMES`.
 
     Args:
         graph: In float32, or with streams in float16 (`Graph.half_streams`).
@@ -42,7 +42,7 @@ def to_onnx(graph: Graph, metadata: Optional[Mapping[str, Any]] = None) -> bytes
         (2, "SSRNet"),
         *((5, _tensor(name, value)) for name, value in graph.constants.items()),
         (11, _value_info("pixels", _UINT8, ("batch", *graph.img_size, graph.in_chans))),
-        *((12, _value_info(name, _FLOAT, ("batch", widths[name]))) for name in ANSWER),
+        *((12, _value_info(name, _FLOAT, ("batch", widths[name]))) for name in OUTPUT_NAMES),
     ]
     return _message(
         (1, _IR_VERSION),

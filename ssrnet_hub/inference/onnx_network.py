@@ -15,7 +15,7 @@ from ..hub.files import CONFIG_FILE, WEIGHTS_FILE
 from ..images.alignment import Framing
 from ..models.architectures import is_two_stream
 from ..models.cost import faces_at_once
-from ..models.folding import ANSWER, fold, split_answer
+from ..models.folding import OUTPUT_NAMES, fold, split_outputs
 from ..models.preparation import Preparation
 from ..utils.io import is_file
 from ..utils.torch_needed import torch_needed
@@ -88,5 +88,5 @@ class OnnxNetwork(Network):
         return TorchNetwork(copy.deepcopy(self.model), device, self.framing, self._runtime)
 
     def __call__(self, crops: Iterable[Image.Image]) -> Answers:
-        age, stages = split_answer(self._session.run(ANSWER, {"pixels": self._prepare(crops)}), self._stage_bins)
+        age, stages = split_outputs(self._session.run(OUTPUT_NAMES, {"pixels": self._prepare(crops)}), self._stage_bins)
         return age[:, 0].tolist(), split_stages(stages)

@@ -11,7 +11,7 @@ from ..errors import CalibrationError, ConfigError
 from ..utils.untrusted import checked, listing, number, record
 from .stages import Stage
 
-__all__ = ["Reliability", "describe_answer", "fit_reliability", "log_contrast", "log_detail"]
+__all__ = ["Reliability", "describe_outputs", "fit_reliability", "log_contrast", "log_detail"]
 
 _SHRINKAGE = 0.1
 """Shrinkage of the covariance, for small samples and constant features."""
@@ -34,7 +34,7 @@ _FIELDS = record(
 )
 
 
-def describe_answer(stages: Sequence[Stage], crop: Image.Image) -> np.ndarray:
+def describe_outputs(stages: Sequence[Stage], crop: Image.Image) -> np.ndarray:
     """Features that distinguish faces from other crops: p, eta and delta of the stages, sharpness and contrast.
 
     Returns:
@@ -59,7 +59,7 @@ def log_contrast(pixels: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Reliability:
-    """A normal distribution of features of faces: `describe_face`, or `describe_answer` in earlier versions.
+    """A normal distribution of features of faces: `describe_face`, or `describe_outputs` in earlier versions.
 
     The score of a face is its Mahalanobis distance from the mean, divided by the square root of D: about 1 for an
     ordinary face, and larger out of distribution.

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple, Union
 
 import numpy as np
 
-__all__ = ["ANSWER", "Graph", "Step", "fold", "split_answer"]
+__all__ = ["OUTPUT_NAMES", "Graph", "Step", "fold", "split_outputs"]
 
-ANSWER = ("age", "p", "eta", "delta", "width", "contribution")
+OUTPUT_NAMES = ("age", "p", "eta", "delta", "width", "contribution")
 """Outputs of a folded network: age ``(B, 1)``; p and eta ``(B, S)``, the S bins of all stages concatenated, coarse to
-fine; delta, width, and contribution ``(B, K)``. See `split_answer`."""
+fine; delta, width, and contribution ``(B, K)``. See `split_outputs`."""
 
 _ACTIVATIONS = {"stream1": "Relu", "stream2": "Tanh"}
 _POOLINGS = {"stream1": "AveragePool", "stream2": "MaxPool"}
@@ -40,7 +40,7 @@ class Step(NamedTuple):
 
 @dataclass
 class Graph:
-    """Steps from ``pixels``, ``(B, H, W, C)``, uint8, 0 to 255, to the outputs that `ANSWER` names.
+    """Steps from ``pixels``, ``(B, H, W, C)``, uint8, 0 to 255, to the outputs that `OUTPUT_NAMES` names.
 
     Attributes:
         img_size: H, W.
@@ -66,9 +66,11 @@ class Graph:
         self.steps.append(Step(operator, tuple(map(self._name, inputs)), names, attributes))
         return names if count > 1 else names[0]
 
-    def answer(self, values: Sequence[str]) -> None:
-        """Name the outputs of the graph as in `ANSWER`."""
-        self.steps += [Step("Identity", (value,), (name,), {}) for value, name in zip(values, ANSWER, strict=True)]
+    def set_outputs(self, values: Sequence[str]) -> None:
+        """Name the outputs of the graph as in `OUTPUT_NAMES`."""
+        self.steps += [
+            Step("Identity", (value,), (name,), {}) for value, name in zip(values, OUTPUT_NAMES, strict=True)
+        ]
 
     def half_streams(self) -> "Graph":
         """Return a copy with float16 convolutions.
@@ -129,16 +131,16 @@ def fold(args: Mapping[str, Any], tensors: Tensors, mean: Sequence[float], std: 
     weighed = graph.add("Mul", p, graph.add("Add", shift, index))
     contribution = graph.add("Mul", graph.add("Gemm", weighed, sums, transB=1), width)
     age = graph.add("Gemm", contribution, np.ones((1, len(bins))), transB=1)
-    graph.answer((age, p, eta, delta, width, contribution))
+    graph.set_outputs((age, p, eta, delta, width, contribution))
     return graph
 
 
-def split_answer(answer: Sequence[Any], stage_bins: Sequence[int]) -> tuple[Any, list[tuple[Any, ...]]]:
+def split_outputs(outputs: Sequence[Any], stage_bins: Sequence[int]) -> tuple[Any, list[tuple[Any, ...]]]:
     """Split the outputs of a folded network into the age and, for each stage, p, eta, delta, width, and contribution.
 
     The shapes are those of `StageOutput`. Takes arrays and tensors.
     """
-    age, p, eta, delta, width, contribution = answer
+    age, p, eta, delta, width, contribution = outputs
     stages, start = [], 0
     for k, s in enumerate(stage_bins):
         bins, stage = slice(start, start + s), slice(k, k + 1)

@@ -11,14 +11,14 @@ from torch.nn import functional as F
 from ..errors import ExportError
 from . import folding
 from .dex import SSRNetDEX
-from .folding import ANSWER, fold
+from .folding import OUTPUT_NAMES, fold
 from .layers import StageOutput, StagewiseOutput
 from .preprocessing import input_config_of
 from .ssrnet import SSRNet
 
-__all__ = ["ANSWER", "FusedSSRNet", "fuse", "has_fused_form", "split_answer"]
+__all__ = ["OUTPUT_NAMES", "FusedSSRNet", "fuse", "has_fused_form", "split_outputs"]
 
-Answer = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+Outputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 _ARGUMENTS = ["stage_bins", "V", "lambda_local", "lambda_d", "dynamic_range", "deep_first", "layout"]
 _ARGUMENTS += ["pool_sizes", "hidden", "norm_eps", "in_chans", "img_size", "joint_taps"]
@@ -80,14 +80,14 @@ class FusedSSRNet(nn.Module):
         self.stream_dtype = torch.float16
         return self
 
-    def forward(self, pixels: Tensor) -> Answer:
+    def forward(self, pixels: Tensor) -> Outputs:
         """Predict ages, with the outputs of all stages.
 
         Args:
             pixels: Faces, 0 to 255, ``(B, H, W, in_chans)``, uint8.
 
         Returns:
-            The outputs that `ANSWER` names.
+            The outputs that `OUTPUT_NAMES` names.
         """
         values = {"pixels": pixels, **{name: getattr(self, name) for name in self.graph.constants}}
         for step, done in zip(self.graph.steps, self._done, strict=True):
@@ -99,7 +99,7 @@ class FusedSSRNet(nn.Module):
             values.update(zip(step.outputs, output if len(step.outputs) > 1 else [output], strict=True))
             for name in done:
                 values.pop(name, None)
-        age, p, eta, delta, width, contribution = (values[name] for name in ANSWER)
+        age, p, eta, delta, width, contribution = (values[name] for name in OUTPUT_NAMES)
         return age, p, eta, delta, width, contribution
 
 
@@ -117,13 +117,13 @@ def fuse(model: nn.Module) -> FusedSSRNet:
     return FusedSSRNet(model, data.mean, data.std)
 
 
-def split_answer(answer: Sequence[Any], stage_bins: Sequence[int]) -> StagewiseOutput:
+def split_outputs(outputs: Sequence[Any], stage_bins: Sequence[int]) -> StagewiseOutput:
     """Split the outputs of `FusedSSRNet` as in `SSRNet.forward_stages`.
 
     NumPy arrays, which are faster to slice, are converted to tensors.
     """
-    as_tensor = (lambda value: value) if isinstance(answer[0], Tensor) else torch.from_numpy
-    age, stages = folding.split_answer(answer, stage_bins)
+    as_tensor = (lambda value: value) if isinstance(outputs[0], Tensor) else torch.from_numpy
+    age, stages = folding.split_outputs(outputs, stage_bins)
     return StagewiseOutput(as_tensor(age), [StageOutput(*map(as_tensor, stage)) for stage in stages])
 
 

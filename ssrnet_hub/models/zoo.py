@@ -134,21 +134,21 @@ ZOO: Mapping[str, Weights] = {
         ),
         Weights(
             "ssrnet_wide.fairface",
-            "1f80da273c2b7df8adae7eb3db8174b05c5ae0b79a5842469a17a294d2beb5d3",
+            "86ac1fdf1ebc75276cf840219d4ccdb7db07c1a84a524bac7ead87c624860bea",
             Framing(),
             "cc-by-4.0",
             embedded=True,
         ),
         Weights(
             "ssrnet.utkface_fairface_aaf",
-            "96c9400cce7b8a620000935f117c23fbe4f7b69750c0542d4bf8b330fba90aa8",
+            "d64d09dcda254d1816a56d72bd7dc6d584dc2f3953d45fed3dc821a6d1ba6b16",
             Framing(),
             "other",
             embedded=True,
         ),
         Weights(
             "ssrnet.fairface",
-            "98effe26584a53ef511691da991f8da6fb333c429f22f7eb48d81c358f1b6cee",
+            "95c923ec292b061fca6e4bd780a123a8c51969182767893fe71a9d9b24cdd68f",
             Framing(),
             "cc-by-4.0",
             embedded=True,
@@ -182,7 +182,7 @@ ZOO: Mapping[str, Weights] = {
         ),
         Weights(
             "ssrnet_gender.fairface",
-            "5cc5160bf49f3a11a6b3154075518d3fe180a7dfeff9db2587d786601f56f3ed",
+            "247492f792e0905f972e3f9b3b9639ae2f046f9e1274751496e95518f1724e21",
             Framing(),
             "cc-by-4.0",
             input=AUTHORS_INPUT,

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..errors import LabelsError
 from ..hub.loading import get_extras
-from ..images.alignment import Box, Framing, turn_points
+from ..images.alignment import Box, Framing, iou, turn_points
 from ..images.loading import load_photo
 from ..inference.estimator import AgeEstimator, Face
 from ..models.config import read_training
@@ -350,7 +350,7 @@ def measure_turned(
             image = load_photo(label.path)
             again = _largest(estimator(image.rotate(turned, expand=True)))
             ends = turn_points(np.array(face.box).reshape(2, 2), turned, image.size)
-            there = again and again.box and _iou(again.box, (*ends.min(0), *ends.max(0))) >= 0.5
+            there = again and again.box and iou(again.box, (*ends.min(0), *ends.max(0))) >= 0.5
             pairs.append((face, again if there else None))
         result[str(turned)] = _compare_turned(turned, pairs)
     return result
@@ -367,13 +367,6 @@ def _compare_turned(turned: int, pairs: list[tuple[Face, Optional[Face]]]) -> di
 
 def _mean(values: Sequence[float]) -> Optional[float]:
     return round(float(np.mean(values)), 4) if values else None
-
-
-def _iou(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    both = max(width, 0) * max(height, 0)
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
 _FIVE_DEGREES = cmath.rect(1, math.radians(5))

@@ -26,7 +26,7 @@ from .rendering import tell_failure
 from .turns import FairQueue, Visitor, visitor_of
 from .uploads import Upload, find_upload
 
-__all__ = ["GatedBlocks", "download", "is_heard", "who_asks"]
+__all__ = ["GatedBlocks", "download", "has_listener", "current_visitor"]
 
 _TEXT = 1000
 """Longest text that is taken, characters: names of weights are all there is."""
@@ -96,7 +96,7 @@ class GatedBlocks(gr.Blocks):
         except Exception as e:
             # Gradio would return nothing; the message may be about the server
             traceback.print_exc()
-            said = SSRNetHubError("This request cannot be answered: see the log of the server.")
+            said = SSRNetHubError("This request failed: see the server log.")
             raise _refusal(said, of_page) from e
         finally:
             session = kwargs.get("session_hash")
@@ -108,13 +108,13 @@ class GatedBlocks(gr.Blocks):
     async def _admit(self, value: Any, depth: int = 0) -> Any:
         """The value with references to files replaced by the files, or an indication that it has none."""
         if depth > _DEPTH or (isinstance(value, str) and len(value) > _TEXT):
-            raise PhotoError("This request holds more than the page takes.")
+            raise PhotoError("This request is too large.")
         if isinstance(value, dict) and not value.keys().isdisjoint(("path", "url")):
             return await self._receive(value.get("path"), value.get("url"))
         if not isinstance(value, (dict, list)):
             return _NO_FILE
         if len(value) > self._limits.max_photos:
-            raise PhotoError("These are more than {limit} photos: send fewer at a time.", limit=self._limits.max_photos)
+            raise PhotoError("More than {limit} photos were sent: send fewer at a time.", limit=self._limits.max_photos)
         if isinstance(value, dict):
             inner = {key: await self._admit(item, depth + 1) for key, item in value.items()}
             found = {key: value[key] if file is _NO_FILE else file for key, file in inner.items()}
@@ -155,7 +155,7 @@ def _named(value: Any) -> Any:
         return value
     if not all(text.startswith(_REMOTE) for text in texts):
         raise PhotoError(
-            "A file comes as an upload or a URL, not as a path: pass gradio_client.handle_file(path) to the client."
+            "Files must be uploads or URLs, not paths: pass gradio_client.handle_file(path) to the client."
         )
     urls = [{"url": text} for text in texts]
     return urls if isinstance(value, list) else urls[0]
@@ -183,13 +183,13 @@ async def download(url: str, folder: Path, max_size: int) -> Upload:
         max_size: Maximum size, bytes.
 
     Raises:
-        PhotoError: The URL is not on the internet, does not return a file, or the file is too large.
+        PhotoError: The URL is not public, does not return a file, or the file is too large.
     """
     try:
         return await asyncio.wait_for(_download(url, folder, max_size), _SECONDS)
     except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as e:
         # a single message, which reveals nothing about the server's network
-        raise PhotoError("This address is not on the internet, or does not answer with a file.") from e
+        raise PhotoError("This URL is not public, or does not return a file.") from e
 
 
 async def _download(url: str, folder: Path, max_size: int) -> Upload:
@@ -232,13 +232,13 @@ def _too_large(max_size: int) -> PhotoError:
     return PhotoError("This file has more than the limit of {limit:,} bytes.", limit=max_size)
 
 
-def is_heard() -> bool:
+def has_listener() -> bool:
     """Whether anybody still waits for the result of the current function; True outside of one."""
     event = _event()
     return not event or event.alive
 
 
-def who_asks() -> Visitor:
+def current_visitor() -> Visitor:
     """The visitor who waits for the result of the current function."""
     event = _event()
     return visitor_of(event) if event else Visitor("", "")

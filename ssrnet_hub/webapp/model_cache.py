@@ -67,7 +67,7 @@ class ModelCache:
             UnknownModelError: It is not text.
         """
         if name is not None and not isinstance(name, str):
-            raise UnknownModelError("A name of weights is a text.")
+            raise UnknownModelError("The name of the weights must be a string.")
         return (name or "").strip() or DEFAULT
 
     def __getitem__(self, name: Optional[str]) -> AgeEstimator:
@@ -166,11 +166,11 @@ class ModelCache:
         except RevisionNotFoundError as e:
             raise HubError("{repo} has no revision {revision!r}.", repo=repo, revision=revision) from e
         except (GatedRepoError, RepositoryNotFoundError) as e:
-            raise HubError("{repo} is not on the Hugging Face Hub, or not for everybody.", repo=repo) from e
+            raise HubError("{repo} is not on the Hugging Face Hub, or is not public.", repo=repo) from e
         except HFValidationError as e:
-            raise UnknownModelError("{repo} cannot be a name on the Hugging Face Hub.", repo=repo) from e
+            raise UnknownModelError("{repo} is not a valid repository name.", repo=repo) from e
         except Exception as e:  # whatever the network, or a server that is not the Hub, makes the client raise
-            raise HubError("The Hugging Face Hub is unreachable. The embedded weights are always there.") from e
+            raise HubError("The Hugging Face Hub is unreachable. The embedded weights are always available.") from e
         if not info.sha:
             raise HubError("The Hugging Face Hub does not say which commit of {repo} is meant.", repo=repo)
         return info.sha

@@ -18,7 +18,7 @@ from ..inference.estimator import Face
 from ..inference.tracking import AgeTracker
 from ..inference.video import Moment
 from ..models.zoo import DEFAULT
-from .gate import GatedBlocks, is_heard, who_asks
+from .gate import GatedBlocks, current_visitor, has_listener
 from .limits import Limits
 from .looks import Looks
 from .model_cache import ModelCache, Search
@@ -104,7 +104,7 @@ class _Answers:
         self._keep(seen, weights, search, faces)
         told = {weights: faces}
         for name in compared:
-            if not faces or not is_heard():
+            if not faces or not has_listener():
                 break
             # the same detector finds the same faces in the same order
             told[name] = self._faces(seen, name, search)
@@ -142,11 +142,11 @@ class _Answers:
     def _compared(self, weights: str, others: Any) -> list[str]:
         """The names to compare with, each once."""
         if not isinstance(others or [], list):
-            raise UnknownModelError("The weights to compare with are a list of names.")
+            raise UnknownModelError("The weights to compare with must be a list of names.")
         names = dict.fromkeys(self._models.tidy(name) for name in others or ())
         names.pop(weights, None)
         if len(names) > self._limits.max_compared:
-            raise UnknownModelError("Compare with {limit} weights at a time, at most.", limit=self._limits.max_compared)
+            raise UnknownModelError("Compare with at most {limit} weights at a time.", limit=self._limits.max_compared)
         return list(names)
 
     def _faces(self, seen: Seen, weights: str, search: Search) -> Sequence[Face]:
@@ -211,7 +211,7 @@ class _Answers:
 def _search(min_face: Any, rotated: Any) -> Search:
     """Detector settings from the options; 0 is the detector's default."""
     if min_face and not (type(min_face) in (int, float) and 12 <= min_face <= _MAX_MIN_FACE):
-        raise PhotoError("The smallest face is from 12 to {limit} pixels.", limit=_MAX_MIN_FACE)
+        raise PhotoError("The smallest face must be from 12 to {limit} pixels.", limit=_MAX_MIN_FACE)
     return Search(min_face or None, rotated is False)
 
 
@@ -258,7 +258,7 @@ def build(limits: Limits, work: Optional[Path] = None) -> Built:
     """
     looks = Looks(limits.max_kept_size, 2 * limits.sweep)
     models = ModelCache(limits, work)
-    service = Service(models, limits, is_heard, who_asks)
+    service = Service(models, limits, has_listener, current_visitor)
     answers = _Answers(service, models, limits, looks, work)
     english, chinese = (words(language, models.names, limits) for language in ("en", "zh"))
     i18n = gr.I18n(**{"en": english, "zh-CN": chinese, "zh-TW": chinese})

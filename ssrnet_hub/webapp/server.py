@@ -1,4 +1,4 @@
-"""The page on the network: its doors, its folder and its end."""
+"""The page on the network: middleware, work folder, and shutdown."""
 
 import asyncio
 import atexit
@@ -15,8 +15,8 @@ import gradio.route_utils
 import gradio.routes
 from starlette.routing import Mount
 
-from .doors import REFUSALS, Doors, OwnFiles, answered_hosts, is_loopback
 from .limits import Limits
+from .middleware import EXCEPTION_HANDLERS, PageFiles, RequestFilter, is_loopback, resolve_allowed_hosts
 from .page import HEAD, STATIC, THEME, build
 from .uploads import FilesOnlyParser, Folder
 
@@ -41,7 +41,7 @@ def launch(
     Args:
         limits: Limits on requests. Default: from the environment.
         allowed_hosts: Allowed host names, in addition to those in the environment variable
-            ``SSRNET_HUB_DEMO_ALLOWED_HOSTS``; see `answered_hosts`.
+            ``SSRNET_HUB_DEMO_ALLOWED_HOSTS``; see `resolve_allowed_hosts`.
         prevent_thread_lock: Return once the page is served, until Python ends.
         **options: See `gradio.Blocks.launch`.
 
@@ -54,10 +54,10 @@ def launch(
     limits = limits or Limits.from_environment()
     bound = options.get("server_name") or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
     names = os.environ.get("SSRNET_HUB_DEMO_ALLOWED_HOSTS", "").split(",")
-    hosts = answered_hosts(bound, [name.strip() for name in (*allowed_hosts, *names) if name.strip()])
+    hosts = resolve_allowed_hosts(bound, [name.strip() for name in (*allowed_hosts, *names) if name.strip()])
     if not is_loopback(bound) and not options.get("quiet"):
         asked = "under any name" if hosts == ["*"] else f"as {', '.join(hosts)}"
-        print(f"Everybody who reaches this machine can use the page on {bound}, {asked}.", file=sys.stderr)
+        print(f"Anyone who can reach this machine can use the page at {bound}, {asked}.", file=sys.stderr)
     ended = threading.Event()
     handled = threading.current_thread() is threading.main_thread() and not prevent_thread_lock
     with ExitStack() as ending:
@@ -73,12 +73,14 @@ def launch(
 
         @asynccontextmanager
         async def guarded(app: gradio.routes.App) -> AsyncIterator[None]:
-            app.router.routes.insert(0, Mount("/page", OwnFiles(directory=STATIC)))
+            app.router.routes.insert(0, Mount("/page", PageFiles(directory=STATIC)))
             # outside of all of Gradio's middleware: the one for CORS replies by itself
-            app.middleware_stack = doors = Doors(app.middleware_stack or app.build_middleware_stack(), limits, hosts)
-            unheard = asyncio.create_task(doors.end_unheard(page))
+            app.middleware_stack = requests = RequestFilter(
+                app.middleware_stack or app.build_middleware_stack(), limits, hosts
+            )
+            abandoned = asyncio.create_task(requests.cancel_abandoned(page))
             yield
-            unheard.cancel()
+            abandoned.cancel()
 
         if handled:
             # from here on visitors are served, and nothing may be interrupted half-way
@@ -95,7 +97,7 @@ def launch(
             run_history=False,
             enable_monitoring=False,
             footer_links=["api", "settings"],
-            app_kwargs={"lifespan": guarded, "exception_handlers": REFUSALS},
+            app_kwargs={"lifespan": guarded, "exception_handlers": EXCEPTION_HANDLERS},
             prevent_thread_lock=True,
             # neither another way in, past the checks of hosts, nor a way out, which Gradio would praise if not quiet
             **{"share": False, "ssr_mode": False, "num_workers": 0, **options, "quiet": True},

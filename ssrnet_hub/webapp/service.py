@@ -98,7 +98,7 @@ class Service:
     Args:
         models: The weights.
         limits: Limits on requests.
-        is_heard: Returns whether somebody still waits for the current result; otherwise the work ends.
+        has_listener: Returns whether somebody still waits for the current result; otherwise the work ends.
         visitor: Returns the current visitor.
     """
 
@@ -106,13 +106,13 @@ class Service:
         self,
         models: ModelCache,
         limits: Limits,
-        is_heard: Callable[[], bool] = lambda: True,
+        has_listener: Callable[[], bool] = lambda: True,
         visitor: Callable[[], Visitor] = lambda: Visitor("", ""),
     ):
-        self._models, self._limits, self._is_heard = models, limits, is_heard
-        self._turns = Turns(limits.workers, "photos", visitor, is_heard)
+        self._models, self._limits, self._has_listener = models, limits, has_listener
+        self._turns = Turns(limits.workers, "photos", visitor, has_listener)
         # pictures of cameras do not wait for photos
-        self._quick_turns = Turns(limits.workers, "cameras", visitor, is_heard)
+        self._quick_turns = Turns(limits.workers, "cameras", visitor, has_listener)
         # at most 25 bytes a pixel are needed, for gray of 16 bits; the rest is the process itself
         self._decoder = Decoder(limits.max_decode_seconds, (1 << 30) + 32 * limits.max_pixels)
 
@@ -195,9 +195,9 @@ class Service:
                 count += 1
                 if count > self._limits.max_photos:
                     raise PhotoError(
-                        "These are more than {limit} photos: send fewer at a time.", limit=self._limits.max_photos
+                        "More than {limit} photos were sent: send fewer at a time.", limit=self._limits.max_photos
                     )
-                if not self._is_heard():
+                if not self._has_listener():
                     return
                 yield self._turns.take(self._row, estimator, name, photo)
 

@@ -65,11 +65,11 @@ class Turns:
         workers: Number of threads.
         name: Name of the threads.
         visitor: Returns the current visitor.
-        is_heard: Returns whether the visitor still waits for the result.
+        has_listener: Returns whether the visitor still waits for the result.
     """
 
-    def __init__(self, workers: int, name: str, visitor: Callable[[], Visitor], is_heard: Callable[[], bool]):
-        self._visitor, self._is_heard = visitor, is_heard
+    def __init__(self, workers: int, name: str, visitor: Callable[[], Visitor], has_listener: Callable[[], bool]):
+        self._visitor, self._has_listener = visitor, has_listener
         # each waiting visitor has a thread, in which PyTorch would start more threads
         self._threads = ThreadPoolExecutor(workers, name)
         self._free = workers
@@ -119,7 +119,7 @@ class Turns:
         return min(self._waiting, key=lambda visitor: self._order.rank(visitor, self._at_work))
 
     def _check(self) -> None:
-        if self._closed or not self._is_heard():
+        if self._closed or not self._has_listener():
             raise SSRNetHubError("The request was canceled.")
 
 

@@ -30,7 +30,7 @@ class FilesOnlyParser(GradioMultiPartParser):
     def on_headers_finished(self) -> None:
         super().on_headers_finished()
         if self._current_part.file is None:
-            raise MultiPartException("An upload holds files, each with its name.")
+            raise MultiPartException("An upload must consist of named files.")
 
 
 def find_upload(path: Any, folder: Path) -> Upload:

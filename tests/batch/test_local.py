@@ -222,7 +222,7 @@ def test_a_program_without_a_guard(tmp_path, tasks):
     script.write_text(DEADLY.replace('if __name__ == "__main__":', "if True:"))
     folder = tasks[0].photo.parent
     said = subprocess.run([sys.executable, script, folder, tmp_path / "out.csv"], capture_output=True, text=True)
-    assert said.returncode and "WorkerError" in said.stderr and 'under if __name__ == "__main__"' in said.stderr
+    assert said.returncode and "WorkerError" in said.stderr and 'guarded by if __name__ == "__main__"' in said.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["unguarded.py"]
 
 

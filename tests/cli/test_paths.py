@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ..pictures import encode, iou, write_nasty
+from ssrnet_hub.images.alignment import iou
+
+from ..pictures import encode, write_nasty
 from .helpers import files
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from ssrnet_hub.errors import ConfigError
-from ssrnet_hub.images.alignment import Framing
+from ssrnet_hub.images.alignment import Framing, iou
 
 SIDE = 128
 TEMPLATE = np.array(Framing().template)
@@ -385,3 +385,11 @@ def test_thin_boxes_do_not_crash(box):
     for margin in (0, 0.4, 2):
         assert Framing(template=None, margin=margin).crop(gradient(100, 100), box, None).size == (SIDE, SIDE)
     assert Framing().crop(gradient(100, 100), box, None).size == (SIDE, SIDE)
+
+
+def test_iou():
+    a = (0.0, 0.0, 2.0, 2.0)
+    assert iou(a, a) == 1
+    assert iou(a, (1.0, 1.0, 3.0, 3.0)) == pytest.approx(1 / 7)
+    assert iou((1.0, 1.0, 1.0, 1.0), (1.0, 1.0, 1.0, 1.0)) == 0
+    assert iou(a, (2.0, 2.0, 4.0, 4.0)) == iou(a, (5.0, 0.0, 6.0, 1.0)) == 0

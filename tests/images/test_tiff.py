@@ -14,9 +14,8 @@ from PIL import Image
 from ssrnet_hub import cli
 from ssrnet_hub.batch.local import Task, predict_files
 from ssrnet_hub.errors import PhotoError, PhotoTooLargeError
+from ssrnet_hub.images.alignment import iou
 from ssrnet_hub.images.loading import load_photo
-
-from ..pictures import iou
 
 BOX = (180, 61, 269, 175)
 

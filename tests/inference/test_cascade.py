@@ -12,13 +12,12 @@ from PIL import Image
 from torch.nn import functional as F
 
 from ssrnet_hub import AgeEstimator
+from ssrnet_hub.images.alignment import iou
 from ssrnet_hub.images.loading import load_photo
 from ssrnet_hub.inference.cascade import _FACTOR, _FADE, _STOCK_FACE, _THRESHOLDS, Cascade, _Levels, cut, to_array
 from ssrnet_hub.inference.cascade_onnx import OnnxNetworks, nms
 from ssrnet_hub.inference.cascade_torch import TorchNetworks
 from ssrnet_hub.inference.detector import MTCNNDetector
-
-from ..pictures import iou
 
 FACE = (181.0, 62.0, 268.0, 172.0)
 """The box of the astronaut's face."""

@@ -16,11 +16,9 @@ import skimage.data
 from PIL import Image
 
 from ssrnet_hub.errors import MissingPackageError
-from ssrnet_hub.images.alignment import turn_points
+from ssrnet_hub.images.alignment import iou, turn_points
 from ssrnet_hub.images.loading import load_photo
 from ssrnet_hub.inference.detector import Detection, MTCNNDetector
-
-from ..pictures import iou
 
 ASTRONAUT = (181.0, 62.0, 268.0, 172.0)
 """The box of the astronaut's face."""

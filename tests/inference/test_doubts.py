@@ -11,7 +11,7 @@ from ssrnet_hub.errors import CalibrationError, ConfigError
 from ssrnet_hub.images.alignment import nose_offset
 from ssrnet_hub.inference.calibration import UNCERTAIN, Calibration
 from ssrnet_hub.inference.doubts import LAYOUT, Doubts, describe_face, fit_doubts
-from ssrnet_hub.inference.reliability import describe_answer
+from ssrnet_hub.inference.reliability import describe_outputs
 from ssrnet_hub.models.zoo import DEFAULT, ZOO
 from ssrnet_hub.training.worn import WEAR, faded_copies, worn_copies
 
@@ -153,7 +153,7 @@ def test_ages_that_are_uncertain(face):
 
 def shorten(reliability, face):
     """Leave the features that earlier versions had."""
-    count = len(describe_answer(face.stages, face.crop))
+    count = len(describe_outputs(face.stages, face.crop))
     reliability["mean"] = reliability["mean"][:count]
     reliability["precision"] = [row[:count] for row in reliability["precision"][:count]]
 

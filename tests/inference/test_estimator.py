@@ -32,7 +32,7 @@ from ssrnet_hub.errors import (
 )
 from ssrnet_hub.hub.convert import convert_keras
 from ssrnet_hub.hub.loading import get_extras
-from ssrnet_hub.images.alignment import AUTHORS_FRAMING, turn_points
+from ssrnet_hub.images.alignment import AUTHORS_FRAMING, iou, turn_points
 from ssrnet_hub.images.loading import load_photo
 from ssrnet_hub.inference.detector import Detection, MTCNNDetector
 from ssrnet_hub.inference.stages import explain
@@ -40,7 +40,7 @@ from ssrnet_hub.models.layers import StageOutput, StagewiseOutput
 from ssrnet_hub.models.pretrained import new_model
 from ssrnet_hub.models.zoo import DEFAULT
 
-from ..pictures import UNDO, encode, iou, turned
+from ..pictures import UNDO, encode, turned
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from ssrnet_hub.inference import onnx_export as export
 from ssrnet_hub.inference.backends import Pixels, make_runtime
 from ssrnet_hub.inference.onnx_export import ONNX_FILES, export_onnx, export_program, open_session, to_onnx
 from ssrnet_hub.inference.onnx_graph import OPSET
-from ssrnet_hub.models.fused import ANSWER, fuse
+from ssrnet_hub.models.fused import OUTPUT_NAMES, fuse
 from ssrnet_hub.models.pretrained import new_model
 from ssrnet_hub.training.labels import read_labels
 
@@ -68,7 +68,7 @@ def exported(model, faces, calibration, tmp_path_factory):
 
 
 def run(path, pixels):
-    return open_session(path).run(ANSWER, {"pixels": pixels.numpy()})
+    return open_session(path).run(OUTPUT_NAMES, {"pixels": pixels.numpy()})
 
 
 def read_metadata(path):
@@ -76,7 +76,7 @@ def read_metadata(path):
 
 
 def side_by_side(output):
-    parts = [torch.cat([getattr(stage, field) for stage in output.stages], 1) for field in ANSWER[1:]]
+    parts = [torch.cat([getattr(stage, field) for stage in output.stages], 1) for field in OUTPUT_NAMES[1:]]
     return [output.age, *parts]
 
 
@@ -101,7 +101,7 @@ def test_inputs_and_outputs_have_names_and_shapes(exported, precision):
     (pixels,) = session.get_inputs()
     assert (pixels.name, pixels.type, pixels.shape) == ("pixels", "tensor(uint8)", ["batch", 64, 64, 3])
     outputs = session.get_outputs()
-    assert [output.name for output in outputs] == list(ANSWER)
+    assert [output.name for output in outputs] == list(OUTPUT_NAMES)
     assert {output.type for output in outputs} == {"tensor(float)"}
     assert [output.shape for output in outputs] == [["batch", n] for n in (1, 9, 9, 3, 3, 3)]
 
@@ -211,7 +211,7 @@ def test_onnx_of_every_architecture(name, kwargs):
     # nothing that onnx does not know, nor would write otherwise
     assert proto.SerializeToString() == content
     pixels = torch.randint(0, 256, (3, *model.img_size, model.in_chans), dtype=torch.uint8)
-    answer = open_session(content).run(ANSWER, {"pixels": pixels.numpy()})
+    answer = open_session(content).run(OUTPUT_NAMES, {"pixels": pixels.numpy()})
     for part, expected in zip(answer, fused(pixels), strict=True):
         np.testing.assert_allclose(part, expected.numpy(), rtol=1e-5, atol=1e-4)
 

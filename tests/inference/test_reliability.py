@@ -10,7 +10,7 @@ import ssrnet_hub
 from ssrnet_hub import AgeEstimator
 from ssrnet_hub.cli import main
 from ssrnet_hub.errors import CalibrationError, ConfigError
-from ssrnet_hub.inference.reliability import Reliability, describe_answer, fit_reliability
+from ssrnet_hub.inference.reliability import Reliability, describe_outputs, fit_reliability
 from ssrnet_hub.training.average import average_weights
 from ssrnet_hub.utils.metrics import auroc
 
@@ -101,10 +101,10 @@ def test_a_face_is_reliable_and_its_blur_is_not(estimator, astronaut):
 
 def test_description_is_of_the_stages_and_the_crop(estimator, astronaut):
     (face,) = estimator(astronaut)
-    description = describe_answer(face.stages, face.crop)
+    description = describe_outputs(face.stages, face.crop)
     assert description.shape == (23,)
     assert description[:7].tolist() == [*face.stages[0].p, *face.stages[0].eta, face.stages[0].delta]
-    softer = describe_answer(face.stages, face.crop.filter(ImageFilter.GaussianBlur(2)))
+    softer = describe_outputs(face.stages, face.crop.filter(ImageFilter.GaussianBlur(2)))
     assert softer[:21].tolist() == description[:21].tolist() and (softer[21:] < description[21:]).all()
 
 

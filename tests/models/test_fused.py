@@ -1,4 +1,4 @@
-"""The fused form of the two-stream networks: what it answers, what it is refused for, and that it is a copy."""
+"""The fused form of the two-stream networks: its outputs, what it is refused for, and that it is a copy."""
 
 import itertools
 
@@ -12,7 +12,7 @@ from torch import nn
 from ssrnet_hub import from_pretrained
 from ssrnet_hub.errors import ExportError, SSRNetHubError
 from ssrnet_hub.inference.backends import Pixels
-from ssrnet_hub.models.fused import ANSWER, FusedSSRNet, fuse, has_fused_form, split_answer
+from ssrnet_hub.models.fused import OUTPUT_NAMES, FusedSSRNet, fuse, has_fused_form, split_outputs
 
 from .test_ssrnet import EMBEDDED_TWO_STREAM, RANGE, STAGE_BINS, TWO_STREAM, lively, make, two_stream
 
@@ -59,15 +59,15 @@ def expect(model, pixels):
 
 
 def side_by_side(output):
-    """What `FusedSSRNet` answers, by names, from what `forward_stages` does."""
+    """The outputs of `FusedSSRNet`, by names, from what `forward_stages` does."""
     return {
         "age": output.age,
-        **{field: torch.cat([getattr(stage, field) for stage in output.stages], 1) for field in ANSWER[1:]},
+        **{field: torch.cat([getattr(stage, field) for stage in output.stages], 1) for field in OUTPUT_NAMES[1:]},
     }
 
 
-def assert_answers(answer, output, rtol, atol):
-    assert len(answer) == len(ANSWER)
+def assert_outputs(answer, output, rtol, atol):
+    assert len(answer) == len(OUTPUT_NAMES)
     for (field, expected), actual in zip(side_by_side(output).items(), answer, strict=True):
         torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol, msg=lambda m, field=field: f"{field}: {m}")
 
@@ -101,21 +101,21 @@ def faces(estimator, pictures):
 
 
 @two_stream
-def test_fused_answers_as_the_model(name):
+def test_fused_predicts_as_the_model(name):
     model = trained(name)
     pixels = noise(model, 8)
     expected = expect(model, pixels)
     assert_alive(model, expected)
-    assert_answers(fuse(model)(pixels), expected, rtol=1e-8, atol=1e-8)
+    assert_outputs(fuse(model)(pixels), expected, rtol=1e-8, atol=1e-8)
 
 
 @odd
-def test_fused_answers_as_the_model_with_other_arguments(name, kwargs):
+def test_fused_predicts_as_the_model_with_other_arguments(name, kwargs):
     model = trained(name, **kwargs)
     pixels = noise(model, 8)
     expected = expect(model, pixels)
     assert_alive(model, expected)
-    assert_answers(fuse(model)(pixels), expected, rtol=1e-8, atol=1e-8)
+    assert_outputs(fuse(model)(pixels), expected, rtol=1e-8, atol=1e-8)
 
 
 @two_stream
@@ -124,7 +124,7 @@ def test_fused_in_single_precision(name):
     pixels = noise(model)
     answer = fuse(model)(pixels)
     assert all(part.dtype == torch.float32 for part in answer)
-    assert_answers(answer, expect(model, pixels), rtol=0, atol=1e-4 * RANGE[name] / 101)
+    assert_outputs(answer, expect(model, pixels), rtol=0, atol=1e-4 * RANGE[name] / 101)
 
 
 @pytest.mark.parametrize("name", EMBEDDED_TWO_STREAM)
@@ -133,16 +133,16 @@ def test_fused_embedded_weights_on_a_real_face(name, pictures):
     faces = Pixels(model)(pictures)
     expected = expect(model, faces)
     assert_alive(model, expected)
-    assert_answers(fuse(model)(faces), expected, rtol=0, atol=1e-4)
+    assert_outputs(fuse(model)(faces), expected, rtol=0, atol=1e-4)
     double = model.double()
-    assert_answers(fuse(double)(faces), expect(double, faces), rtol=0, atol=1e-9)
+    assert_outputs(fuse(double)(faces), expect(double, faces), rtol=0, atol=1e-9)
 
 
 @two_stream
-def test_shapes_of_the_answer(name):
+def test_output_shapes(name):
     model = make(name).eval()
     for batch in (1, 5):
-        answer = dict(zip(ANSWER, fuse(model)(noise(model, batch)), strict=True))
+        answer = dict(zip(OUTPUT_NAMES, fuse(model)(noise(model, batch)), strict=True))
         stages, bins = len(STAGE_BINS[name]), sum(STAGE_BINS[name])
         widths = {"age": 1, "p": bins, "eta": bins, "delta": stages, "width": stages, "contribution": stages}
         assert {field: tuple(part.shape) for field, part in answer.items()} == {
@@ -151,10 +151,10 @@ def test_shapes_of_the_answer(name):
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"stage_bins": (2, 4, 5)}], ids=str)
-def test_splitting_an_answer(kwargs):
+def test_split_outputs(kwargs):
     model = trained("ssrnet", **kwargs)
     pixels = noise(model)
-    output = split_answer(fuse(model)(pixels), model.stage_bins)
+    output = split_outputs(fuse(model)(pixels), model.stage_bins)
     expected = expect(model, pixels)
     torch.testing.assert_close(output.age, expected.age)
     assert len(output.stages) == len(expected.stages)
@@ -171,10 +171,10 @@ def test_faces_do_not_see_each_other(faces, estimator):
 def test_normalisation_as_the_config_has_it():
     model = trained("ssrnet", pretrained_cfg_overlay={"mean": (0.1, 0.5, 0.8), "std": (0.2, 0.9, 0.4)})
     pixels = noise(model)
-    assert_answers(fuse(model)(pixels), expect(model, pixels), rtol=1e-8, atol=1e-8)
+    assert_outputs(fuse(model)(pixels), expect(model, pixels), rtol=1e-8, atol=1e-8)
     # by hand, without a config
     fused = FusedSSRNet(model, (0.1, 0.5, 0.8), (0.2, 0.9, 0.4))
-    assert_answers(fused(pixels), expect(model, pixels), rtol=1e-8, atol=1e-8)
+    assert_outputs(fused(pixels), expect(model, pixels), rtol=1e-8, atol=1e-8)
     assert not torch.allclose(FusedSSRNet(model, (0.5,) * 3, (0.5,) * 3)(pixels)[0], fused(pixels)[0])
 
 

@@ -63,7 +63,7 @@ def test_which_tests_are_checked(tmp_path):
         identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
         subprocess.run(["git", "-C", tmp_path, *identity, *arguments], check=True, capture_output=True)
 
-    files = ["scripts/dev.py", "ssrnet_hub/errors.py", "ssrnet_hub/images/tiff.py", "ssrnet_hub/webapp/doors.py"]
+    files = ["scripts/dev.py", "ssrnet_hub/errors.py", "ssrnet_hub/images/tiff.py", "ssrnet_hub/webapp/middleware.py"]
     files += ["tests/images/test_tiff.py", "tests/images/test_loading.py", "tests/webapp/test_page.py"]
     files += ["tests/test_rooms.py", "tests/hub/test_push.py", "tests/hub/helpers.py", "docs/index.md"]
     for name in files:
@@ -85,7 +85,7 @@ def test_which_tests_are_checked(tmp_path):
     always = ["tests/docs/test_words.py", "tests/test_rooms.py"]
     assert tests_of() == always
     assert tests_of("ssrnet_hub/images/tiff.py") == sorted(["tests/images/test_tiff.py", *always])
-    assert tests_of("ssrnet_hub/webapp/doors.py") == [*always, "tests/webapp"]
+    assert tests_of("ssrnet_hub/webapp/middleware.py") == [*always, "tests/webapp"]
     assert tests_of("tests/hub/test_push.py", "tests/hub/helpers.py") == sorted(["tests/hub/test_push.py", *always])
     assert tests_of("ssrnet_hub/errors.py") == always
     assert tests_of("docs/index.md") == ["tests/docs", *always]

@@ -34,7 +34,7 @@ MET = [
 ]
 """Where the errors are raised that a visitor can meet; those of weights are said by their class."""
 
-STARTS = {("limits.py", "from_environment"), ("doors.py", "answered_hosts")}
+STARTS = {("limits.py", "from_environment"), ("middleware.py", "resolve_allowed_hosts")}
 """What only who starts the server meets."""
 
 FROM_PYTHON = {("loading.py", name) for name in ("load_photo", "_read", "_from_array")}
@@ -105,8 +105,8 @@ def test_every_error_that_a_visitor_can_meet_is_in_the_catalog(catalog):
             without.append(f"{file}, {function}: an f-string cannot be translated; pass its values by name")
     assert len(messages) > 60
     assert not without
-    # said by the doors, to who does not listen any more
-    late = {"Nobody waited for the answer to this request: send it again."}
+    # sent by the middleware, to a client that no longer listens
+    late = {"No client was waiting for the result of this request: send it again."}
     assert not catalog["MESSAGES"].keys() - messages - late
 
 

@@ -6,7 +6,7 @@
  * @typedef {import('./stages.js').Stage} Stage
  * @typedef {{scores: number[], n: number}} Scores
  * @typedef {Scores & {knots: number[], scale: number[], weights: number[], offset: number,
- *   true_knots?: number[], factors?: number[], bands: (Scores & {low: number})[]}} Intervals
+ *   true_knots?: number[], factors?: number[], youngest?: number, bands: (Scores & {low: number})[]}} Intervals
  * @typedef {{mean: number[], precision: number[][], threshold: number}} Reliability
  * @typedef {{names: string[], weights: number[][], offsets: number[], thresholds: number[]}} Doubts
  */
@@ -48,10 +48,12 @@ export class Calibration {
     const quantile = quantileOf(band ?? intervals, level) || quantileOf(intervals, level);
     if (quantile === null) {
       const n = intervals.n;
-      throw new RangeError(`A calibration on ${n} faces tells levels up to ${(n / (n + 1)).toFixed(4)}.`);
+      throw new RangeError(`A calibration on ${n} faces supports levels up to ${(n / (n + 1)).toFixed(4)}.`);
     }
     const error = quantile * this.#expect(age, description);
-    return [findEnd(intervals, age, error, -1), findEnd(intervals, age, error, 1)];
+    const low = findEnd(intervals, age, error, -1);
+    // labels do not distinguish younger people from the youngest label
+    return [low <= (intervals.youngest ?? 0) ? Math.min(low, 0) : low, findEnd(intervals, age, error, 1)];
   }
 
   /** Expected error, years, for a factor of 1. @param {number} age @param {number[]} description */

@@ -6,7 +6,7 @@ export const MESSAGES = {
   'A photo must be uploaded.': '请上传照片。',
   'There is no photo yet: upload one first.': '还没有照片，请先上传一张。',
   'There are no photos yet: upload some first.': '还没有照片，请先上传。',
-  'These are more than {limit} photos: send fewer at a time.': '照片超过 {limit} 张，请分批上传。',
+  'More than {limit} photos were sent: send fewer at a time.': '照片超过 {limit} 张，请分批上传。',
   '{name} is empty: 0 bytes.': '{name} 是空文件（0 字节）。',
   '{name} is damaged: {reason}.': '{name} 已损坏，无法读取。',
   '{name} is damaged: it is cut off.': '{name} 不完整，无法读取。',
@@ -29,13 +29,13 @@ format, such as PNG.': '{name} 解码的计算量过大：这种 {format} 最多
   '{name} cannot be decoded: its decoder broke down.': '{name} 无法解码：解码器出错。',
   '{name} is a TIFF that is damaged or of a kind that is not supported: save it as PNG or JPEG, or as a plain TIFF of 8 or \
 16 bits a channel.': '{name} 是已损坏或不支持的 TIFF。请另存为 PNG 或 JPEG，或每通道 8 位或 16 位的普通 TIFF。',
-  'The smallest face is from 12 to {limit} pixels.': '最小人脸须为 12 至 {limit} 像素。',
+  'The smallest face must be from 12 to {limit} pixels.': '最小人脸须为 12 至 {limit} 像素。',
   // uploads
   'This file is not, or no longer, among the uploads of this server: upload it again.':
     '服务器上没有这个文件，或已将其删除。请重新上传。',
   'This file has more than the limit of {limit} bytes.': '文件超过上限 {limit} 字节。',
-  'This address is not on the internet, or does not answer with a file.': '该网址无法访问，或没有返回文件。',
-  'A file comes as an upload or a URL, not as a path: pass gradio_client.handle_file(path) to the client.':
+  'This URL is not public, or does not return a file.': '该网址无法访问，或没有返回文件。',
+  'Files must be uploads or URLs, not paths: pass gradio_client.handle_file(path) to the client.':
     '文件须上传或以网址给出，不能是路径。',
   'The data: URL in this request is damaged.': '请求中的文件已损坏。',
   // zips
@@ -77,9 +77,9 @@ format, such as PNG.': '{name} 解码的计算量过大：这种 {format} 最多
   "Videos need the extra video: pip install 'ssrnet_hub[video]'.": '服务器未安装视频支持。',
   "Tracking requires the extra video: pip install 'ssrnet_hub[video]'.": '服务器未安装视频支持。',
   // weights
-  'Compare with {limit} weights at a time, at most.': '最多同时对比 {limit} 个权重。',
-  'The weights to compare with are a list of names.': '对比的权重须为名称列表。',
-  'A name of weights is a text.': '权重名称须为文本。',
+  'Compare with at most {limit} weights at a time.': '最多同时对比 {limit} 个权重。',
+  'The weights to compare with must be a list of names.': '对比的权重须为名称列表。',
+  'The name of the weights must be a string.': '权重名称须为文本。',
   '{name} is not available here. Choose {names}, or a public repository on the Hugging Face Hub as owner/repo or \
 owner/repo@revision.':
     '没有权重 {name}。请选择 {names}，或以 owner/repo、owner/repo@revision 的形式填写 Hugging Face Hub 上的公开仓库。',
@@ -87,17 +87,17 @@ owner/repo@revision.':
   'The weights of {repo} take {size} bytes of memory, more than the limit of {limit}.':
     '{repo} 的权重占用 {size} 字节内存，超过上限 {limit}。',
   '{repo} has no revision {revision}.': '{repo} 没有版本 {revision}。',
-  '{repo} is not on the Hugging Face Hub, or not for everybody.': 'Hugging Face Hub 上没有 {repo}，或它不公开。',
-  '{repo} cannot be a name on the Hugging Face Hub.': '{repo} 不是有效的 Hugging Face Hub 仓库名称。',
-  'The Hugging Face Hub is unreachable. The embedded weights are always there.':
+  '{repo} is not on the Hugging Face Hub, or is not public.': 'Hugging Face Hub 上没有 {repo}，或它不公开。',
+  '{repo} is not a valid repository name.': '{repo} 不是有效的 Hugging Face Hub 仓库名称。',
+  'The Hugging Face Hub is unreachable. The embedded weights are always available.':
     '无法连接 Hugging Face Hub。内置权重仍可使用。',
   'The Hugging Face Hub does not say which commit of {repo} is meant.': 'Hugging Face Hub 没有给出 {repo} 的提交。',
   // requests
-  'This request holds more than the page takes.': '请求的内容过多。',
+  'This request is too large.': '请求的内容过多。',
   'This function takes {expected} values, not {count}.': '该函数需要 {expected} 个值，收到 {count} 个。',
-  'This request cannot be answered: see the log of the server.': '无法处理该请求，详情见服务器日志。',
+  'This request failed: see the server log.': '无法处理该请求，详情见服务器日志。',
   'The request was canceled.': '请求已取消。',
-  'Nobody waited for the answer to this request: send it again.': '请求因无人等待而取消，请重新发送。',
+  'No client was waiting for the result of this request: send it again.': '请求因无人等待而取消，请重新发送。',
   'The process that decodes photos and videos cannot start.': '解码照片和视频的进程无法启动。',
 };
 

@@ -1,4 +1,4 @@
-"""Scripts that cards name: doors to the commands."""
+"""Scripts that model cards name: entry points of the commands."""
 
 import runpy
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-DOORS = {
+COMMANDS = {
     "average": "average",
     "calibrate": "calibrate",
     "compare": "compare",
@@ -28,11 +28,11 @@ OPTIONS = {
     "train": "--recipe --labels --output --cpu --workers --architecture --model-args --start --epochs --batch-size "
     "--lr --weight-decay --drop-rate --ema-decay --balance --keep-alive --augment --set-aside --mixed-precision --seed",
 }
-"""What the scripts took when they were more than doors."""
+"""Options that the scripts had when they were more than entry points."""
 
 
-@pytest.mark.parametrize(("script", "command"), DOORS.items())
-def test_scripts_open_to_the_commands(script, command, monkeypatch, capsys):
+@pytest.mark.parametrize(("script", "command"), COMMANDS.items())
+def test_scripts_run_the_commands(script, command, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [f"{script}.py", "--help"])
     with pytest.raises(SystemExit) as e:
         runpy.run_path(str(SCRIPTS / f"{script}.py"), run_name="__main__")

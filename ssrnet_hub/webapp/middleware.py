@@ -1,4 +1,4 @@
-"""Which requests reach the page at all."""
+"""Middleware of the page: request filtering, allowed hosts, and static files."""
 
 import asyncio
 import ipaddress
@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..errors import ConfigError
 from .limits import Limits
 
-__all__ = ["REFUSALS", "Doors", "OwnFiles", "answered_hosts", "is_loopback"]
+__all__ = ["EXCEPTION_HANDLERS", "RequestFilter", "PageFiles", "resolve_allowed_hosts", "is_loopback"]
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _NAME = re.compile(r"\*|(\*\.)?[a-z0-9_]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]", re.IGNORECASE)
@@ -50,7 +50,7 @@ _OPEN = re.compile(
 """Paths that the page, Gradio's clients, and MCP request. Gradio's other routes would run FFmpeg on uploads, write
 session state to disk, or fetch URLs for anybody."""
 
-_HEARS = re.compile(r"/gradio_api/(queue/data|call/.+/(?P<event>[^/]+))")
+_LISTENS = re.compile(r"/gradio_api/(queue/data|call/.+/(?P<event>[^/]+))")
 _HEADERS = {
     "content-security-policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
     "frame-ancestors 'self' https://huggingface.co",
@@ -67,21 +67,21 @@ them, a picture within a request one. Parsed, each is up to a hundred bytes and 
 _PATIENCE = 20.0
 """Grace period, in seconds, before a request without a listener is ended: a busy browser is slow to connect."""
 
-_UNHEARD = "Nobody waited for the answer to this request: send it again."
+_ABANDONED = "No client was waiting for the result of this request: send it again."
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    return PlainTextResponse("This request is not as it should be, or names what is not there", 400)
+    return PlainTextResponse("Invalid request, or it refers to something that does not exist", 400)
 
 
 async def _refuse_invalid(request: Request, error: Exception) -> Response:
     # not as FastAPI does, which sends back what was sent
     assert isinstance(error, RequestValidationError)
     said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3])
-    return PlainTextResponse(f"This request is not as it should be: {said:.300}", 422)
+    return PlainTextResponse(f"Invalid request: {said:.300}", 422)
 
 
-REFUSALS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+EXCEPTION_HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
     RequestValidationError: _refuse_invalid,
     FnIndexInferError: _refuse,
     LookupError: _refuse,
@@ -99,7 +99,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def answered_hosts(host: str, names: Sequence[str]) -> list[str]:
+def resolve_allowed_hosts(host: str, names: Sequence[str]) -> list[str]:
     """Allowed host names of the page, for `TrustedHostMiddleware`.
 
     Another site can let its host name resolve to this machine; browsers would then treat it as the same origin (DNS
@@ -123,7 +123,7 @@ def answered_hosts(host: str, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys((*_LOOPBACK, own, *names)))
 
 
-class OwnFiles(StaticFiles):
+class PageFiles(StaticFiles):
     """Static files of the page, same-origin only and without caching of earlier versions."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
@@ -132,13 +132,14 @@ class OwnFiles(StaticFiles):
         return response
 
 
-class Doors:
+class RequestFilter:
     """Middleware around Gradio's application: rejects requests that the page does not need, and tracks listeners.
 
     Args:
         app: The application.
         limits: Limits on the size of requests.
-        hosts: Allowed host names, from `answered_hosts`. Other origins are rejected unless all hosts are allowed.
+        hosts: Allowed host names, from `resolve_allowed_hosts`. Other origins are rejected unless all hosts are
+            allowed.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, hosts: Sequence[str]):
@@ -164,7 +165,7 @@ class Doors:
         if not _OPEN.fullmatch(path):
             await PlainTextResponse("Not found", 404)(scope, receive, send)
         elif not self._is_ours(headers, scope["scheme"]):
-            await PlainTextResponse("Pages of other origins may not use this one", 403)(scope, receive, send)
+            await PlainTextResponse("Cross-origin requests are not allowed", 403)(scope, receive, send)
         else:
             app = self._uploading if path == "/gradio_api/upload" else self._limited
             with self._listen(scope, path):
@@ -209,12 +210,12 @@ class Doors:
     @contextmanager
     def _listen(self, scope: Scope, path: str) -> Iterator[None]:
         """Count a listening request while it is open, by its session or event."""
-        hears = _HEARS.fullmatch(path) if scope["method"] == "GET" else None
-        if hears is None:
+        listens = _LISTENS.fullmatch(path) if scope["method"] == "GET" else None
+        if listens is None:
             yield
             return
         query = parse_qs(scope["query_string"].decode("latin-1"))
-        listener = hears["event"] or query.get("session_hash", [""])[0]
+        listener = listens["event"] or query.get("session_hash", [""])[0]
         self._listening[listener] += 1
         try:
             yield
@@ -223,7 +224,7 @@ class Doors:
             if not self._listening[listener]:
                 del self._listening[listener]
 
-    async def end_unheard(self, blocks: gr.Blocks) -> None:
+    async def cancel_abandoned(self, blocks: gr.Blocks) -> None:
         """Start ending requests that nobody listens to; Gradio only ends those that had a listener."""
         while True:
             await asyncio.sleep(1)
@@ -231,8 +232,8 @@ class Doors:
             for event in list(blocks._queue.event_ids_to_events.values()):
                 if event.enqueue_time < before and self._listening.keys().isdisjoint((event._id, event.session_hash)):
                     if not event.streaming and event.session_hash in blocks._queue.pending_messages_per_session:
-                        # who listens after all is not left to wait for ever
-                        said = ProcessCompletedMessage(output={"error": _UNHEARD}, success=False)
+                        # a client that connects later must not wait forever
+                        said = ProcessCompletedMessage(output={"error": _ABANDONED}, success=False)
                         blocks._queue.send_message(event, said)
                     await blocks._queue.clean_events(event_id=event._id)
                     if event.streaming:
