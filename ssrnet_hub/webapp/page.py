@@ -296,7 +296,11 @@ def build(limits: Limits, work: Optional[Path] = None) -> Built:
     return Built(page, service, looks, i18n)
 
 
-_OPEN_LINK = "(tabs, weights) => window.ssrnet.openLink(weights)"
+# Gradio inserts the scripts of `HEAD` without an order: the page may be loaded before them
+_OPEN_LINK = """async (tabs, weights) => {
+  await import(new URL('./page/early.js', document.baseURI));
+  return window.ssrnet.openLink(weights);
+}"""
 _KEEP_LINK = "weights => window.ssrnet.keepWeights(weights)"
 
 

@@ -14,6 +14,7 @@ import tempfile
 from base64 import b64encode
 from collections import defaultdict
 from pathlib import Path
+from time import sleep
 
 import pytest
 import skimage.data
@@ -568,6 +569,19 @@ def test_heic_and_avif(visit, phone):
         chooser.value.set_files(photo)
         answered(page)
         expect(faces(page)).to_have_count(1)
+
+
+def test_scripts_in_any_order(browser, demo):
+    # Gradio inserts them at run time, so none waits for another
+    context, wrong = browser.new_context(**DESK), []
+    page = context.new_page()
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.route("**/page/early.js", lambda route: (sleep(2), route.continue_()))
+    page.goto(f"{demo.url}?tab=about")
+    expect(page.locator("#about")).to_be_visible(timeout=60_000)
+    expect(faces(page).first).to_be_attached(timeout=60_000)
+    context.close()
+    assert not wrong
 
 
 def drop(page: Page, photo: Path) -> None:

@@ -4,7 +4,7 @@
  * What a visitor drops anywhere is a photo for the page: until that listens, it waits here. Gradio's own places for
  * files keep theirs. The tab and the weights are kept in the address, so that a copied link has them.
  */
-window.ssrnet = (() => {
+window.ssrnet ??= (() => {
   const own = '#photos, #film';
   let take = null, waiting = null, defaults = null, asked = 0;
 

@@ -1,4 +1,5 @@
 /** The bar: a photo by upload, drop, paste, or camera, or one of the examples. Its value says which photo. */
+import './early.js'; // the page may not have run it yet: Gradio inserts scripts without an order
 import { h } from './dom.js';
 import { follow, hear, icon, noCamera, tell } from './parts.js';
 import { exampleName } from './say.js';
