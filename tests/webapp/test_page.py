@@ -505,6 +505,7 @@ def test_the_smallest_face(visit, photos):
     page = visit()
     upload(page, photos / "two.png")
     expect(faces(page)).to_have_count(2)
+    expect(page.locator("#result [aria-busy]")).to_have_count(0)
     options(page)
     box = page.locator("#min-face input[type=number]")
     box.fill("200")
