@@ -90,6 +90,8 @@ _OTHERS = {
     "dex_resnet10.fairface": "the mean of the weights of the recipes `dex_resnet10.fairface.1` and "
     "`dex_resnet10.fairface.2`: the age predictor of dlib-models (CC0-1.0), trained further on FairFace. Its original "
     "training data is not documented",
+    "dex_resnet10.fairface.3": "the network of the recipe `dex_resnet10.fairface.3`: the age predictor of dlib-models "
+    "(CC0-1.0), trained further on FairFace. Its original training data is not documented",
     **dict.fromkeys(
         ["dex_resnet10.utkface_fairface_aaf", "dex_resnet10.utkface_fairface_aaf.1"],
         "the age predictor of dlib-models (CC0-1.0), trained further on UTKFace, FairFace, and All-Age-Faces. Its "

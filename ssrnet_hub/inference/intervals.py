@@ -20,14 +20,26 @@ _KNOTS = (0.0, 5.0, 15.0, 25.0, 35.0, 50.0, 65.0, 85.0)
 _LEAST = 1.0
 """Least expected error, years."""
 
-_TRUE_KNOTS = (0.0, 4.0, 8.0, 12.0, 16.0, 20.0, 25.0, 35.0, 50.0, 65.0, 85.0)
+_TRUE_KNOTS = (*map(float, range(0, 21, 2)), 22.5, 25.0, 30.0, 35.0, 42.0, 50.0, 65.0, 85.0)
 """True ages between which the factor of the expected error is interpolated, years."""
+
+_REACH = 4.0, 0.25
+"""Distance up to which true ages count at a knot: years, or this share of the knot's age if that is more."""
+
+_STEEPEST = 0.03
+"""Maximum change of the factor per year, which smooths both the factor and the ends of intervals."""
 
 _FACTOR_BOUNDS = 0.8, 3.0
 """Bounds of that factor."""
 
 _EVEN_LEVEL = 0.9
 """Level at which intervals cover all true ages about equally."""
+
+_LEVEL_OF_MINORS = 0.93
+"""That level for minors: no error is worse than excluding a child's age."""
+
+_ADULT = 18.0
+"""Age of majority, years; its knot counts as a minor's, as it also sets the factor at 17."""
 
 _ROUNDS, _PRIOR = 3, 10.0
 """Rounds of fitting the factors, and the number of faces by which the change in each round is damped."""
@@ -283,17 +295,21 @@ class _Expected(NamedTuple):
 def _learn(ages: np.ndarray, true: np.ndarray, x: np.ndarray) -> tuple[_Expected, np.ndarray]:
     """The expected error, and its factor at each true knot."""
     expect = _learn_expected(ages, true, x)
-    errors, near, factors = expect(ages[0], x[0]), _hats(true, _TRUE_KNOTS), np.ones(len(_TRUE_KNOTS))
-    count = near.sum(0)
+    knots = np.array(_TRUE_KNOTS)
+    errors, factors = expect(ages[0], x[0]), np.ones(len(knots))
+    near = (1 - np.abs(true[:, None] - knots) / np.maximum(_REACH[0], _REACH[1] * knots)).clip(0)
+    count, drop = near.sum(0), _STEEPEST * np.abs(knots[:, None] - knots)
+    levels = np.where(knots <= _ADULT, _LEVEL_OF_MINORS, _EVEN_LEVEL)
     for _ in range(_ROUNDS):
         scores = _score(ages[0], true, errors, factors)
         order = scores.argsort()
         # of the faces near each knot, and of all
         shares = near[order].cumsum(0) / count.clip(1e-9)
-        own = np.array([np.interp(_EVEN_LEVEL, share, scores[order]) for share in shares.T])
+        own = np.array([np.interp(level, share, scores[order]) for level, share in zip(levels, shares.T, strict=True)])
         usual = float(np.quantile(scores, _EVEN_LEVEL))
         factors = factors * (count * own / usual + _PRIOR) / (count + _PRIOR)
-        factors = factors.clip(*_FACTOR_BOUNDS)
+        # raised, never lowered, to limit the slope
+        factors = (factors.clip(*_FACTOR_BOUNDS) - drop).max(1)
     return expect, factors
 
 

@@ -48,8 +48,9 @@ class Chips(Dataset):
 
     Attributes:
         copy: Number of the augmented copy to return, always the same; None augments anew each time.
-        targets: ``(N, 2)``, lower and upper end of the age in years, equal if it is known; for gender 0 (female) or 1
-            (male), twice.
+        ranges: ``(N, 2)``, lower and exclusive upper end of the age in years, infinite if open, equal if known; for
+            gender 0 (female) or 1 (male), twice.
+        targets: As ``ranges``, or the ages placed in them, twice.
         weights: ``(N,)``, with mean 1.
     """
 
@@ -66,9 +67,10 @@ class Chips(Dataset):
         if of_gender and not all(label.gender in ("female", "male") for label in labels):
             raise LabelsError("Training gender weights requires the gender of every row, female or male.")
         ends = [[float(label.gender == "male")] * 2 if of_gender else _ends(label) for label in labels]
-        self.targets = torch.tensor(ends)
+        self.ranges = torch.tensor(ends)
+        self.targets = self.ranges.clone()
         weights = torch.tensor([part.weight for part in sets for _ in part.labels])
-        weights *= balanced_weights(_middles(self.targets), balance)
+        weights *= balanced_weights(_middles(self.ranges), balance)
         self.weights = weights / weights.mean()
         self.augment = augment
         self.copy: Optional[int] = None

@@ -34,6 +34,7 @@ from .augment import make_augment
 from .dataset import Chips, LabeledSet, ShardedBatches, as_it_is
 from .labels import Label, read_labels, set_aside
 from .losses import distance, negative_log_likelihood, teaching_distance
+from .ranges import place_in_ranges
 from .recipe import Recipe
 from .teachers import Teachers
 
@@ -67,24 +68,25 @@ def train(
             crops, 49 kB each, are kept in memory.
         output: Folder for the weights.
         recipe: Hyperparameters.
-        teachers: As for `load_teacher`; the mean of their ages is a second target, see `Recipe.teaching`.
+        teachers: As for `load_teacher`; for the use of their mean age, see `Recipe.teaching` and `Recipe.ranges`.
         cpu: Train on the CPU even if there is a GPU.
         workers: DataLoader workers per training process.
         overwrite: Remove an earlier run in ``output``: its weights, log, and events.
         command: Command that reproduces the weights, for their card.
 
     Returns:
-        The last row of the log: ``epoch``, ``loss``, ``val_mae``, ``minutes``. For age, ``loss`` is the training MAE
-        and ``val_mae`` the MAE on ``val``, in years; with age ranges it is ``val_distance``, the mean distance to the
-        range. For gender, ``loss`` is the mean squared error, with ``val_accuracy`` in [0, 1]. With several labels
-        files there is one such metric per file, named after its folder: ``val_mae_utkface``.
+        The last row of the log: ``epoch``, ``loss``, ``val_mae``, ``minutes``. For age, ``loss`` is the training MAE,
+        to the placed ages if ranges are placed, and ``val_mae`` the MAE on ``val``, in years; with age ranges it is
+        ``val_distance``, the mean distance to the range. For gender, ``loss`` is the mean squared error, with
+        ``val_accuracy`` in [0, 1]. With several labels files there is one such metric per file, named after its folder:
+        ``val_mae_utkface``.
 
     Raises:
         LabelsError: A labels file is invalid.
         PhotoError: A crop cannot be read.
         DivergenceError: The loss is NaN or infinite.
         ConfigError: ``output`` holds an unfinished run of another recipe, the model arguments are invalid, the recipe
-            names an unknown set, or only one of teachers and `Recipe.teaching` is given.
+            names an unknown set, needs teachers and has none, or the reverse, or places ranges but there are none.
     """
     accelerator = Accelerator(
         cpu=cpu, mixed_precision=recipe.mixed_precision, log_with="tensorboard", project_dir=str(output)
@@ -102,11 +104,17 @@ def train(
         raise LabelsError(
             f"{labels} has {len(train_labels)} rows of split 'train', fewer than a batch of {recipe.batch_size}."
         )
-    if bool(teachers) != bool(recipe.teaching):
-        raise ConfigError("Teachers require teaching > 0, and teaching > 0 requires teachers: set both or neither.")
+    placed = recipe.ranges == "placed"
+    if bool(teachers) != bool(recipe.teaching or placed):
+        raise ConfigError(
+            "Teachers and a recipe with teaching > 0 or placed ranges require each other: set both or neither."
+        )
     task = recipe.resolved_task
     size = Framing().size
     dataset = Chips(sets, task, size, make_augment(recipe.augment), recipe.balance)
+    rows = dataset.ranges.diff()[:, 0].nonzero()[:, 0]
+    if placed and not len(rows):
+        raise ConfigError("Placed ranges require labels that are age ranges: leave out ranges, or set it to free.")
     vals = [(part, Chips([part], task, size)) for part in val_sets] if accelerator.is_main_process else []
     taught_by = Teachers(teachers, device, len(dataset), recipe.copies)
     shares = ShardedBatches(len(dataset), recipe.batch_size, rank, world, same_groups=recipe.copies > 0)
@@ -134,6 +142,12 @@ def train(
             remove_run(output)
         accelerator.wait_for_everyone()
     log = load_state(output / STATE, run, parts)
+    if placed:
+        pieces = tqdm(rows.split(256), "ages", leave=False, disable=not accelerator.is_main_process)
+        # in every process, as each has all targets
+        with accelerator.autocast():
+            ages = torch.cat([taught_by.ask(dataset.chips(piece.tolist())) for piece in pieces])
+        dataset.targets[rows] = place_in_ranges(ages.cpu(), dataset.ranges[rows]).clamp(max=model.V)
     prepare = make_prepare(model)
     extras: dict[str, Any] = {
         "task": task,
@@ -171,10 +185,10 @@ def train(
             goal = errors * 100 if p is None else negative_log_likelihood(p, low, high) + 10 * errors
             weights = weights.to(device)
             goal = weights * goal
-            if taught_by:
+            if recipe.teaching:
                 with accelerator.autocast():
                     taught = taught_by(chips, indices, dataset.copy)
-                gaps = teaching_distance(answers, taught, low, high) * 100 / model.V
+                gaps = teaching_distance(answers, taught, *dataset.ranges[indices].to(device).T) * 100 / model.V
                 if recipe.weighted == "all":
                     gaps = weights * gaps
                 goal = (1 - recipe.teaching) * goal + recipe.teaching * gaps

@@ -35,6 +35,8 @@ class Recipe:
         sets: Overrides by set, the name of the folder of a labels file: ``weight`` of a row (default 1) and
             ``set_aside``.
         teaching: Share of the loss, in [0, 1], that is the distance to the teachers' age, clamped to the labeled range.
+        ranges: Target where the label is an age range: ``"free"``, any age in it, or ``"placed"``, an age by the rank
+            of the face among the teachers' ages; see `place_in_ranges`.
         weighted: Part of the loss that the weights of sets and rare ages apply to, ``"all"`` or ``"labels"``, without
             the teachers' share: for rare ages, teachers regress to the mean.
         copies: Number of augmented copies per crop, used in turn by the epochs, so that teachers predict each only
@@ -63,6 +65,7 @@ class Recipe:
     set_aside: int = 0
     sets: dict[str, Any] = field(default_factory=dict)
     teaching: float = 0.0
+    ranges: str = "free"
     weighted: str = "all"
     copies: int = 0
     mixed_precision: str = "bf16"
@@ -114,6 +117,7 @@ _FIELDS = record(
         "set_aside": whole(0, 10**9),
         "sets": mapping,
         "teaching": number(0, 1),
+        "ranges": choice("free", "placed"),
         "weighted": choice("all", "labels"),
         "copies": whole(0, 1000),
         "mixed_precision": choice("no", "bf16", "fp16"),

@@ -93,15 +93,16 @@ class Teachers(nn.Module):
             copy: Number of the augmented copy; None for one that will not be seen again.
         """
         if copy is None:
-            return self._ask(chips)
+            return self.ask(chips)
         known = self.said[indices, copy]
         new = known.isnan()
         if new.any():
-            known[new] = self._ask(chips[new]).to(known)
+            known[new] = self.ask(chips[new]).to(known)
             self.said[indices, copy] = known
         return known.to(chips.device)
 
-    def _ask(self, chips: Tensor) -> Tensor:
+    def ask(self, chips: Tensor) -> Tensor:
+        """Mean age of the teachers for crops ``(B, 3, size, size)`` uint8, uncached, ``(B,)``, years."""
         return torch.stack([teach(chips) for teach in self._teachers]).mean(0)
 
 

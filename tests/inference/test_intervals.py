@@ -93,11 +93,11 @@ def test_intervals_hold_within_bands():
     assert len(intervals.bands) == 9 and all(scores.n >= 100 for _, scores in intervals.bands)
 
 
-def mixed(count, seed=0):
+def mixed(count, seed=0, older=8):
     """Faces of 18 to 60, and a few of 10 to 16 that look 8 years older."""
     rng = np.random.default_rng(seed)
     true = np.where(rng.uniform(size=count) < 0.05, rng.uniform(10, 16, count), rng.uniform(18, 60, count))
-    return true + rng.normal(size=count) * 2 + np.where(true < 16, 8, 0), true
+    return true + rng.normal(size=count) * 2 + np.where(true < 16, older, 0), true
 
 
 def test_intervals_hold_at_all_true_ages(monkeypatch):
@@ -112,6 +112,27 @@ def test_intervals_hold_at_all_true_ages(monkeypatch):
     monkeypatch.setattr("ssrnet_hub.inference.intervals._ROUNDS", 0)
     without, _ = measure_coverage(predicted, true, fit_intervals(*mixed(4000)), 0.9, 200)
     assert without[young].mean() < inside[young].mean() - 0.2
+
+
+def test_minors_are_covered_more_often(monkeypatch):
+    predicted, true = mixed(20_000, 1, older=3)
+    minor = true < 18
+
+    def shares():
+        inside, _ = measure_coverage(predicted, true, fit_intervals(*mixed(4000, older=3)), 0.9, 200)
+        return inside[minor].mean(), inside.mean()
+
+    ours, of_all = shares()
+    monkeypatch.setattr("ssrnet_hub.inference.intervals._LEVEL_OF_MINORS", 0.9)
+    assert ours > shares()[0] + 0.01
+    assert of_all == pytest.approx(0.9, abs=0.02)
+
+
+def test_the_factor_of_the_true_age_is_smooth():
+    intervals = fit_intervals(*mixed(4000))
+    slopes = np.diff(intervals.factors) / np.diff(intervals.true_knots)
+    assert max(intervals.factors) > 1.5 * min(intervals.factors)
+    assert np.abs(slopes).max() <= 0.03 + 1e-3
 
 
 @pytest.mark.parametrize("factors", [[1.0, 3.0, 0.5, 1.0], [3.0, 1.0, 1.0, 0.5], [1.0, 1.0, 1.0, 8.0]], ids=str)

@@ -27,6 +27,7 @@ from ssrnet_hub.models.preprocessing import make_prepare
 from ssrnet_hub.training import teachers
 from ssrnet_hub.training.loop import train
 from ssrnet_hub.training.losses import teaching_distance
+from ssrnet_hub.training.ranges import place_in_ranges
 from ssrnet_hub.training.teachers import Teachers, convert_dlib, load_teacher, read_face_api
 
 from .runs import QUICK, grey, noise, read_log, trains, weights_of, write_labels
@@ -415,7 +416,10 @@ def test_a_softmax_learns_likelihoods(sets, tmp_path, architecture):
 
 def test_teachers_have_an_effect_and_are_named(sets, tmp_path, folder):
     weights = []
-    tries = {}, {"teaching": 0.9}, {"copies": 0}, {"balance": 0.5}, {"balance": 0.5, "weighted": "labels"}
+    tries = (
+        *({}, {"teaching": 0.9}, {"copies": 0}, {"balance": 0.5}, {"balance": 0.5, "weighted": "labels"}),
+        *({"ranges": "placed"}, {"ranges": "placed", "teaching": 0.0}),
+    )
     for number, changes in enumerate(tries):
         output = tmp_path / str(number)
         train(sets, output, replace(TAUGHT, **changes), teachers=[folder])
@@ -424,13 +428,42 @@ def test_teachers_have_an_effect_and_are_named(sets, tmp_path, folder):
     assert get_extras(from_pretrained(output))["training"]["teachers"] == ["weights"]
 
 
-def test_a_taught_run_goes_on_where_it_was_cut_off(sets, tmp_path, folder):
-    train(sets, tmp_path / "whole", TAUGHT, teachers=[folder])
+def test_ages_are_placed_by_crops_as_they_are_and_taught_ages_held_within_ranges(sets, tmp_path, folder, monkeypatch):
+    calls, held = [], []
+
+    def place(ages, ranges):
+        calls.append((ages, ranges))
+        return place_in_ranges(ages, ranges)
+
+    def distances(ages, taught, low, high):
+        held.append((low, high))
+        return teaching_distance(ages, taught, low, high)
+
+    monkeypatch.setattr("ssrnet_hub.training.loop.place_in_ranges", place)
+    monkeypatch.setattr("ssrnet_hub.training.loop.teaching_distance", distances)
+    train(sets, tmp_path / "out", replace(TAUGHT, ranges="placed", augment=1.0, epochs=1), teachers=[folder])
+    ((ages, ranges),) = calls
+    # the 18 faces of the set of ranges, gray in two shades, and none of the other
+    assert ranges.unique(dim=0).tolist() == [[20, 30], [70, math.inf]]
+    assert ages.shape == (18,)
+    assert len(ages.unique()) == 2
+    assert any(((low == 20) & (high == 30)).any() and high.isinf().any() for low, high in held)
+
+
+def test_ranges_to_place(sets, tmp_path, folder):
+    with pytest.raises(ConfigError, match="require labels that are age ranges"):
+        train(sets[0], tmp_path / "out", replace(TAUGHT, ranges="placed"), teachers=[folder])
+
+
+@pytest.mark.parametrize("ranges", ["free", "placed"])
+def test_a_taught_run_goes_on_where_it_was_cut_off(sets, tmp_path, folder, ranges):
+    recipe = replace(TAUGHT, ranges=ranges)
+    train(sets, tmp_path / "whole", recipe, teachers=[folder])
     with pytest.MonkeyPatch.context() as patch:
         cut_at(patch, "silent_units", 10)
         with pytest.raises(Cut):
-            train(sets, tmp_path / "cut", TAUGHT, teachers=[folder])
-    train(sets, tmp_path / "cut", TAUGHT, teachers=[folder])
+            train(sets, tmp_path / "cut", recipe, teachers=[folder])
+    train(sets, tmp_path / "cut", recipe, teachers=[folder])
     assert weights_of(tmp_path / "cut") == weights_of(tmp_path / "whole")
 
 
@@ -455,6 +488,7 @@ def test_above_an_open_range_only_younger_ages_are_taught():
     [
         (TAUGHT, None, ConfigError, "set both or neither"),
         (QUICK, "folder", ConfigError, "set both or neither"),
+        (replace(QUICK, ranges="placed"), None, ConfigError, "set both or neither"),
         (replace(QUICK, sets={"others": {"weight": 2}}), None, ConfigError, "has sets others, but"),
         (replace(QUICK, set_aside=18), None, LabelsError, "nothing is left"),
     ],
