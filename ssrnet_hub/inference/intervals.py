@@ -33,7 +33,7 @@ _FACTOR_BOUNDS = 0.8, 3.0
 """Bounds of that factor."""
 
 _EVEN_LEVEL = 0.9
-"""Level at which intervals cover all true ages about equally."""
+"""Level at which the factors make the coverage of true ages more even."""
 
 _LEVEL_OF_MINORS = 0.93
 """That level for minors: no error is worse than excluding a child's age."""
