@@ -165,7 +165,9 @@ def test_photos_that_came_later_are_added(tmp_path, tasks, expected):
 # workers that die
 
 
-def test_a_worker_that_is_killed(tmp_path, tasks, expected):
+def test_a_worker_that_is_killed(tmp_path, tasks, expected, monkeypatch):
+    # work is left when the first photos are reported
+    monkeypatch.setattr("ssrnet_hub.batch.local._CHUNK", 2)
     killed = []
 
     def kill_one(photos):
