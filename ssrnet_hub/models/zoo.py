@@ -141,7 +141,7 @@ ZOO: Mapping[str, Weights] = {
         ),
         Weights(
             "ssrnet.utkface_fairface_aaf",
-            "006f5c219739ab60b4adbf195e34f7203eb3e7aeec3f375e82aa6c3b2640e47d",
+            "63570d0d053a4bd5ae49947ec95210431239677a5fd25214048d2ce9413c0ae1",
             Framing(),
             "other",
             embedded=True,
