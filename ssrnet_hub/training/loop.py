@@ -187,7 +187,7 @@ def train(
             goal = weights * goal
             if recipe.teaching:
                 with accelerator.autocast():
-                    taught = taught_by(chips, indices, dataset.copy)
+                    taught = taught_by(chips, indices, dataset.copy).to(device)
                 gaps = teaching_distance(answers, taught, *dataset.ranges[indices].to(device).T) * 100 / model.V
                 if recipe.weighted == "all":
                     gaps = weights * gaps

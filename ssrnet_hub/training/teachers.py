@@ -99,7 +99,7 @@ class Teachers(nn.Module):
         if new.any():
             known[new] = self.ask(chips[new]).to(known)
             self.said[indices, copy] = known
-        return known.to(chips.device)
+        return known
 
     def ask(self, chips: Tensor) -> Tensor:
         """Mean age of the teachers for crops ``(B, 3, size, size)`` uint8, uncached, ``(B,)``, years."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import json
 import os
 import random
@@ -614,6 +615,10 @@ def test_values_that_no_function_takes(demo, foreign, tmp_path):
     assert event == "complete" and len(answer["photos"]) == 200
 
 
+BOMB = gzip.compress(bytes(10_000_000))
+"""A response body of 10 kB that unpacks to 10 MB."""
+
+
 @pytest.fixture
 def internet(monkeypatch):
     """A server whose address passes for one on the internet."""
@@ -630,6 +635,11 @@ def internet(monkeypatch):
                 self.send_response(302)
                 self.send_header("Location", self.path[4:])
                 self.end_headers()
+            elif self.path == "/bomb":
+                self.send_response(200)
+                self.send_header("Content-Encoding", "gzip")
+                self.end_headers()
+                self.wfile.write(BOMB)
             elif self.path.startswith("/photo"):
                 self.send_response(200)
                 self.end_headers()
@@ -659,6 +669,8 @@ def test_downloads(internet, tmp_path):
     assert asyncio.run(download(f"{internet}/to//photo.png", tmp_path, 100))
     with pytest.raises(PhotoError, match="more than the limit of 1,000,000 bytes"):
         asyncio.run(download(f"{internet}/endless", tmp_path, 1_000_000))
+    # unpacked, it would exceed the limit
+    assert Path(asyncio.run(download(f"{internet}/bomb", tmp_path, 1_000_000))).read_bytes() == BOMB
     port = internet.rpartition(":")[2]
     for url in (
         f"{internet}/missing",
