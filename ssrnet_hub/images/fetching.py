@@ -1,17 +1,20 @@
-"""Photos from the web, for the command. Servers are untrusted: size, time, redirects and where they lead."""
+"""Files from the web. Servers are untrusted: size, time, redirects and where they lead."""
 
 import asyncio
 import ipaddress
 import re
 import socket
-from typing import Optional
+import ssl
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Optional
 
 import httpx2 as httpx
 
 from ..errors import PhotoError
 from ..utils.version import __version__
 
-__all__ = ["fetch", "is_public", "without_login"]
+__all__ = ["fetch", "fetch_into", "is_public", "without_login"]
 
 _MAX_REDIRECTS = 5
 _STEP_SECONDS = 10.0
@@ -39,10 +42,28 @@ def fetch(url: str, *, allow_private: bool = False, max_size: int = 100_000_000,
     Raises:
         PhotoError: The host cannot be reached or is not public, or does not send a file within the limits.
     """
+    content = bytearray()
+    asyncio.run(
+        fetch_into(content.extend, url, allow_private=allow_private, max_size=max_size, max_seconds=max_seconds)
+    )
+    return bytes(content)
+
+
+async def fetch_into(
+    write: Callable[[bytes], Any],
+    url: str,
+    *,
+    allow_private: bool = False,
+    max_size: int = 100_000_000,
+    max_seconds: float = 60.0,
+) -> str:
+    """As `fetch`, but pass the content on as it comes, in parts.
+
+    Returns:
+        The URL after all redirects.
+    """
     try:
-        return asyncio.run(asyncio.wait_for(_fetch(url, allow_private, max_size), max_seconds))
-    except PhotoError:
-        raise
+        return await asyncio.wait_for(_fetch(write, url, allow_private, max_size), max_seconds)
     except _Refused as e:
         why = str(e)
     except httpx.TimeoutException:
@@ -58,9 +79,9 @@ class _Refused(Exception):
     """Reason to reject a response or a redirect."""
 
 
-async def _fetch(url: str, allow_private: bool, max_size: int) -> bytes:
+async def _fetch(write: Callable[[bytes], Any], url: str, allow_private: bool, max_size: int) -> str:
     # not packed, since what a server packs may be a bomb
-    headers = {"User-Agent": f"ssrnet_hub/{__version__}", "Accept": "image/*", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": f"ssrnet_hub/{__version__}", "Accept": "image/*, video/*", "Accept-Encoding": "identity"}
     # nothing from the environment: proxies would resolve hosts themselves, and logins must not leak
     async with httpx.AsyncClient(
         transport=_Transport(allow_private), headers=headers, timeout=_STEP_SECONDS, trust_env=False
@@ -70,7 +91,8 @@ async def _fetch(url: str, allow_private: bool, max_size: int) -> bytes:
             response = await client.send(request, stream=True)
             try:
                 if response.next_request is None:
-                    return await _take(response, max_size)
+                    await _take(response, write, max_size)
+                    return str(request.url)
                 # what comes with a redirect is not read
                 request = response.next_request
             finally:
@@ -78,15 +100,21 @@ async def _fetch(url: str, allow_private: bool, max_size: int) -> bytes:
     raise _Refused(f"it redirects more than {_MAX_REDIRECTS} times")
 
 
-async def _take(response: httpx.Response, max_size: int) -> bytes:
+async def _take(response: httpx.Response, write: Callable[[bytes], Any], max_size: int) -> None:
     if response.status_code != 200:
         raise _Refused(f"the server returned {response.status_code} {response.reason_phrase}".rstrip())
-    content = bytearray()
+    size = 0
     async for chunk in response.aiter_raw():
-        content += chunk
-        if len(content) > max_size:
+        size += len(chunk)
+        if size > max_size:
             raise _Refused(f"it has more than {max_size:,} bytes")
-    return bytes(content)
+        write(chunk)
+
+
+@cache
+def _make_context() -> ssl.SSLContext:
+    # reading the certificates takes a while
+    return httpx.create_ssl_context()
 
 
 class _Transport(httpx.AsyncBaseTransport):
@@ -97,11 +125,15 @@ class _Transport(httpx.AsyncBaseTransport):
     def __init__(self, allow_private: bool):
         self._allow_private = allow_private
         # no connection is used again: hosts may share an address, and have certificates of their own
-        self._transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
+        self._transport = httpx.AsyncHTTPTransport(
+            verify=_make_context(), limits=httpx.Limits(max_keepalive_connections=0)
+        )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if request.url.scheme not in ("http", "https"):
             raise _Refused(f"it redirects to {request.url.scheme}:")
+        if request.url.port is not None and not 0 < request.url.port < 65536:
+            raise _Refused(f"{request.url.port} is not a port")
         host = request.url.raw_host.decode("ascii")
         error: Optional[Exception] = None
         for address in await self._look_up(host, request.url.port):

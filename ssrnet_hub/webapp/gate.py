@@ -5,22 +5,23 @@ import base64
 import binascii
 import html
 import json
+import shutil
 import tempfile
 import traceback
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath
+from time import monotonic
 from typing import Any, Optional, Union
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import gradio as gr
-import httpx
 from gradio.context import LocalContext
 from gradio.queueing import Event
 from gradio_client.utils import strip_invalid_filename_characters
-from safehttpx import AsyncSecureTransport
 
 from ..errors import PhotoError, SSRNetHubError
-from ..images.fetching import is_public
+from ..images.fetching import fetch_into
 from .limits import Limits
 from .rendering import tell_failure
 from .turns import FairQueue, Visitor, visitor_of
@@ -37,8 +38,18 @@ _NO_FILE = object()
 _FILES = (gr.File, gr.Image, gr.Video)
 _REMOTE = ("data:", "http://", "https://")
 
-_SECONDS, _REDIRECTS = 60, 5
-"""Of a download, at most."""
+_SECONDS = 60.0
+"""For all downloads of a request."""
+
+
+@dataclass
+class _Allowance:
+    """What a request may still bring: files, bytes of downloads, and the time by which they are here; its downloads."""
+
+    files: int
+    size: int
+    until: float
+    downloads: list[Upload] = field(default_factory=list)
 
 
 class GatedBlocks(gr.Blocks):
@@ -80,7 +91,14 @@ class GatedBlocks(gr.Blocks):
             )
         both = zip_longest(block_fn.inputs, inputs)
         sent = [_named(value) if isinstance(block, _FILES) else value for block, value in both]
-        files = [await self._admit(value) for value in sent]
+        limits = self._limits
+        left = _Allowance(limits.max_photos, limits.max_upload_size, monotonic() + _SECONDS)
+        try:
+            files = [await self._admit(value, left) for value in sent]
+        except BaseException:
+            for file in left.downloads:
+                shutil.rmtree(Path(file).parent, ignore_errors=True)
+            raise
         others = [value if file is _NO_FILE else None for value, file in zip(inputs, files, strict=True)]
         values = await super().preprocess_data(block_fn, others, state, explicit_call)
         return [value if file is _NO_FILE else file for value, file in zip(values, files, strict=False)]
@@ -105,37 +123,62 @@ class GatedBlocks(gr.Blocks):
                 self.state_holder.session_data.pop(session, None)
                 self.state_holder.time_last_used.pop(session, None)
 
-    async def _admit(self, value: Any, depth: int = 0) -> Any:
+    async def _admit(self, value: Any, left: _Allowance, depth: int = 0) -> Any:
         """The value with references to files replaced by the files, or an indication that it has none."""
         if depth > _DEPTH or (isinstance(value, str) and len(value) > _TEXT):
             raise PhotoError("This request is too large.")
         if isinstance(value, dict) and not value.keys().isdisjoint(("path", "url")):
-            return await self._receive(value.get("path"), value.get("url"))
+            return await self._receive(value.get("path"), value.get("url"), left)
         if not isinstance(value, (dict, list)):
             return _NO_FILE
         if len(value) > self._limits.max_photos:
-            raise PhotoError("More than {limit} photos were sent: send fewer at a time.", limit=self._limits.max_photos)
+            raise self._too_many()
         if isinstance(value, dict):
-            inner = {key: await self._admit(item, depth + 1) for key, item in value.items()}
+            inner = {key: await self._admit(item, left, depth + 1) for key, item in value.items()}
             found = {key: value[key] if file is _NO_FILE else file for key, file in inner.items()}
             return _NO_FILE if all(file is _NO_FILE for file in inner.values()) else found
-        files = [await self._admit(item, depth + 1) for item in value]
+        files = [await self._admit(item, left, depth + 1) for item in value]
         if all(file is _NO_FILE for file in files):
             return _NO_FILE
         # among files a text would pass for a path
         both = zip(value, files, strict=True)
         return [find_upload(item, self._folder) if file is _NO_FILE else file for item, file in both]
 
-    async def _receive(self, path: Any, url: Any) -> Union[Upload, bytes, None]:
+    async def _receive(self, path: Any, url: Any, left: _Allowance) -> Union[Upload, bytes, None]:
         if not path and not url:
             return None
+        left.files -= 1
+        if left.files < 0:
+            raise self._too_many()
         where = path or url
         if isinstance(where, str):
             if where.startswith("data:"):
                 return _decode(where, self._limits.max_file_size)
             if where.startswith(_REMOTE):
-                return await download(where, self._folder, self._limits.max_file_size)
+                return await self._download(where, left)
         return find_upload(where, self._folder)
+
+    async def _download(self, url: str, left: _Allowance) -> Upload:
+        most = self._limits.max_file_size
+        try:
+            file = await download(
+                url, self._folder, max_size=min(most, left.size), max_seconds=left.until - monotonic()
+            )
+        except PhotoError:
+            if left.size < most or monotonic() >= left.until:
+                raise PhotoError(
+                    "The files at the URLs have more than {limit:,} bytes in all, or take longer than {seconds:g} "
+                    "seconds.",
+                    limit=self._limits.max_upload_size,
+                    seconds=_SECONDS,
+                ) from None
+            raise
+        left.downloads.append(file)
+        left.size -= Path(file).stat().st_size
+        return file
+
+    def _too_many(self) -> PhotoError:
+        return PhotoError("More than {limit} photos were sent: send fewer at a time.", limit=self._limits.max_photos)
 
 
 def _refusal(error: SSRNetHubError, of_page: bool) -> gr.Error:
@@ -174,59 +217,32 @@ def _decode(url: str, max_size: int) -> bytes:
     raise PhotoError("The data: URL in this request is damaged.")
 
 
-async def download(url: str, folder: Path, max_size: int) -> Upload:
+async def download(url: str, folder: Path, *, max_size: int, max_seconds: float = _SECONDS) -> Upload:
     """Download a file from the internet, but not from the server's own network.
 
     Args:
         url: URL, http or https.
         folder: Folder of the uploads; the file gets its own folder there.
         max_size: Maximum size, bytes.
+        max_seconds: Maximum time.
 
     Raises:
-        PhotoError: The URL is not public, does not return a file, or the file is too large.
+        PhotoError: The URL is not public, or does not return a file within the limits.
     """
+    own = Path(tempfile.mkdtemp(dir=folder))
     try:
-        return await asyncio.wait_for(_download(url, folder, max_size), _SECONDS)
-    except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as e:
-        # a single message, which reveals nothing about the server's network
-        raise PhotoError("This URL is not public, or does not return a file.") from e
-
-
-async def _download(url: str, folder: Path, max_size: int) -> Upload:
-    address = httpx.URL(url)
-    for _ in range(_REDIRECTS):
-        transport = AsyncSecureTransport(await _resolve(address.host))
-        async with (
-            httpx.AsyncClient(transport=transport, timeout=_SECONDS) as client,
-            # not packed, since what a server packs may be a bomb
-            client.stream("GET", address, headers={"Accept-Encoding": "identity"}) as response,
-        ):
-            if response.has_redirect_location:
-                address = address.join(response.headers["location"])
-                if address.scheme not in ("http", "https"):
-                    break
-                continue
-            if response.status_code != httpx.codes.OK:
-                break
-            name = strip_invalid_filename_characters(PurePosixPath(unquote(address.path)).name) or "file"
-            file = Path(tempfile.mkdtemp(dir=folder), name)
-            size = 0
-            with file.open("wb") as out:
-                async for chunk in response.aiter_raw():
-                    size += len(chunk)
-                    if size > max_size:
-                        raise _too_large(max_size)
-                    out.write(chunk)
-            return Upload(file)
-    raise ValueError(url)
-
-
-async def _resolve(host: str) -> str:
-    """An address of a host that is on the internet."""
-    for *_, place in await asyncio.get_running_loop().getaddrinfo(host, None):
-        if is_public(ip := str(place[0])):
-            return ip
-    raise ValueError(host)
+        with (own / "file").open("wb") as out:
+            last = await fetch_into(out.write, url, max_size=max_size, max_seconds=max_seconds)
+        name = strip_invalid_filename_characters(PurePosixPath(unquote(urlsplit(last).path)).name)
+        return Upload((own / "file").rename(own / (name or "file")))
+    except BaseException as e:
+        shutil.rmtree(own, ignore_errors=True)
+        if isinstance(e, (PhotoError, OSError, ValueError)):
+            # a single message, which reveals nothing about the server's network
+            raise PhotoError(
+                "This URL is not public, or does not return a file of at most {limit:,} bytes.", limit=max_size
+            ) from e
+        raise
 
 
 def _too_large(max_size: int) -> PhotoError:

@@ -17,7 +17,7 @@ class Limits:
     Attributes:
         max_pixels: Largest photo, width x height.
         max_file_size: Largest upload, bytes.
-        max_upload_size: Largest request with uploads, all files together, bytes.
+        max_upload_size: Largest request with uploads, all files together, bytes; also for files at URLs.
         max_request_size: Largest request of any other kind, bytes, including the pictures in it.
         max_photos: Photos per request.
         max_faces: Faces per photo; if there are more, the largest are returned.

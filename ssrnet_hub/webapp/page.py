@@ -256,7 +256,7 @@ def build(limits: Limits, work: Optional[Path] = None) -> Built:
         limits: Limits on requests.
         work: Folder for temporary files. Default: the system's.
     """
-    looks = Looks(limits.max_kept_size, 2 * limits.sweep)
+    looks = Looks(limits.max_kept_size, limits.sweep)
     models = ModelCache(limits, work)
     service = Service(models, limits, has_listener, current_visitor)
     answers = _Answers(service, models, limits, looks, work)

@@ -586,6 +586,8 @@ def test_a_certificate_is_that_of_the_name(content, resolver, tmp_path, monkeypa
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    # those of before are not read again
+    monkeypatch.setattr(fetching, "_make_context", fetching._make_context.__wrapped__)
     resolver["photos.test"] = resolver["other.test"] = [["127.0.0.1"]]
     site = Site(content)
     site.socket = context.wrap_socket(site.socket, server_side=True)
@@ -604,6 +606,12 @@ def test_what_csv_prints_of_the_web_are_boxes(run, capsys, site, folder):
     for names in ([], [url]):
         code, rows, err = run(*names, "--boxes", "faces.csv", "--allow-private-urls")
         assert (code, list(rows)) == (0, [url]), err
+
+
+@pytest.mark.parametrize("port", [0, 65536, 99999, 10**30])
+def test_ports_that_are_none(port):
+    with pytest.raises(PhotoError, match=r"cannot be fetched: .*port"):
+        fetch(f"http://127.0.0.1:{port}/photo.png", allow_private=True)
 
 
 def test_python_never_fetches(estimator, site):

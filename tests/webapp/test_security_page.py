@@ -8,11 +8,12 @@ import os
 import random
 import re
 import signal
+import socket
 import sys
 import threading
 import time
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from html import unescape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,6 +34,7 @@ from playwright.sync_api import expect
 from ssrnet_hub import save_pretrained, webapp
 from ssrnet_hub.cli import main
 from ssrnet_hub.errors import ConfigError, PhotoError
+from ssrnet_hub.images import fetching
 from ssrnet_hub.images.alignment import Framing
 from ssrnet_hub.inference.detector import MTCNNDetector
 from ssrnet_hub.inference.estimator import AgeEstimator
@@ -640,7 +642,16 @@ def internet(monkeypatch):
                 self.send_header("Content-Encoding", "gzip")
                 self.end_headers()
                 self.wfile.write(BOMB)
-            elif self.path.startswith("/photo"):
+            elif self.path == "/slow":
+                self.send_response(200)
+                self.end_headers()
+                with suppress(OSError):
+                    for _ in range(100):
+                        self.wfile.write(b"a")
+                        time.sleep(0.1)
+            elif self.path.startswith(("/photo", "/late")):
+                self.server.sent += 1
+                time.sleep(self.path == "/late")
                 self.send_response(200)
                 self.end_headers()
                 self.wfile.write(b"content")
@@ -650,33 +661,48 @@ def internet(monkeypatch):
         def log_message(self, *_):
             pass
 
-    real = gate._resolve
+    real, look_up, mine = fetching.is_public, socket.getaddrinfo, "127.7.7.7"
 
-    async def resolve(host):
-        return "127.0.0.1" if host == "example.org" else await real(host)
+    def resolve(host, *args, **kwargs):
+        return look_up(mine if host in ("example.org", b"example.org") else host, *args, **kwargs)
 
-    monkeypatch.setattr(gate, "_resolve", resolve)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(fetching, "is_public", lambda address: address == mine or real(address))
+    with ThreadingHTTPServer((mine, 0), Handler) as server:
+        server.sent, server.url = 0, f"http://example.org:{server.server_port}"
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://example.org:{server.server_port}"
+        yield server
         server.shutdown()
 
 
 def test_downloads(internet, tmp_path):
-    file = asyncio.run(download(f"{internet}/photo%20of%2F../me.png?x=1", tmp_path, 100))
+    def get(url, max_size=100, **kwargs):
+        return asyncio.run(download(url, tmp_path, max_size=max_size, **kwargs))
+
+    url = internet.url
+    file = get(f"{url}/photo%20of%2F../me.png?x=1")
     assert isinstance(file, Upload) and Path(file).read_bytes() == b"content"
     assert find_upload(file, tmp_path) == file and Path(file).suffix == ".png"
-    assert asyncio.run(download(f"{internet}/to//photo.png", tmp_path, 100))
-    with pytest.raises(PhotoError, match="more than the limit of 1,000,000 bytes"):
-        asyncio.run(download(f"{internet}/endless", tmp_path, 1_000_000))
+    assert Path(get(f"{url}/to//photo.png")).name == "photo.png"
     # unpacked, it would exceed the limit
-    assert Path(asyncio.run(download(f"{internet}/bomb", tmp_path, 1_000_000))).read_bytes() == BOMB
-    port = internet.rpartition(":")[2]
-    for url in (
-        f"{internet}/missing",
-        f"{internet}/to/file:///etc/passwd",
-        f"{internet}/to/http://127.0.0.1:{port}/photo",
-        f"{internet}/to//to//to//to//to//to//photo",
+    assert Path(get(f"{url}/bomb", 1_000_000)).read_bytes() == BOMB
+    there = set(tmp_path.iterdir())
+    with pytest.raises(PhotoError, match="a file of at most 1,000,000 bytes"):
+        get(f"{url}/endless", 1_000_000)
+    start = time.monotonic()
+    with pytest.raises(PhotoError, match="URL is not public"):
+        get(f"{url}/slow", max_seconds=0.5)
+    assert time.monotonic() < start + 5
+    port = internet.server_port
+    for refused in (
+        f"{url}/missing",
+        "http://8.8.8.8:99999/",
+        "http://8.8.8.8:99999999999999999999/",
+        "http://8.8.8.8:0/",
+        f"{url}/to/http://8.8.8.8:99999/",
+        f"{url}/to/file:///etc/passwd",
+        f"{url}/to/http://127.0.0.1:{port}/photo",
+        f"{url}/to//to//to//to//to//to//photo",
         f"http://127.0.0.1:{port}/photo",
         f"http://localhost:{port}/photo",
         f"http://[::1]:{port}/photo",
@@ -690,7 +716,51 @@ def test_downloads(internet, tmp_path):
         "https://example.invalid/",
     ):
         with pytest.raises(PhotoError, match="URL is not public"):
-            asyncio.run(download(url, tmp_path, 100))
+            get(refused)
+    # what was refused leaves nothing behind
+    assert set(tmp_path.iterdir()) == there
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda urls: [[{"url": url} for url in urls]] * 20,
+        lambda urls: [{"a": {"url": url}, "b": [{"path": url}, None]} for url in urls] * 20,
+        lambda urls: [[[{"url": url, "x": 1}] for url in urls], {str(i): {"path": u} for i, u in enumerate(urls * 20)}],
+    ],
+)
+def test_downloads_of_a_request(internet, tmp_path, shape):
+    """However a request is nested, it starts no more downloads than it may bring photos."""
+    limits = Limits(max_photos=30)
+    with pytest.raises(PhotoError, match="More than 30 photos were sent"):
+        receive(limits, shape([f"{internet.url}/photo{i}" for i in range(10)]), tmp_path)
+    assert internet.sent <= 30
+    assert len(receive(limits, [{"url": f"{internet.url}/photo{i}"} for i in range(30)], tmp_path)) == 30
+    # and no more bytes than it may upload
+    limits, before = Limits(max_upload_size=30), internet.sent
+    there = set(tmp_path.iterdir())
+    with pytest.raises(PhotoError, match="more than 30 bytes in all"):
+        receive(limits, [{"url": f"{internet.url}/photo{i}"} for i in range(30)], tmp_path)
+    assert internet.sent == before + 5
+    # what it has downloaded before is removed
+    assert set(tmp_path.iterdir()) == there
+
+
+def test_time_of_all_downloads_of_a_request(internet, tmp_path, monkeypatch):
+    monkeypatch.setattr(gate, "_SECONDS", 3.0)
+    with pytest.raises(PhotoError, match="or take longer than 3 seconds"):
+        receive(Limits(), [{"url": f"{internet.url}/late"}] * 30, tmp_path)
+    assert internet.sent <= 3 and not list(tmp_path.iterdir())
+
+
+def receive(limits, value, folder):
+    """What a function gets of a value."""
+    with GatedBlocks(limits) as blocks:
+        button, got = gr.Button(), gr.JSON()
+        button.click(lambda files: None, got)
+    blocks._folder = folder.resolve()
+    (function,) = blocks.fns.values()
+    return asyncio.run(blocks.preprocess_data(function, [value], None))[0]
 
 
 PRIVATE = [
@@ -704,14 +774,16 @@ PRIVATE = [
 
 
 @pytest.mark.parametrize("host", PRIVATE)
-def test_hosts_that_are_not_on_the_internet(host):
-    with pytest.raises(ValueError, match=f"^{re.escape(host)}$"):
-        asyncio.run(gate._resolve(host))
+def test_hosts_that_are_not_on_the_internet(host, tmp_path):
+    name = f"[{host}]" if ":" in host else host
+    with pytest.raises(PhotoError, match="URL is not public") as e:
+        asyncio.run(download(f"http://{name}/photo.png", tmp_path, max_size=100))
+    assert re.search("not a public host|Invalid IPv4 address", str(e.value.__cause__))
 
 
 @pytest.mark.parametrize("host", ["8.8.8.8", "2606:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8"])
 def test_hosts_on_the_internet(host):
-    assert asyncio.run(gate._resolve(host)) == host
+    assert fetching.is_public(host)
 
 
 def test_addresses_of_the_servers_own_network(demo, elsewhere):

@@ -34,7 +34,10 @@ format, such as PNG.': '{name} 解码的计算量过大：这种 {format} 最多
   'This file is not, or no longer, among the uploads of this server: upload it again.':
     '服务器上没有这个文件，或已将其删除。请重新上传。',
   'This file has more than the limit of {limit} bytes.': '文件超过上限 {limit} 字节。',
-  'This URL is not public, or does not return a file.': '该网址无法访问，或没有返回文件。',
+  'This URL is not public, or does not return a file of at most {limit} bytes.':
+    '该网址无法访问，或没有返回不超过 {limit} 字节的文件。',
+  'The files at the URLs have more than {limit} bytes in all, or take longer than {seconds} seconds.':
+    '网址中的文件合计超过 {limit} 字节，或下载超过 {seconds} 秒。',
   'Files must be uploads or URLs, not paths: pass gradio_client.handle_file(path) to the client.':
     '文件须上传或以网址给出，不能是路径。',
   'The data: URL in this request is damaged.': '请求中的文件已损坏。',
