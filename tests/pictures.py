@@ -121,11 +121,13 @@ def walk(astronaut):
     return frames
 
 
-def write_film(path, frames, rate=FILM_RATE):
-    with av.open(str(path), "w", format="mp4") as film:
+def write_film(path, frames, rate=FILM_RATE, start=0):
+    with av.open(str(path), "w", format="matroska" if path.suffix == ".mkv" else "mp4") as film:
         stream = film.add_stream("libx264", rate=rate)
         stream.width, stream.height, stream.pix_fmt = *frames[0].size, "yuv420p"
-        for frame in frames:
-            film.mux(stream.encode(av.VideoFrame.from_image(frame)))
+        for number, image in enumerate(frames):
+            frame = av.VideoFrame.from_image(image)
+            frame.pts = start * rate + number
+            film.mux(stream.encode(frame))
         film.mux(stream.encode())
     return path

@@ -1,6 +1,7 @@
 """Films to frames. Films are untrusted: kind, length, size and work are bounded, and no other file is opened."""
 
 import re
+import struct
 from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
@@ -40,7 +41,7 @@ class Frame(NamedTuple):
 
     Attributes:
         seconds: Presentation time.
-        image: RGB picture.
+        image: RGB picture, turned and mirrored as the video says.
         progress: Fraction of the video read so far, in [0, 1]; 0 if its length is unknown.
         rate: Average frames per second of the video; 0 if unknown.
     """
@@ -164,7 +165,7 @@ def read_film(
                             continue
                         last = seconds
                         progress = max(0.0, min(seconds / length, 1.0)) if length else 0.0
-                        yield Frame(seconds, frame.to_image(), progress, float(stream.average_rate or 0))
+                        yield Frame(seconds, _upright(frame), progress, float(stream.average_rate or 0))
                         beat = monotonic()
                 if last is None:
                     raise VideoError("{name} has no frame that can be read.", name=name)
@@ -175,6 +176,21 @@ def read_film(
     except (av.error.FFmpegError, OSError, ValueError, OverflowError) as e:
         why = getattr(e, "strerror", None) or e
         raise VideoError("{name} cannot be read as a video: {reason}.", name=name, reason=why) from e
+
+
+def _upright(frame: Any) -> Image.Image:
+    """The picture as players show it: phones store what the sensor sees, with a matrix that turns or mirrors it."""
+    image: Image.Image = frame.to_image()
+    found = frame.side_data.get("DISPLAYMATRIX")
+    if found is None or found.buffer_size < 36:
+        return image
+    # to the right: a * x + c * y; down: b * x + d * y
+    a, b, _, c, d, *_ = struct.unpack("9i", bytes(found)[:36])
+    if abs(b * c) > abs(a * d):
+        image, a, d = image.transpose(Image.Transpose.TRANSPOSE), c, b
+    if a < 0:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return image.transpose(Image.Transpose.FLIP_TOP_BOTTOM) if d < 0 else image
 
 
 def _seconds(duration: Optional[int], unit: Optional[Fraction]) -> float:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from fractions import Fraction
 from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple, Optional, Union
@@ -17,6 +18,9 @@ from .tracking import AgeTracker, Sighting
 from .visualization import draw_people
 
 __all__ = ["Moment", "annotate_frames", "annotate_video"]
+
+_TICK = Fraction(1, 90_000)
+"""Unit of the times in a copy, seconds."""
 
 
 class Moment(NamedTuple):
@@ -132,16 +136,21 @@ def _write_copy(
         return
     av = import_av()
     out: Any = None
+    start = 0.0
 
     def write(frame: Frame, people: list[Sighting]) -> None:
-        nonlocal out
+        nonlocal out, start
         if out is None:
+            start = frame.seconds
             out = copy.add_stream("libx264", rate=max(1, round(min(rate, frame.rate or rate))))
             # H.264 requires even sides
             out.width, out.height = (side // 2 * 2 for side in frame.image.size)
             out.pix_fmt = "yuv420p"
+            out.codec_context.time_base = _TICK
         drawn = draw_people(frame.image, people)
-        copy.mux(out.encode(av.VideoFrame.from_image(drawn.crop((0, 0, out.width, out.height)))))
+        picture = av.VideoFrame.from_image(drawn.crop((0, 0, out.width, out.height)))
+        picture.pts, picture.time_base = round((frame.seconds - start) / _TICK), _TICK
+        copy.mux(out.encode(picture))
 
     try:
         with replace_file(Path(target)) as temporary, av.open(str(temporary), "w", format="mp4") as copy:

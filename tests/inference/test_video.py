@@ -3,6 +3,7 @@
 import csv
 import re
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 from ssrnet_hub import AgeEstimator
 from ssrnet_hub.cli import main
 from ssrnet_hub.errors import VideoError
+from ssrnet_hub.images.videos import read_film
 from ssrnet_hub.inference.tracking import AgeTracker
 from ssrnet_hub.inference.video import annotate_frames, annotate_video
 from ssrnet_hub.inference.visualization import plot_ages
@@ -82,6 +84,53 @@ def test_a_copy_with_boxes(estimator, film, frames, tmp_path):
 def test_frames_are_left_out(estimator, film, tmp_path):
     seen = annotate_video(film, tmp_path / "copy.mp4", estimator, rate=5)
     assert [moment.seconds for moment in seen] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
+
+
+@pytest.mark.parametrize(("fps", "rate"), [(15, 10), (12, 5), (RATE, RATE), (3, 10)])
+def test_a_copy_takes_as_long_as_the_film(estimator, frames, tmp_path, fps, rate):
+    source = write_film(tmp_path / "film.mp4", frames[:6], fps)
+    seen = annotate_video(source, tmp_path / "copy.mp4", estimator, rate=rate)
+    with av.open(str(tmp_path / "copy.mp4")) as copy:
+        times = [frame.time for frame in copy.decode(video=0)]
+    assert times == pytest.approx([moment.seconds for moment in seen], abs=0.001)
+
+
+def test_a_copy_starts_at_the_first_frame(estimator, frames, tmp_path):
+    source = write_film(tmp_path / "film.mkv", frames[:5], start=20)
+    seen = annotate_video(source, tmp_path / "copy.mp4", estimator)
+    assert seen[0].seconds == pytest.approx(20, abs=0.01)
+    with av.open(str(tmp_path / "copy.mp4")) as copy:
+        times = [frame.time for frame in copy.decode(video=0)]
+    assert times == pytest.approx([moment.seconds - seen[0].seconds for moment in seen], abs=0.001)
+
+
+PHONES = {
+    "upright": (None, (1, 0, 0, 1)),
+    "turned left": (Image.Transpose.ROTATE_90, (0, 1, -1, 0)),
+    "upside down": (Image.Transpose.ROTATE_180, (-1, 0, 0, -1)),
+    "turned right": (Image.Transpose.ROTATE_270, (0, -1, 1, 0)),
+    "mirrored": (Image.Transpose.FLIP_LEFT_RIGHT, (-1, 0, 0, 1)),
+    "upside down and mirrored": (Image.Transpose.FLIP_TOP_BOTTOM, (1, 0, 0, -1)),
+    "turned and mirrored": (Image.Transpose.TRANSPOSE, (0, 1, 1, 0)),
+    "turned and mirrored again": (Image.Transpose.TRANSVERSE, (0, -1, -1, 0)),
+    "nonsense": (None, (0, 0, 0, 0)),
+}
+"""How a film is stored, and the matrix by which players turn it: where the axes of what is stored lead."""
+
+
+@pytest.mark.parametrize("kind", PHONES)
+def test_films_of_phones_are_upright(frames, tmp_path, kind):
+    stored, (a, b, c, d) = PHONES[kind]
+    frame = frames[1] if stored is None else frames[1].transpose(stored)
+    film = write_film(tmp_path / "film.mp4", [frame] * 3)
+    content = film.read_bytes()
+    # of the track's header, 16.16 fixed point
+    matrix = content.index(b"tkhd") + 44
+    values = (a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    film.write_bytes(content[:matrix] + struct.pack(">9i", *values) + content[matrix + 36 :])
+    (first, *_) = read_film(film, rate=RATE, max_seconds=9, max_pixels=10**7, max_frames=99, max_total_pixels=10**9)
+    assert first.image.size == frames[1].size
+    assert np.abs(np.asarray(first.image, int) - np.asarray(frames[1], int)).mean() < 5
 
 
 @pytest.mark.parametrize(
