@@ -36,7 +36,7 @@ class Task(NamedTuple):
     """A photo to process.
 
     Attributes:
-        file: Name in the output.
+        file: Name in the output; bytes that are not valid UTF-8 are escaped there.
         photo: Path, content, or another source for `open_source`.
         boxes: Bounding boxes, as for `AgeEstimator`; None to detect faces.
         error: Why the photo cannot be processed, if so.
@@ -133,6 +133,7 @@ def predict_files(
         SSRNetHubError: See `AgeEstimator`.
     """
     settings = {"explain": explain, **{key: value for key, value in options.items() if value is not None}}
+    tasks = [task._replace(file=printable(task.file)) for task in tasks]
     if any(task.boxes is not None for task in tasks):
         settings["boxes"] = True
     parts = JobOutput(output, settings, resume, overwrite)
@@ -182,7 +183,7 @@ def _predict_in_pool(chunks: Iterable[Chunk], options: dict[str, Any], workers: 
     try:
         while True:
             while len(under_way) < 2 * workers and (chunk := next(chunks, None)):
-                under_way.append((chunk, pool.submit(_work, chunk)))
+                under_way.append((chunk, _submit(pool, chunk)))
             if not under_way:
                 return
             chunk, future = under_way.popleft()
@@ -192,10 +193,20 @@ def _predict_in_pool(chunks: Iterable[Chunk], options: dict[str, Any], workers: 
                 pool.shutdown()
                 found = _predict_one_by_one(chunk, options)
                 pool = _start_pool(options, workers)
-                under_way = deque((chunk, pool.submit(_work, chunk)) for chunk, _ in under_way)
+                under_way = deque((chunk, _submit(pool, chunk)) for chunk, _ in under_way)
             yield found
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, chunk: Chunk) -> "Future[Found]":
+    """The result of a chunk to come; a pool that is already broken fails it as it does those under way."""
+    try:
+        return pool.submit(_work, chunk)
+    except BrokenProcessPool as e:
+        failed: Future[Found] = Future()
+        failed.set_exception(e)
+        return failed
 
 
 def _predict_one_by_one(chunk: Chunk, options: dict[str, Any]) -> Found:

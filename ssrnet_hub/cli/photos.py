@@ -18,7 +18,7 @@ from ..images.sources import Found, copy_name, find_packed, find_source, open_so
 from ..inference.estimator import AgeEstimator, Face
 from ..inference.visualization import draw_faces, plot_breakdown
 from ..training.labels import read_boxes
-from ..utils.io import assert_free, full_name, is_file, printable, replace_file
+from ..utils.io import assert_free, full_name, is_file, replace_file
 from .options import need_extra
 from .printing import Result, print_csv, print_json, print_table, tell_error, with_name
 
@@ -146,7 +146,7 @@ def run_job(args: argparse.Namespace, tasks: list[Task], options: dict[str, Any]
 
     with bar:
         return predict_files(
-            [task._replace(file=printable(task.file)) for task in tasks],
+            tasks,
             args.output,
             workers=args.workers,
             resume=args.resume,

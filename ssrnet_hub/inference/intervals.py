@@ -159,7 +159,11 @@ class Intervals:
         """
         if not 0 < level < 1:
             raise ValueError(f"The level of an interval must be between 0 and 1, not {level}")
-        quantile = self._of_band(age).quantile(level) or self.scores.quantile(level)
+        band = self._of_band(age)
+        quantile = band.quantile(level)
+        if quantile is None and (overall := self.scores.quantile(level)) is not None:
+            # a band with too few faces for this level; never narrower than at a lower one
+            quantile = max(overall, band.values[-1])
         if quantile is None:
             n = self.scores.n
             raise ValueError(f"A calibration on {n} faces supports levels up to {n / (n + 1):.4f}, not {level}")

@@ -86,10 +86,13 @@ def calibrate(
         by kind of picture ``auroc``, ``flagged``, and ``n``.
 
     Raises:
-        CalibrationError: There are too few faces.
+        CalibrationError: There are too few faces, or no photos.
         LabelsError: The labels file is invalid.
         PhotoError: A crop or photo cannot be read.
     """
+    jpegs = None if photos is None else sorted(Path(photos).glob("*.jpg"))
+    if jpegs is not None and not jpegs:
+        raise CalibrationError(f"{photos} is not a folder with JPEG photos, named *.jpg.")
     count = read_training(get_extras(model)).get("set_aside") or 0
     if isinstance(count, dict):
         count = count.get(Path(labels).resolve().parent.name, 0)
@@ -145,8 +148,8 @@ def calibrate(
                 "flagged": float(flagged[k].mean()),
                 "n": len(true),
             }
-    if photos is not None:
-        faceless = estimator.crops(tqdm(cut_faceless(sorted(Path(photos).glob("*.jpg"))), unit="crop", leave=False))
+    if jpegs:
+        faceless = estimator.crops(tqdm(cut_faceless(jpegs), unit="crop", leave=False))
         descriptions = [describe_face(face.stages, face.crop) for face in faceless]
         doubted = [bool(calibration.doubt(face.age, own)) for face, own in zip(faceless, descriptions, strict=True)]
         figures["flags"][NOT_A_FACE] = {

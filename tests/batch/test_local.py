@@ -162,6 +162,15 @@ def test_photos_that_came_later_are_added(tmp_path, tasks, expected):
     assert_same(read_jsonl(output), expected[5:] + expected[:5])
 
 
+def test_names_that_are_not_utf8(tmp_path, tasks, expected):
+    odd = [tasks[0]._replace(file="caf\udce9.png"), *tasks[1:3]]
+    for _ in range(2):
+        predict_files(odd, tmp_path / "out.jsonl", workers=1, resume=True)
+        rows = read_jsonl(tmp_path / "out.jsonl")
+        assert [row["file"] for row in rows] == ["caf\\udce9.png", tasks[1].file, tasks[2].file]
+    assert rows[0]["faces"] == expected[0]["faces"]
+
+
 # workers that die
 
 
@@ -177,6 +186,25 @@ def test_a_worker_that_is_killed(tmp_path, tasks, expected, monkeypatch):
             killed.append(worker)
 
     predict_files(tasks, tmp_path / "out.jsonl", workers=2, report=kill_one)
+    assert killed
+    assert_same(read_jsonl(tmp_path / "out.jsonl"), expected)
+
+
+def test_a_worker_that_is_killed_between_results(tmp_path, tasks, expected, monkeypatch):
+    """The pool knows before the next photos are sent to it."""
+    monkeypatch.setattr("ssrnet_hub.batch.local._CHUNK", 1)
+    killed = []
+
+    def kill_all(photos):
+        if not killed:
+            for worker in workers_of(os.getpid()):
+                worker.kill()
+                killed.append(worker)
+            psutil.wait_procs(killed, timeout=60)
+            # until the thread of the pool has seen it
+            time.sleep(2)
+
+    predict_files(tasks, tmp_path / "out.jsonl", workers=2, report=kill_all)
     assert killed
     assert_same(read_jsonl(tmp_path / "out.jsonl"), expected)
 

@@ -12,9 +12,11 @@ import timm
 import torch
 
 from ssrnet_hub import AgeEstimator, from_pretrained, save_pretrained
+from ssrnet_hub.errors import CalibrationError
 from ssrnet_hub.hub.convert import convert_torch
 from ssrnet_hub.hub.loading import get_extras, tensors_digest
 from ssrnet_hub.models.zoo import ZOO
+from ssrnet_hub.training.calibration import calibrate
 
 CALIBRATED = ["ssrnet.utkface_fairface_aaf", "ssrnet_wide.utkface_fairface_aaf"]
 
@@ -193,3 +195,9 @@ def test_the_digest_is_the_same_everywhere():
     model = timm.create_model("ssrnet")
     model.load_state_dict({key: torch.full_like(value, 0.5) for key, value in model.state_dict().items()})
     assert tensors_digest(model) == "3e761081c6c08fe504af6b5ee74b90e96d1c5c42c5e090114e026ac962051a9a"
+
+
+def test_a_folder_without_photos_is_told_first(tmp_path):
+    with pytest.raises(CalibrationError, match="photos is not a folder with JPEG photos"):
+        calibrate(from_pretrained(CALIBRATED[0]), tmp_path / "labels.csv", tmp_path / "out", tmp_path / "photos")
+    assert not list(tmp_path.iterdir())

@@ -783,6 +783,7 @@ def test_boxes_of_every_kind(kind, estimator, astronaut):
         ((1, 2, math.nan, 4), "four numbers"),
         ((-math.inf, 2, 3, 4), "four numbers"),
         ((1, 2, 3, math.inf), "four numbers"),
+        ((-1e308, -1e308, 1e308, 1e308), "four numbers"),
         (("1", "2", "3", "1e999"), "four numbers"),
         ([[1, 2], [3, 4]], "four numbers"),
         ((10, 10, 10, 20), "10, 10, 10, 20: it has no area"),

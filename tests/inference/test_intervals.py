@@ -63,6 +63,16 @@ def test_higher_levels_are_wider(intervals):
     assert widths == sorted(widths) and widths[0] < widths[-1]
 
 
+@pytest.mark.parametrize("age", [5, 30, 60, 85])
+def test_a_band_with_too_few_faces_for_a_level_has_no_narrower_interval(age):
+    predicted, true = faces(1500)
+    # those of over 50 are harder than the others
+    harder = np.where(predicted > 50, 3, 1)
+    intervals = fit_intervals((true + (predicted - true) * harder).clip(0, 101), true)
+    widths = [half_width(intervals, age, level) for level in np.linspace(0.9, 0.9993, 400)]
+    assert widths == sorted(widths)
+
+
 @pytest.mark.parametrize("level", [0, 1, -0.1, 1.5, float("nan")])
 def test_levels_are_between_0_and_1(intervals, level):
     with pytest.raises(ValueError, match="between 0 and 1"):
