@@ -4,7 +4,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -18,7 +18,7 @@ from ..models.config import read_task, read_training
 from ..models.cost import count_cost
 from ..models.preparation import InputConfig
 from ..models.zoo import DEFAULT, ZOO, Weights, count_parameters
-from ..utils.io import file_digest, is_file, replace_file
+from ..utils.io import file_digest, is_file, join_names, replace_file
 from ..utils.metrics import SMALLEST_GROUP
 from .checkpoints import Checkpoint, describe_folder
 from .files import WEIGHTS_FILE
@@ -268,24 +268,61 @@ def _count_bytes(architecture: str, args: Mapping[str, Any]) -> int:
 
 def _format_training(training: dict[str, Any]) -> dict[str, Any]:
     """Format the values of the card's section on training as Markdown."""
-    values = {"minutes": training["minutes"]} if training.get("minutes") is not None else {}
+    runs = _list_runs(training)
+    values: dict[str, Any] = {"steps": [], "others": []}
+    if any(run.get("command") for run, _ in runs):
+        values["steps"] = [_format_step(run, before) for run, before in runs]
     if aside := training.get("set_aside"):
         # by name if there are several sets
         counts = {name: f"{count:,}" for name, count in aside.items()} if isinstance(aside, dict) else {}
         parts = [f"{count} of {_prose(name)}" for name, count in counts.items() if count != "0"]
         values["set_aside"] = ", ".join(parts) if isinstance(aside, dict) else f"{aside:,}"
-    if training.get("teachers"):
-        values["teachers"] = ", ".join(f"`{_code(name)}`" for name in training["teachers"])
-    values |= {key: _prose(training[key]) for key in ("data", "device") if training.get(key)}
-    if training.get("command"):
-        values["command"] = _code(training["command"])
-    if training.get("start"):
-        values["start"] = _format_training(training["start"])
-    names = [str((training.get("recipe") or {}).get("start")), *(training.get("teachers") or ())]
-    values["others"] = [f"`{name}` is {_OTHERS[name]}." for name in names if name in _OTHERS]
-    if training.get("average_of"):
-        values["average_of"] = [_format_training(part) for part in training["average_of"]]
+    teachers = dict.fromkeys(name for run, _ in reversed(runs) for name in run.get("teachers") or ())
+    if teachers:
+        values["teachers"] = join_names([f"`{_code(name)}`" for name in teachers])
+    if training.get("data"):
+        values["data"] = _prose(training["data"])
+    first = [run for run, before in runs if not before]
+    starts = [str((run.get("recipe") or {}).get("start") or "") for run in first]
+    values["from_random"] = not any(starts) and not any(run.get("start") for run in first)
+    values["others"] = _describe_others(dict.fromkeys([*starts, *teachers]))
     return values
+
+
+def _list_runs(training: dict[str, Any]) -> list[tuple[dict[str, Any], list[int]]]:
+    """The runs that led to weights, each once and after those that it starts from, with the positions of these."""
+    runs: dict[str, tuple[int, dict[str, Any], list[int]]] = {}
+
+    def add(run: dict[str, Any]) -> int:
+        sources = [source for source in run.get("average_of") or () if source]
+        # weights of others may have data alone
+        if (start := run.get("start")) and not start.keys().isdisjoint(("command", "start", "average_of")):
+            sources.append(start)
+        before = list(dict.fromkeys(map(add, sources)))
+        return runs.setdefault(json.dumps(run, sort_keys=True), (len(runs), run, before))[0]
+
+    add(training)
+    return [(run, before) for _, run, before in runs.values()]
+
+
+def _format_step(run: dict[str, Any], before: Sequence[int]) -> str:
+    said = [f"`{_code(run['command'])}`" if run.get("command") else "An unknown command"]
+    if before:
+        numbers = join_names([str(position + 1) for position in before])
+        said.append(f"from the weights of step{'s' * (len(before) > 1)} {numbers}")
+    if run.get("minutes") is not None:
+        on = f" on {_prose(run['device'])}" if run.get("device") else ""
+        said.append(f"{run['minutes']:.0f} minutes{on}")
+    return ", ".join(said)
+
+
+def _describe_others(names: Iterable[str]) -> list[str]:
+    """What is known of third-party networks; one sentence for those with the same description."""
+    known: dict[str, list[str]] = {}
+    for name in names:
+        if name in _OTHERS:
+            known.setdefault(_OTHERS[name], []).append(f"`{name}`")
+    return [f"{join_names(alike)} {'is' if len(alike) < 2 else 'are'} {said}." for said, alike in known.items()]
 
 
 def _prose(text: str) -> str:

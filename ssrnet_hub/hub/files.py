@@ -15,7 +15,7 @@ WEIGHTS_FILE = "model.safetensors"
 CHECK_FILE = "check.safetensors"
 """Check tensors; optional."""
 DIGEST_KEY = "tensors_sha256"
-"""Key of a calibration: the `tensors_digest` of the weights it was measured on."""
+"""Key of a calibration or an ONNX file: the `tensors_digest` of the weights that it was made from."""
 
 _PICKLES = (".bin", ".pth", ".pt", ".pth.tar", ".ckpt", ".pkl")
 

@@ -20,18 +20,20 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 from torch import nn
 
-from ..errors import HubError, SSRNetHubError, UnknownModelError
+from ..errors import CheckError, HubError, SSRNetHubError, UnknownModelError
 from ..models.zoo import embedded_folder
+from ..utils.defaults import ONNX_FILES
 from ..utils.io import make_empty_folder, replace_file
 from .cards import render_card
 from .check_tensors import verify_model, write_check
 from .downloading import check_token
-from .files import CHECK_FILE, CONFIG_FILE, WEIGHTS_FILE
-from .loading import from_pretrained, save_pretrained
+from .files import CHECK_FILE, CONFIG_FILE, DIGEST_KEY, WEIGHTS_FILE
+from .loading import from_pretrained, save_pretrained, tensors_digest
 
 __all__ = ["Push", "prepare_repository", "push_repository", "push_to_hub", "read_token"]
 
-_OPTIONAL = ("LICENSE", "onnx/model.onnx", "onnx/model_fp16.onnx", "onnx/model_int8.onnx")
+_ONNX = tuple(f"onnx/{name}" for name in ONNX_FILES.values())
+_OPTIONAL = ("LICENSE", *_ONNX)
 """Files that are pushed if the folder has them."""
 
 
@@ -110,7 +112,8 @@ def prepare_repository(folder: Union[str, os.PathLike], directory: Union[str, os
     Raises:
         UnknownModelError: ``repo_id`` is invalid.
         OutputError: The directory is not empty.
-        SSRNetHubError: The folder cannot be loaded; `CheckError` if its output differs from the check tensors.
+        SSRNetHubError: The folder cannot be loaded; `CheckError` if its output differs from the check tensors, or an
+            ONNX file was exported from other weights.
     """
     folder = Path(folder)
     _check_repo_id(repo_id)
@@ -118,6 +121,9 @@ def prepare_repository(folder: Union[str, os.PathLike], directory: Union[str, os
     check = folder / CHECK_FILE
     if check.is_file():
         verify_model(model, check)
+    for name in _ONNX:
+        if (folder / name).is_file():
+            _verify_onnx(folder / name, model)
     card = render_card(folder, repo_id)
     directory = make_empty_folder(directory)
     files = {name: folder / name for name in (WEIGHTS_FILE, CONFIG_FILE, CHECK_FILE, *_OPTIONAL)}
@@ -135,6 +141,25 @@ def prepare_repository(folder: Union[str, os.PathLike], directory: Union[str, os
     with replace_file(directory / "README.md") as temporary:
         temporary.write_text(card, encoding="utf-8")
     return directory
+
+
+def _verify_onnx(path: Path, model: nn.Module) -> None:
+    """Check that an ONNX file was exported from the model.
+
+    Raises:
+        CheckError: It was not, or cannot be read.
+    """
+    import onnxruntime
+
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        digest = session.get_modelmeta().custom_metadata_map.get(DIGEST_KEY)
+    except Exception as e:  # of several types, which have no common base
+        raise CheckError(f"{path} cannot be read as an ONNX model: remove it, or run ssrnet-hub export again.") from e
+    if digest != tensors_digest(model):
+        raise CheckError(
+            f"{path} was not exported from the weights in {path.parents[1]}: remove it, or run ssrnet-hub export again."
+        )
 
 
 def push_repository(

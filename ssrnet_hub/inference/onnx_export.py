@@ -15,7 +15,8 @@ from onnxruntime import quantization
 from torch import Tensor, nn
 
 from ..errors import ExportError
-from ..hub.loading import get_extras, unwrap
+from ..hub.files import DIGEST_KEY
+from ..hub.loading import get_extras, tensors_digest, unwrap
 from ..models.fused import fuse
 from ..models.pretrained import assert_age_model
 from ..utils.defaults import ONNX_FILES
@@ -104,6 +105,7 @@ def describe(model: nn.Module, precision: str) -> dict[str, Any]:
     return {
         "architecture": cfg["architecture"],
         "weights": f"{cfg['architecture']}.{cfg['tag']}" if cfg.get("tag") else "",
+        DIGEST_KEY: tensors_digest(model),
         "ssrnet_hub": __version__,
         "opset": OPSET,
         "precision": precision,

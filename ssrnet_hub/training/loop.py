@@ -28,7 +28,7 @@ from ..models.dex import DEXVGG, DEXResNet, SSRNetDEX
 from ..models.layers import StageHead
 from ..models.preprocessing import make_prepare
 from ..models.pretrained import AgeModel, new_model
-from ..utils.io import replace_file
+from ..utils.io import join_names, replace_file
 from ..utils.metrics import describe_device
 from .augment import make_augment
 from .dataset import Chips, LabeledSet, ShardedBatches, as_it_is
@@ -261,10 +261,6 @@ def read_sets(
         val.append(LabeledSet(name, read_labels(path, "val", ranges=True)))
         counts[name] = len(aside)
     return trained, val, counts
-
-
-def join_names(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def median_age(labels: Sequence[Label]) -> float:

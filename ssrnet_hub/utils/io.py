@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Union
@@ -17,6 +17,7 @@ __all__ = [
     "full_name",
     "git_digest",
     "is_file",
+    "join_names",
     "is_folder",
     "is_url",
     "make_empty_folder",
@@ -73,6 +74,11 @@ def full_name(path: Union[str, os.PathLike]) -> str:
 def printable(text: str) -> str:
     """Escape the bytes of a file name that are not valid UTF-8 with backslashes."""
     return text.encode(errors="backslashreplace").decode()
+
+
+def join_names(names: Sequence[str]) -> str:
+    """One or more names as in a sentence: ``a, b and c``."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def assert_free(path: Union[str, os.PathLike]) -> None:

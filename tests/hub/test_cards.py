@@ -286,6 +286,55 @@ def test_a_training_of_which_little_is_known(tmp_path, training):
     assert ("The training is not documented" in part) == (not (training or {}).get("command"))
 
 
+def test_the_steps_of_a_training(tmp_path):
+    """Each once, in the order in which they can be run; teachers of all of them are named."""
+    first = {"command": "train a", "minutes": 61.2, "device": "GPU"}
+    left = {"command": "train b", "start": first, "teachers": ["vladmandic-face-api-1.7.15.tgz"]}
+    right = {"command": "train c", "start": left, "teachers": ["other", "dex_resnet10.fairface"]}
+    mean = {"command": "average b c", "average_of": [left, right]}
+    training = {"command": "train d", "start": mean, "data": "9 chips", "set_aside": 5}
+    folder = save_pretrained(timm.create_model("ssrnet"), tmp_path / "d", extras={"training": training})
+    card = render_card(folder, "me/mine")
+    assert (
+        """
+1. `train a`, 61 minutes on GPU
+2. `train b`, from the weights of step 1
+3. `train c`, from the weights of step 2
+4. `average b c`, from the weights of steps 2 and 3
+5. `train d`, from the weights of step 4
+
+In addition to the labels, steps with teachers were trained on the mean of their predictions. The teachers: `other`, \
+`dex_resnet10.fairface` and `vladmandic-face-api-1.7.15.tgz`. `dex_resnet10.fairface` is the mean"""
+        in card
+    )
+    assert "It was trained on UTKFace and FG-NET, among others, so results on these are optimistic. 5 crops of" in card
+    assert "Trained from random weights, in 5 steps, on 9 chips." in card
+    folder = save_pretrained(timm.create_model("ssrnet"), tmp_path / "a", extras={"training": {**first, "data": "9"}})
+    card = render_card(folder, "me/mine")
+    assert "Trained from random weights on 9." in card and "\n`train a`, 61 minutes on GPU.\n" in card
+
+
+@pytest.mark.parametrize(
+    "training, steps",
+    [
+        ({"command": "a", "recipe": {"start": "ssrnet.imdb"}}, "`a`."),
+        ({"command": "b", "start": {"data": "others"}}, "`b`."),
+        (
+            {"start": {"command": "a", "recipe": {"start": "ssrnet.imdb"}}},
+            "1. `a`\n2. An unknown command, from the weights of step 1\n",
+        ),
+        (
+            {"command": "c", "average_of": [{"data": "x", "recipe": {"start": "b"}}, *[{"command": "a"}] * 2]},
+            "1. An unknown command\n2. `a`\n3. `c`, from the weights of steps 1 and 2\n",
+        ),
+    ],
+)
+def test_a_training_that_started_from_other_weights(tmp_path, training, steps):
+    training = {**training, "data": "9 chips"}
+    card = render_card(save_pretrained(timm.create_model("ssrnet"), tmp_path, extras={"training": training}), "me/mine")
+    assert "Trained from other weights" in card and f"## Training\n\n{steps}" in card
+
+
 def test_what_a_config_says_is_no_markdown(tmp_path):
     evil = "`x`](http://a/b)\n\n# <img src=http://a/c>\n---\n![y](d) \x1b[31m {{ weights }}"
     training = {**dict.fromkeys(("data", "device", "command"), evil), "minutes": 5}

@@ -19,6 +19,7 @@ from ssrnet_hub.hub.check_tensors import verify_model, write_check
 from ssrnet_hub.hub.convert import convert_keras
 from ssrnet_hub.hub.loading import get_extras
 from ssrnet_hub.hub.push import prepare_repository, push_to_hub
+from ssrnet_hub.inference.onnx_export import ONNX_FILES, export_onnx
 from ssrnet_hub.models import zoo
 from ssrnet_hub.models.zoo import DEFAULT
 
@@ -282,14 +283,37 @@ def test_a_checkpoint_is_converted(hub, client, folder, repo, tmp_path):
     assert hub.files(repo, "main")["model.safetensors"] == (folder / "model.safetensors").read_bytes()
 
 
+def export(folder):
+    """Its weights in all precisions."""
+    faces = torch.randint(256, (4, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    (folder / "onnx").mkdir(exist_ok=True)
+    for precision, name in ONNX_FILES.items():
+        path = folder / "onnx" / Path(name).name
+        export_onnx(from_pretrained(folder), path, precision, faces=faces, calibration=faces)
+
+
 def test_other_files_of_the_folder(hub, client, folder, repo):
-    (folder / "onnx").mkdir()
-    for name in ("model.onnx", "model_fp16.onnx", "model_int8.onnx", "other.onnx"):
-        (folder / "onnx" / name).write_bytes(b"an onnx model")
+    export(folder)
+    (folder / "onnx" / "other.onnx").write_bytes(b"an onnx model")
     (folder / "LICENSE").write_text("mine")
     (folder / "log.csv").write_text("private")
     client.push(folder, "--repo", repo)
     assert set(pushed_files(hub, repo)) == FILES | {*OF_ONNX, "LICENSE"}
+
+
+@pytest.mark.parametrize("name", sorted(OF_ONNX))
+def test_onnx_files_of_other_weights(hub, client, folder, repo, name):
+    export(folder)
+    save_pretrained(timm.create_model("ssrnet"), folder.parent / "retrained")
+    for other in OF_ONNX - {name}:
+        (folder / other).unlink()
+    shutil.copy(folder.parent / "retrained" / "model.safetensors", folder)
+    client.refuses("was not exported from the weights in .*: remove it", "push_weights", folder, "--repo", repo)
+    (folder / name).write_bytes(b"an onnx model")
+    client.refuses("cannot be read as an ONNX model", "push_weights", folder, "--repo", repo)
+    (folder / name).unlink()
+    client.push(folder, "--repo", repo)
+    assert not set(pushed_files(hub, repo)) & OF_ONNX
 
 
 def test_push_from_python(hub, client, repo):

@@ -16,7 +16,7 @@ from torch import nn
 import ssrnet_hub
 from ssrnet_hub import from_pretrained
 from ssrnet_hub.errors import ExportError
-from ssrnet_hub.hub.loading import get_extras
+from ssrnet_hub.hub.loading import get_extras, tensors_digest
 from ssrnet_hub.images.loading import load_photo
 from ssrnet_hub.inference import onnx_export as export
 from ssrnet_hub.inference.backends import Pixels, make_runtime
@@ -148,6 +148,7 @@ def test_metadata(exported, model, precision):
     plain = {
         "architecture": "ssrnet",
         "weights": "ssrnet.utkface_fairface_aaf",
+        "tensors_sha256": tensors_digest(model),
         "ssrnet_hub": ssrnet_hub.__version__,
         "precision": precision,
         "color": "RGB",
