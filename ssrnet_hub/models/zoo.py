@@ -127,7 +127,7 @@ ZOO: Mapping[str, Weights] = {
     for weights in (
         Weights(
             "ssrnet_wide.utkface_fairface_aaf",
-            "5884164e5f7ca51e77ca90844fec20db9d83e95ad72720dc9a5f8ecaa4973642",
+            "0e0d7786a4866840c5b1390f83c9c57cd6620cf130a3536833318e2c0e86afc6",
             Framing(),
             "other",
             embedded=True,
