@@ -181,7 +181,10 @@ def read_film(
 def _upright(frame: Any) -> Image.Image:
     """The picture as players show it: phones store what the sensor sees, with a matrix that turns or mirrors it."""
     image: Image.Image = frame.to_image()
-    found = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        found = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV does not know something else that comes with the frame
+        found = None
     if found is None or found.buffer_size < 36:
         return image
     # to the right: a * x + c * y; down: b * x + d * y
