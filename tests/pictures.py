@@ -4,6 +4,7 @@ import io
 import struct
 import zipfile
 import zlib
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -121,13 +122,15 @@ def walk(astronaut):
     return frames
 
 
-def write_film(path, frames, rate=FILM_RATE, start=0):
-    with av.open(str(path), "w", format="matroska" if path.suffix == ".mkv" else "mp4") as film:
-        stream = film.add_stream("libx264", rate=rate)
+def write_film(path, frames, rate=FILM_RATE, start=0, aspect=1, **options):
+    """A film of frames from a second on, with pixels of a width by their height, and options of the encoder."""
+    with av.open(str(path), "w", format={".mkv": "matroska", ".avi": "avi"}.get(path.suffix, "mp4")) as film:
+        stream = film.add_stream("libx264", rate=rate, options={key: str(value) for key, value in options.items()})
         stream.width, stream.height, stream.pix_fmt = *frames[0].size, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(aspect)
         for number, image in enumerate(frames):
             frame = av.VideoFrame.from_image(image)
-            frame.pts = start * rate + number
+            frame.pts, frame.time_base = round(start * rate) + number, 1 / Fraction(rate)
             film.mux(stream.encode(frame))
         film.mux(stream.encode())
     return path

@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
             bar.set_description_str(f"{moment.seconds:.1f} s ", refresh=False)
             bar.update(moment.progress - bar.n)
     written = " and ".join(filter(None, (args.output, args.csv)))
-    print(f"{written}: {len(people)} people in {frames} frames", file=sys.stderr)
+    print(f"{written}: {len(people)} {'person' if len(people) == 1 else 'people'} in {frames} frames", file=sys.stderr)
     return 0
 
 

@@ -32,6 +32,9 @@ _CODECS = {
     *("msmpeg4", "msmpeg4v2", "h263", "mpeg1video", "mpeg2video"),
 }
 
+_MOST_ASPECT = 4
+"""Of pixels, by which frames are stretched; others make no sense."""
+
 _BEAT = 0.5
 """Approximate interval, in seconds, of None while no frame is ready."""
 
@@ -40,8 +43,8 @@ class Frame(NamedTuple):
     """A frame of a video.
 
     Attributes:
-        seconds: Presentation time.
-        image: RGB picture, turned and mirrored as the video says.
+        seconds: Presentation time, from the first frame on.
+        image: RGB picture as players show it: stretched, turned, and mirrored as the video says.
         progress: Fraction of the video read so far, in [0, 1]; 0 if its length is unknown.
         rate: Average frames per second of the video; 0 if unknown.
     """
@@ -131,9 +134,13 @@ def read_film(
                         "{name} is encoded as {codec}. Supported codecs: {known}.", name=name, codec=codec, known=known
                     )
                 context.options = {"max_pixels": str(max_pixels)}
-                length = _seconds(stream.duration, stream.time_base) or _seconds(film.duration, Fraction(1, 10**6))
-                _check(name, length, stream.width * stream.height, max_seconds, max_pixels)
-                beat, last = monotonic(), None
+                length = _seconds(stream.duration, stream.time_base)
+                if not length and film.duration:
+                    length = _seconds(film.duration - max(film.start_time or 0, 0), Fraction(1, 10**6))
+                aspect = stream.sample_aspect_ratio
+                _check(name, length, _stretch(stream, aspect), max_seconds, max_pixels)
+                clock = _Clock(float(stream.average_rate or rate), decoding_times=demuxer == "avi")
+                beat, due = monotonic(), None
                 packets = frames = pixels = 0
                 for packet in film.demux():
                     if monotonic() > beat + _BEAT:
@@ -159,15 +166,16 @@ def read_film(
                             limit=max_total_pixels,
                         )
                     for frame in decoded:
-                        seconds = frame.time or 0.0
-                        _check(name, seconds, frame.width * frame.height, max_seconds, max_pixels)
-                        if last is not None and seconds < last + 0.999 / rate:
+                        seconds, size = clock(frame), _stretch(frame, aspect)
+                        _check(name, seconds, size, max_seconds, max_pixels)
+                        if due is not None and seconds < due - 0.001 / rate:
                             continue
-                        last = seconds
+                        # by the schedule, unless there is a gap
+                        due = seconds + 1 / rate if due is None or seconds > due + 1 / rate else due + 1 / rate
                         progress = max(0.0, min(seconds / length, 1.0)) if length else 0.0
-                        yield Frame(seconds, _upright(frame), progress, float(stream.average_rate or 0))
+                        yield Frame(seconds, _show(frame, size), progress, float(stream.average_rate or 0))
                         beat = monotonic()
-                if last is None:
+                if due is None:
                     raise VideoError("{name} has no frame that can be read.", name=name)
     except SSRNetHubError:
         raise
@@ -178,9 +186,42 @@ def read_film(
         raise VideoError("{name} cannot be read as a video: {reason}.", name=name, reason=why) from e
 
 
-def _upright(frame: Any) -> Image.Image:
+class _Clock:
+    """Times of frames in seconds, from the first one on.
+
+    Args:
+        rate: Frames per second, for frames without a time.
+        decoding_times: Whether only the times at which frames are decoded are known.
+    """
+
+    def __init__(self, rate: float, decoding_times: bool):
+        self._step, self._decoding_times = 1 / rate, decoding_times
+        self._start: Optional[float] = None
+        self._last = 0.0
+
+    def __call__(self, frame: Any) -> float:
+        ticks = frame.dts if self._decoding_times else frame.pts
+        if ticks is not None and frame.time_base:
+            self._last = float(ticks * frame.time_base)
+        elif self._start is not None:
+            self._last += self._step
+        if self._start is None:
+            self._start = self._last
+        return self._last - self._start
+
+
+def _stretch(frame: Any, aspect: Optional[Fraction]) -> tuple[int, int]:
+    """Size of a frame in square pixels, given the width of a pixel by its height."""
+    if not aspect or not 1 / _MOST_ASPECT <= aspect <= _MOST_ASPECT:
+        return frame.width, frame.height
+    return round(frame.width * max(aspect, 1)), round(frame.height / min(aspect, 1))
+
+
+def _show(frame: Any, size: tuple[int, int]) -> Image.Image:
     """The picture as players show it: phones store what the sensor sees, with a matrix that turns or mirrors it."""
     image: Image.Image = frame.to_image()
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BICUBIC)
     try:
         found = frame.side_data.get("DISPLAYMATRIX")
     except ValueError:  # PyAV does not know something else that comes with the frame
@@ -200,7 +241,8 @@ def _seconds(duration: Optional[int], unit: Optional[Fraction]) -> float:
     return max(0.0, float(duration * unit)) if duration and unit else 0.0
 
 
-def _check(name: str, seconds: float, pixels: int, max_seconds: float, max_pixels: int) -> None:
+def _check(name: str, seconds: float, size: tuple[int, int], max_seconds: float, max_pixels: int) -> None:
+    pixels = size[0] * size[1]
     if seconds > max_seconds:
         raise VideoError("{name} is longer than {limit:g} seconds.", name=name, limit=max_seconds)
     if pixels > max_pixels:

@@ -8,6 +8,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple, Optional, Union
 
+from PIL import ImageOps
+
 from ..errors import OutputError, SSRNetHubError, VideoError
 from ..images.decoding import Decoder
 from ..images.loading import MAX_PIXELS
@@ -22,12 +24,15 @@ __all__ = ["Moment", "annotate_frames", "annotate_video"]
 _TICK = Fraction(1, 90_000)
 """Unit of the times in a copy, seconds."""
 
+_BT709, _LIMITED = 1, 1
+"""FFmpeg's numbers of the colors of a copy: primaries, transfer, and matrix, and their range."""
+
 
 class Moment(NamedTuple):
     """An analyzed frame.
 
     Attributes:
-        seconds: Timestamp of the frame.
+        seconds: Timestamp of the frame, from the first one on.
         people: People in the frame, largest face first.
         progress: Share of the video that is done, in [0, 1]; 0 if its length is unknown.
     """
@@ -113,7 +118,7 @@ def annotate_frames(
         max_frames=max_frames,
         max_total_pixels=max_total_pixels,
     )
-    tracker = AgeTracker(estimator)
+    tracker: Optional[AgeTracker] = None
     with closing(frames), _write_copy(target, rate) as write:
         for frame in frames:
             if timeout is not None and monotonic() > start + timeout:
@@ -121,6 +126,10 @@ def annotate_frames(
             if frame is None:
                 yield None
                 continue
+            if tracker is None:
+                # a person may be missed in two frames
+                patience = max(1.0, 2.5 / min(rate, frame.rate or rate))
+                tracker = AgeTracker(estimator, patience=patience)
             people = tracker(frame.image, frame.seconds)
             write(frame, people)
             yield Moment(frame.seconds, people, frame.progress)
@@ -136,20 +145,27 @@ def _write_copy(
         return
     av = import_av()
     out: Any = None
-    start = 0.0
+    size = 0, 0
 
     def write(frame: Frame, people: list[Sighting]) -> None:
-        nonlocal out, start
+        nonlocal out, size
         if out is None:
-            start = frame.seconds
+            size = frame.image.size
             out = copy.add_stream("libx264", rate=max(1, round(min(rate, frame.rate or rate))))
             # H.264 requires even sides
-            out.width, out.height = (side // 2 * 2 for side in frame.image.size)
+            out.width, out.height = (side // 2 * 2 for side in size)
             out.pix_fmt = "yuv420p"
-            out.codec_context.time_base = _TICK
+            context = out.codec_context
+            context.time_base = _TICK
+            # players take untagged colors for those of HD, and the default is those of SD
+            context.colorspace = context.color_primaries = context.color_trc = _BT709
+            context.color_range = _LIMITED
         drawn = draw_people(frame.image, people)
+        if drawn.size != size:
+            drawn = ImageOps.pad(drawn, size)
         picture = av.VideoFrame.from_image(drawn.crop((0, 0, out.width, out.height)))
-        picture.pts, picture.time_base = round((frame.seconds - start) / _TICK), _TICK
+        picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
+        picture.pts, picture.time_base = round(frame.seconds / _TICK), _TICK
         copy.mux(out.encode(picture))
 
     try:

@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -23,7 +24,7 @@ from ssrnet_hub.inference.visualization import plot_ages
 
 from ..pictures import FILM_RATE as RATE
 from ..pictures import FILM_SIZE as SIZE
-from ..pictures import walk, write_film
+from ..pictures import encode, walk, write_film
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,11 @@ def frames(astronaut):
 @pytest.fixture(scope="module")
 def film(frames, tmp_path_factory):
     return write_film(tmp_path_factory.mktemp("film") / "film.mp4", frames)
+
+
+def frames_of(film, rate=RATE, max_pixels=10**7):
+    frames = read_film(film, rate=rate, max_seconds=60, max_pixels=max_pixels, max_frames=999, max_total_pixels=10**10)
+    return [frame for frame in frames if frame]
 
 
 def test_people_keep_their_numbers(estimator, frames):
@@ -96,12 +102,71 @@ def test_a_copy_takes_as_long_as_the_film(estimator, frames, tmp_path, fps, rate
 
 
 def test_a_copy_starts_at_the_first_frame(estimator, frames, tmp_path):
-    source = write_film(tmp_path / "film.mkv", frames[:5], start=20)
-    seen = annotate_video(source, tmp_path / "copy.mp4", estimator)
-    assert seen[0].seconds == pytest.approx(20, abs=0.01)
+    for suffix in (".mkv", ".mp4"):
+        source = write_film(tmp_path / f"film{suffix}", frames[:5], start=5000)
+        seen = annotate_video(source, tmp_path / "copy.mp4", estimator, max_seconds=10)
+        assert [moment.seconds for moment in seen] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4], abs=0.002)
+        with av.open(str(tmp_path / "copy.mp4")) as copy:
+            times = [frame.time for frame in copy.decode(video=0)]
+        assert times == pytest.approx([moment.seconds for moment in seen], abs=0.001)
+
+
+@pytest.mark.parametrize(("fps", "rate"), [(15, 10), (25, 10), (25, 20), (30, 25), (Fraction(30_000, 1001), 24)])
+def test_as_many_frames_as_are_asked_for(tmp_path, fps, rate):
+    film = write_film(tmp_path / "film.mp4", [Image.new("RGB", (64, 48), "grey")] * round(4 * fps), fps)
+    times = [frame.seconds for frame in frames_of(film, rate)]
+    assert len(times) == pytest.approx(4 * rate, abs=1)
+    # never two at a time
+    assert np.diff(times).min() > 0.99 / fps
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mp4"])
+def test_frames_that_are_stored_in_another_order(frames, tmp_path, suffix):
+    film = write_film(tmp_path / f"film{suffix}", frames, bf=3)
+    seen = frames_of(film)
+    assert [frame.seconds for frame in seen] == pytest.approx([step / RATE for step in range(RATE)], abs=0.002)
+    for frame, image in zip(seen, frames, strict=True):
+        assert np.abs(np.asarray(frame.image, int) - np.asarray(image, int)).mean() < 5
+
+
+@pytest.mark.parametrize(
+    ("aspect", "size"), [("2/1", (SIZE[0] * 2, SIZE[1])), ("1/2", (SIZE[0], SIZE[1] * 2)), ("1/99", SIZE)]
+)
+def test_pixels_that_are_not_square(frames, tmp_path, aspect, size):
+    (frame, *_) = frames_of(write_film(tmp_path / "film.mp4", frames[:2], aspect=aspect))
+    assert frame.image.size == size
+    assert np.abs(np.asarray(frame.image, int) - np.asarray(frames[0].resize(size), int)).mean() < 6
+    with pytest.raises(VideoError, match="more than the limit"):
+        frames_of(tmp_path / "film.mp4", max_pixels=size[0] * size[1] - 1)
+
+
+@pytest.mark.parametrize(("fps", "rate"), [(10, 0.5), (Fraction(1, 2), 10)])
+def test_people_in_slow_films(estimator, frames, tmp_path, fps, rate):
+    film = write_film(tmp_path / "film.mp4", [frames[1]] * round(8 * fps), fps)
+    seen = annotate_video(film, None, estimator, rate=rate)
+    assert [[sighting.person for sighting in moment.people] for moment in seen] == [[]] + [[1, 2]] * 3
+
+
+def test_a_film_that_changes_its_size(estimator, frames, tmp_path):
+    """The copy shows all of each frame, in the size of the first."""
+    film = tmp_path / "film.mjpeg"
+    large = frames[0].resize((SIZE[0] * 2, SIZE[1] * 2))
+    film.write_bytes(b"".join(encode(frame, "JPEG") for frame in [frames[0]] * 10 + [large] * 10))
+    annotate_video(film, tmp_path / "copy.mp4", estimator)
     with av.open(str(tmp_path / "copy.mp4")) as copy:
-        times = [frame.time for frame in copy.decode(video=0)]
-    assert times == pytest.approx([moment.seconds - seen[0].seconds for moment in seen], abs=0.001)
+        first, *_, last = [np.asarray(frame.to_image(), int) for frame in copy.decode(video=0)]
+    assert first.shape == last.shape and np.abs(first - last).mean() < 10
+
+
+def test_colors_of_a_copy(estimator, tmp_path):
+    color = (200, 40, 60)
+    film = write_film(tmp_path / "film.mp4", [Image.new("RGB", (1280, 720), color)] * 3, crf=1)
+    annotate_video(film, tmp_path / "copy.mp4", estimator)
+    with av.open(str(tmp_path / "copy.mp4")) as copy:
+        frame = next(copy.decode(video=0))
+        assert (frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range) == (1, 1, 1, 1)
+        seen = np.asarray(frame.to_image(), int)[300, 600]
+    assert np.abs(seen - (200, 40, 60)).max() < 6
 
 
 PHONES = {
@@ -128,7 +193,7 @@ def test_films_of_phones_are_upright(frames, tmp_path, kind):
     matrix = content.index(b"tkhd") + 44
     values = (a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
     film.write_bytes(content[:matrix] + struct.pack(">9i", *values) + content[matrix + 36 :])
-    (first, *_) = read_film(film, rate=RATE, max_seconds=9, max_pixels=10**7, max_frames=99, max_total_pixels=10**9)
+    (first, *_) = frames_of(film)
     assert first.image.size == frames[1].size
     assert np.abs(np.asarray(first.image, int) - np.asarray(frames[1], int)).mean() < 5
 
