@@ -77,7 +77,9 @@ def run(args: argparse.Namespace) -> int:
     pixels = Pixels(model)
     labels = read_labels(args.labels, "val") if args.labels else []
     faces = pixels(load_photo(label.path) for label in labels) if labels else pixels(find_faces())
-    aside = set_aside(read_labels(args.labels, "train"), CALIBRATION)[1] if "int8" in precisions else []
+    aside = read_labels(args.labels, "train") if "int8" in precisions else []
+    if len(aside) > CALIBRATION:
+        _, aside = set_aside(aside, CALIBRATION)
     calibration = pixels(load_photo(label.path) for label in aside) if aside else None
     rows = []
     for precision in precisions:

@@ -18,6 +18,9 @@ _MOST_ENTRIES = 20_000
 _SIGNATURE = b"PK\x01\x02"
 """How an entry of the directory begins."""
 
+_IS_UTF8 = 0x800
+"""Flag of an entry whose name is UTF-8."""
+
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Compression methods that zipfile unpacks in chunks; others it unpacks at once, regardless of the stated size."""
 
@@ -58,12 +61,12 @@ def read_zip(
                 total=total,
                 limit=max_total_size,
             )
-        for entry in sorted(entries, key=lambda entry: entry.filename):
+        for entry in sorted(entries, key=_name):
             try:
                 content: Union[bytes, ArchiveError] = _unpack(archive, entry, max_file_size)
             except ArchiveError as e:
                 content = e
-            yield entry.filename, content
+            yield _name(entry), content
 
 
 def list_zip(path: Union[str, os.PathLike], sieve: Optional[Sieve] = None, *, max_files: int = 100_000) -> list[str]:
@@ -73,7 +76,7 @@ def list_zip(path: Union[str, os.PathLike], sieve: Optional[Sieve] = None, *, ma
         ArchiveError: As for `read_zip`.
     """
     with _open(path, max_files) as archive:
-        return sorted({entry.filename for entry in _find_pictures(archive, max_files, sieve or Sieve())})
+        return sorted({_name(entry) for entry in _find_pictures(archive, max_files, sieve or Sieve())})
 
 
 def unzip(path: Union[str, os.PathLike], name: str, *, max_file_size: int = 500_000_000) -> bytes:
@@ -87,17 +90,26 @@ def unzip(path: Union[str, os.PathLike], name: str, *, max_file_size: int = 500_
     except (OSError, ValueError) as e:
         raise _unreadable(e) from e
     # another file may have come to its name, or the working directory have changed
-    archive = _keep_open(os.fspath(path), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
-    try:
-        entry = archive.getinfo(name)
-    except KeyError as e:
-        raise ArchiveError("The zip has no {name!r:.200}.", name=name) from e
-    return _unpack(archive, entry, max_file_size)
+    archive, entries = _keep_open(os.fspath(path), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+    if name not in entries:
+        raise ArchiveError("The zip has no {name!r:.200}.", name=name)
+    return _unpack(archive, entries[name], max_file_size)
 
 
 @lru_cache(maxsize=1)
-def _keep_open(path: str, *state: int) -> zipfile.ZipFile:
-    return _open(path)
+def _keep_open(path: str, *state: int) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
+    archive = _open(path)
+    return archive, {_name(entry): entry for entry in archive.infolist()}
+
+
+def _name(entry: zipfile.ZipInfo) -> str:
+    """The name of an entry. Many programs write UTF-8 without saying so, which zipfile takes for code page 437."""
+    if entry.flag_bits & _IS_UTF8:
+        return entry.filename
+    try:
+        return entry.filename.encode("cp437").decode()
+    except UnicodeError:
+        return entry.filename
 
 
 def _open(path: Union[str, os.PathLike], max_files: int = 100_000) -> zipfile.ZipFile:
@@ -128,9 +140,9 @@ def _check_count(file: BinaryIO, most: int) -> None:
 def _find_pictures(archive: zipfile.ZipFile, most: int, sieve: Sieve) -> list[zipfile.ZipInfo]:
     entries = []
     for entry in archive.infolist():
-        name = PurePosixPath(entry.filename.replace("\\", "/"))
+        name = PurePosixPath(_name(entry).replace("\\", "/"))
         if name.is_absolute() or ".." in name.parts or ":" in str(name)[:2]:
-            raise ArchiveError("The zip has a path outside of itself: {name!r:.200}.", name=entry.filename)
+            raise ArchiveError("The zip has a path outside of itself: {name!r:.200}.", name=_name(entry))
         # is_dir() fails for a file without a name
         if not name.suffix or entry.is_dir() or any(map(is_of_system, name.parts)):
             continue

@@ -505,7 +505,9 @@ def _to_boxes(boxes: Iterable[Sequence[float]], size: tuple[int, int]) -> list[B
 
 
 def _assert_several(photos: Any) -> None:
-    if isinstance(photos, (str, bytes, os.PathLike, Image.Image)) or hasattr(photos, "read"):
+    single = isinstance(photos, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image))
+    # an array of several has four axes, or one, of paths
+    if single or hasattr(photos, "read") or getattr(photos, "ndim", None) in (2, 3):
         raise PhotoError(f"Expected a list of photos, got a single {type(photos).__name__}: put it in a list.")
 
 

@@ -217,8 +217,11 @@ def measure_genders(labels: Sequence[Label], faces: Sequence[Optional[Face]]) ->
         LabelsError: A label has no gender.
     """
     genders = [label.gender or "" for label in labels]
-    if not {*genders} <= {"female", "male"}:
+    if not any(genders):
         raise LabelsError("These weights predict gender, but the labels have no column gender (female or male).")
+    for label, gender in zip(labels, genders, strict=True):
+        if gender not in ("female", "male"):
+            raise LabelsError(f"The gender of {label.path} must be female or male, not {gender!r:.50}.")
     scores = [0.5 if face is None or face.gender_score is None else face.gender_score for face in faces]
     figures = gender_metrics(scores, genders)
     return rounded({**figures, **_by_group(labels, lambda members: gender_group_metrics(scores, genders, members))})
@@ -231,8 +234,10 @@ def _by_group(labels: Sequence[Label], measure: Callable[[list], dict[str, dict[
         "ethnicity": [label.ethnicity for label in labels],
     }
     groups = {what: measure(names) for what, names in members.items() if any(names)}
-    worst = {what: name for what, figures in groups.items() if (name := worst_group(figures))}
     best = {what: name for what, figures in groups.items() if (name := best_group(figures))}
+    # a single group is neither
+    worst = {what: worst_group(groups[what]) or "" for what in best}
+    worst = {what: name for what, name in worst.items() if name != best[what]}
     gap = {what: error_of(groups[what][worst[what]]) - error_of(groups[what][best[what]]) for what in worst}
     return {"groups": groups, "worst_group": worst, "gap": gap}
 

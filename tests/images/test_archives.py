@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from ssrnet_hub.errors import ArchiveError
-from ssrnet_hub.images.archives import read_zip, unzip
+from ssrnet_hub.images.archives import list_zip, read_zip, unzip
 
 from ..pictures import write_zip
 
@@ -24,6 +24,29 @@ def test_the_pictures_in_the_order_of_their_names(tmp_path):
         "c/": b"",
     }
     assert list(read_zip(write_zip(tmp_path / "a.zip", files))) == [("a.png", b"one"), ("b/2.JPG", b"two")]
+
+
+def test_names_in_utf8_that_do_not_say_so(tmp_path):
+    """As macOS and Info-ZIP write them."""
+    path = write_zip(tmp_path / "a.zip", {"d/é.png": b"one", "照片.png": b"two", "a.png": b"three"})
+    content = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        place = content.find(signature)
+        while place >= 0:
+            content[place + offset + 1] &= ~8
+            place = content.find(signature, place + 1)
+    path.write_bytes(content)
+    with zipfile.ZipFile(path) as archive:
+        assert "d/é.png" not in archive.namelist()
+    assert list(read_zip(path)) == [("a.png", b"three"), ("d/é.png", b"one"), ("照片.png", b"two")]
+    assert list_zip(path) == ["a.png", "d/é.png", "照片.png"] and unzip(path, "照片.png") == b"two"
+
+
+def test_names_in_code_page_437(tmp_path):
+    path = write_zip(tmp_path / "a.zip", {"aZ.png": b"one"})
+    # é, which is no UTF-8 by itself
+    path.write_bytes(path.read_bytes().replace(b"aZ", b"a\x82"))
+    assert list(read_zip(path)) == [("aé.png", b"one")] and unzip(path, "aé.png") == b"one"
 
 
 @pytest.mark.parametrize("name", ["../a.png", "a/../../b.png", "/etc/a.png", "..\\a.png", "C:\\a.png", "c:/a.png"])

@@ -320,6 +320,22 @@ def test_to_dict_and_to_json(face):
     assert "\n" in face.to_json(indent=2)
 
 
+@pytest.mark.parametrize("name", ["batch", "crops"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        np.asarray,
+        lambda image: torch.from_numpy(np.array(image)).permute(2, 0, 1),
+        lambda image: np.asarray(image)[..., 0],
+        bytearray,
+    ],
+)
+def test_one_photo_is_not_several(estimator, photo, name, kind):
+    one = kind(encode(photo, "PNG") if kind is bytearray else photo)
+    with pytest.raises(PhotoError, match="Expected a list of photos, got a single"):
+        getattr(estimator, name)(one)
+
+
 def test_batch_is_as_single_calls(estimator, photo, pair):
     photos = [photo, Image.new("RGB", (50, 60)), pair, encode(photo, "PNG")]
     single = [estimator(p) for p in photos]

@@ -136,6 +136,9 @@ def test_worst_group_of_ages():
     assert figures["worst_group"] == {"age": "30-39", "gender": "male", "ethnicity": "b"}
     # the one of 85 years is too few to count by age or ethnicity
     assert figures["gap"] == {"age": 2, "gender": 4, "ethnicity": 2}
+    # one alone is not the worst
+    figures = measure_ages([26] * SMALLEST_GROUP, make_labels(*[(25, "female", "a")] * SMALLEST_GROUP))
+    assert figures["worst_group"] == figures["gap"] == {}
 
 
 def test_genders_by_group():
@@ -147,6 +150,8 @@ def test_genders_by_group():
     assert figures["groups"]["ethnicity"] == {"a": {"accuracy": 1, "n": 2}, "b": {"accuracy": 0, "n": 1}}
     with pytest.raises(LabelsError, match="no column gender"):
         measure_genders(make_labels((5, None, None)), faces[:1])
+    with pytest.raises(LabelsError, match="must be female or male, not 'Male'"):
+        measure_genders(make_labels((5, "male", None), (5, "Male", None)), faces[:2])
 
 
 # another look
