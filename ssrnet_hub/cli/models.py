@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
                 f"{entry['parameters']:,}",
                 "yes" if entry["available"] else "no",
                 "in this package" if entry["embedded"] else on_hub,
-                entry["license"],
+                # as on the Hub, whose "other" has a name
+                "research-use-only" if entry["license"] == "other" else entry["license"],
                 "the default" if entry["default"] else "",
             )
         )

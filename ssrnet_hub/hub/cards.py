@@ -18,6 +18,7 @@ from ..models.config import read_task, read_training
 from ..models.cost import count_cost
 from ..models.preparation import InputConfig
 from ..models.zoo import DEFAULT, ZOO, Weights, count_parameters
+from ..utils.defaults import ONNX_FILES
 from ..utils.io import file_digest, is_file, join_names, replace_file
 from ..utils.metrics import SMALLEST_GROUP
 from .checkpoints import Checkpoint, describe_folder
@@ -81,6 +82,8 @@ _DATA = {
     ),
 }
 """Data sets, by the tag of the weights, or by parts of it for several data sets."""
+
+_ONNX = f"onnx/{ONNX_FILES['float32']}"
 
 _OTHERS = {
     "dex_resnet10.dlib": "the age predictor of dlib-models (CC0-1.0). Its training data is not documented and probably "
@@ -196,8 +199,12 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
     name = entry.name if entry else (repo_id or str(Path(weights).resolve())).rpartition("/")[2]
     training = _format_training(read_training(extras))
     data = _find_data(name.partition(".")[2]) if entry else []
-    measured = entry.figures if entry else []
+    measured = [_sort_ages(figures) for figures in entry.figures] if entry else []
     calibration = entry.record.get("calibration") if entry else None
+    named = isinstance(weights, str) and weights in ZOO
+    exports = entry.record.get("exports") if entry else None
+    if exports and not named and not _has_exports(Path(weights), exports):
+        exports = None
     of_gender = read_task(extras, args["V"]) == "gender"
     license = _line(checkpoint.license or "") or "unknown"
     by_group = {what for figures in measured for what in figures.get("groups", {})}
@@ -215,7 +222,11 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
         "measured": measured,
         "calibration": calibration,
         "calibrated_elsewhere": calibration is not None and calibration["dataset"] not in {part.id for part in data},
-        "exports": entry and entry.record.get("exports"),
+        "calibration_terms": next(
+            (part.terms for part in _DATA.values() if calibration and part.id == calibration["dataset"]), ""
+        ),
+        "exports": exports,
+        "onnx": bool(exports) or (not named and Path(weights, _ONNX).is_file()),
         "by_group": by_group,
         "not_by_group": [what for what in ("age", "gender", "ethnicity") if what not in by_group],
         "smallest_group": SMALLEST_GROUP,
@@ -241,6 +252,22 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
         **_front_license(license),
     )
     return f"{ModelCard.from_template(front, template_path=str(_TEMPLATE), **context)}\n"
+
+
+def _sort_ages(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures with their ages in order: as texts, 10 comes before 3."""
+    groups = dict(figures.get("groups") or {})
+    if "age" in groups:
+        groups["age"] = dict(
+            sorted(groups["age"].items(), key=lambda item: int("".join(re.findall(r"^\d+", item[0])) or 0))
+        )
+    return {**figures, "groups": groups}
+
+
+def _has_exports(folder: Path, exports: Mapping[str, Any]) -> bool:
+    """Whether a folder has the ONNX files that were measured, as far as their sizes tell."""
+    files = [(folder / "onnx" / row["file"], row["bytes"]) for row in exports["files"]]
+    return all(is_file(path) and path.stat().st_size == size for path, size in files)
 
 
 def _find_data(tag: str) -> list[_Data]:
@@ -272,11 +299,11 @@ def _format_training(training: dict[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {"steps": [], "others": []}
     if any(run.get("command") for run, _ in runs):
         values["steps"] = [_format_step(run, before) for run, before in runs]
-    if aside := training.get("set_aside"):
-        # by name if there are several sets
-        counts = {name: f"{count:,}" for name, count in aside.items()} if isinstance(aside, dict) else {}
-        parts = [f"{count} of {_prose(name)}" for name, count in counts.items() if count != "0"]
-        values["set_aside"] = ", ".join(parts) if isinstance(aside, dict) else f"{aside:,}"
+    # by name if there are several sets
+    aside = training.get("set_aside") or 0
+    counts = aside if isinstance(aside, dict) else {"": aside}
+    if parts := [f"{count:,} crops" + f" of {_prose(name)}" * bool(name) for name, count in counts.items() if count]:
+        values["set_aside"] = join_names(parts)
     teachers = dict.fromkeys(name for run, _ in reversed(runs) for name in run.get("teachers") or ())
     if teachers:
         values["teachers"] = join_names([f"`{_code(name)}`" for name in teachers])

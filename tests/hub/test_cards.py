@@ -227,7 +227,7 @@ def test_card_of_a_calibration(figures_folder):
     ):
         assert line in card
     record_calibration("ssrnet.imdb", {**calibration, "dataset": "imdb-wiki"})
-    assert "on 1,500 crops held out from training, within bands" in render_card("ssrnet.imdb")
+    assert "on 1,500 crops of imdb-wiki, held out from training, within bands" in render_card("ssrnet.imdb")
 
 
 @pytest.mark.parametrize(
@@ -303,11 +303,12 @@ def test_the_steps_of_a_training(tmp_path):
 4. `average b c`, from the weights of steps 2 and 3
 5. `train d`, from the weights of step 4
 
+Names that are not in the package are folders with the weights of earlier steps or teachers. \
 In addition to the labels, steps with teachers were trained on the mean of their predictions. The teachers: `other`, \
 `dex_resnet10.fairface` and `vladmandic-face-api-1.7.15.tgz`. `dex_resnet10.fairface` is the mean"""
         in card
     )
-    assert "It was trained on UTKFace and FG-NET, among others, so results on these are optimistic. 5 crops of" in card
+    assert "so results on these are optimistic. Held out from the split: 5 crops." in card
     assert "Trained from random weights, in 5 steps, on 9 chips." in card
     folder = save_pretrained(timm.create_model("ssrnet"), tmp_path / "a", extras={"training": {**first, "data": "9"}})
     card = render_card(folder, "me/mine")

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from ssrnet_hub import Framing, from_pretrained, save_pretrained
 from ssrnet_hub.errors import ArchitectureError, CheckError, ConfigError
+from ssrnet_hub.hub.cards import render_card
 from ssrnet_hub.hub.check_tensors import verify_model, write_check
 from ssrnet_hub.hub.convert import convert_keras
 from ssrnet_hub.hub.loading import get_extras
@@ -299,6 +300,23 @@ def test_other_files_of_the_folder(hub, client, folder, repo):
     (folder / "log.csv").write_text("private")
     client.push(folder, "--repo", repo)
     assert set(pushed_files(hub, repo)) == FILES | {*OF_ONNX, "LICENSE"}
+
+
+def test_cards_tell_of_the_onnx_files_that_are_there(folder, tmp_path):
+    assert "## ONNX" not in render_card(folder, "me/mine")
+    export(folder)
+    card = render_card(folder, "me/mine")
+    assert "## ONNX\n\n`onnx/model.onnx` takes" in card and "model_int8.onnx" not in card
+    # of the default, which were measured
+    default = save_pretrained(from_pretrained(DEFAULT), tmp_path / "default")
+    assert "| `model_int8.onnx`, int8 |" in render_card(DEFAULT)
+    assert "## ONNX" not in render_card(default, "me/mine")
+    (default / "onnx").mkdir()
+    for row in zoo.ZOO[DEFAULT].record["exports"]["files"]:
+        (default / "onnx" / row["file"]).write_bytes(bytes(row["bytes"]))
+    assert "| `model_int8.onnx`, int8 |" in render_card(default, "me/mine")
+    (default / "onnx" / "model_int8.onnx").write_bytes(b"another")
+    assert "model_int8.onnx" not in (card := render_card(default, "me/mine")) and "## ONNX" in card
 
 
 @pytest.mark.parametrize("name", sorted(OF_ONNX))
