@@ -24,6 +24,9 @@ __all__ = ["Moment", "annotate_frames", "annotate_video"]
 _TICK = Fraction(1, 90_000)
 """Unit of the times in a copy, seconds."""
 
+_MOST_PATIENCE = 3600.0
+"""Seconds, however far frames are apart."""
+
 _BT709, _LIMITED = 1, 1
 """FFmpeg's numbers of the colors of a copy: primaries, transfer, and matrix, and their range."""
 
@@ -127,9 +130,9 @@ def annotate_frames(
                 yield None
                 continue
             if tracker is None:
-                # a person may be missed in two frames
-                patience = max(1.0, 2.5 / min(rate, frame.rate or rate))
-                tracker = AgeTracker(estimator, patience=patience)
+                # where frames are far apart, a person may still be missed in one
+                apart = 1 / min(rate, frame.rate or rate)
+                tracker = AgeTracker(estimator, patience=min(max(1.0, 2.5 * apart), _MOST_PATIENCE))
             people = tracker(frame.image, frame.seconds)
             write(frame, people)
             yield Moment(frame.seconds, people, frame.progress)

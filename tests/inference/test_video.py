@@ -316,6 +316,12 @@ def test_one_of_the_two(folder, capsys, options):
     assert capsys.readouterr().err.endswith(f"{options[1]}: 2 people in 5 frames\n")
 
 
+def test_one_person(folder, capsys, astronaut):
+    write_film(folder / "film.mp4", [astronaut.resize((256, 256))] * 3)
+    assert main(["film", "film.mp4", "--csv", "a.csv"]) == 0
+    assert capsys.readouterr().err.endswith("a.csv: 1 person in 3 frames\n")
+
+
 def test_neither_of_the_two(folder, capsys):
     with pytest.raises(SystemExit) as e:
         main(["film", "film.mp4"])
