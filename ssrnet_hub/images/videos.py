@@ -140,7 +140,7 @@ def read_film(
                 aspect = stream.sample_aspect_ratio
                 _check(name, length, _stretch(stream, aspect), max_seconds, max_pixels)
                 clock = _Clock(float(stream.average_rate or rate), decoding_times=demuxer == "avi")
-                beat, due = monotonic(), None
+                beat, last, due = monotonic(), None, 0.0
                 packets = frames = pixels = 0
                 for packet in film.demux():
                     if monotonic() > beat + _BEAT:
@@ -168,14 +168,15 @@ def read_film(
                     for frame in decoded:
                         seconds, size = clock(frame), _stretch(frame, aspect)
                         _check(name, seconds, size, max_seconds, max_pixels)
-                        if due is not None and seconds < due - 0.001 / rate:
+                        if last is not None and (seconds < due - 0.001 / rate or seconds < last + 0.5 / rate):
                             continue
                         # by the schedule, unless there is a gap
-                        due = seconds + 1 / rate if due is None or seconds > due + 1 / rate else due + 1 / rate
+                        due = seconds + 1 / rate if last is None or seconds > due + 0.9 / rate else due + 1 / rate
+                        last = seconds
                         progress = max(0.0, min(seconds / length, 1.0)) if length else 0.0
                         yield Frame(seconds, _show(frame, size), progress, float(stream.average_rate or 0))
                         beat = monotonic()
-                if due is None:
+                if last is None:
                     raise VideoError("{name} has no frame that can be read.", name=name)
     except SSRNetHubError:
         raise

@@ -8,7 +8,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple, Optional, Union
 
-from PIL import ImageOps
+from PIL import Image
 
 from ..errors import OutputError, SSRNetHubError, VideoError
 from ..images.decoding import Decoder
@@ -24,8 +24,8 @@ __all__ = ["Moment", "annotate_frames", "annotate_video"]
 _TICK = Fraction(1, 90_000)
 """Unit of the times in a copy, seconds."""
 
-_MOST_PATIENCE = 3600.0
-"""Seconds, however far frames are apart."""
+_MOST_APART = 10.0
+"""Seconds between frames that a video is believed to have."""
 
 _BT709, _LIMITED = 1, 1
 """FFmpeg's numbers of the colors of a copy: primaries, transfer, and matrix, and their range."""
@@ -130,12 +130,21 @@ def annotate_frames(
                 yield None
                 continue
             if tracker is None:
-                # where frames are far apart, a person may still be missed in one
-                apart = 1 / min(rate, frame.rate or rate)
-                tracker = AgeTracker(estimator, patience=min(max(1.0, 2.5 * apart), _MOST_PATIENCE))
+                # where frames are far apart, a person may still be missed in one; a video may say so without reason
+                apart = max(1 / rate, min(1 / (frame.rate or rate), _MOST_APART))
+                tracker = AgeTracker(estimator, patience=max(1.0, 2.5 * apart))
             people = tracker(frame.image, frame.seconds)
             write(frame, people)
             yield Moment(frame.seconds, people, frame.progress)
+
+
+def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The whole picture in the middle of one of another size."""
+    scale = min(new / old for new, old in zip(size, image.size, strict=True))
+    image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
+    canvas = Image.new("RGB", size)
+    canvas.paste(image, ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
+    return canvas
 
 
 @contextmanager
@@ -165,7 +174,7 @@ def _write_copy(
             context.color_range = _LIMITED
         drawn = draw_people(frame.image, people)
         if drawn.size != size:
-            drawn = ImageOps.pad(drawn, size)
+            drawn = _fit(drawn, size)
         picture = av.VideoFrame.from_image(drawn.crop((0, 0, out.width, out.height)))
         picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
         picture.pts, picture.time_base = round(frame.seconds / _TICK), _TICK

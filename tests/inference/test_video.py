@@ -120,6 +120,32 @@ def test_as_many_frames_as_are_asked_for(tmp_path, fps, rate):
     assert np.diff(times).min() > 0.99 / fps
 
 
+@pytest.mark.parametrize(
+    ("times", "rate", "taken"),
+    [
+        ([0, 100, 300, 300, 400, 500], 10, [0, 100, 300, 400, 500]),
+        ([0, 2000, 6000, 5999, 8000, 10_000], 0.5, [0, 2000, 6000, 8000, 10_000]),
+        ([0, 33, 67, 100, 133, 167, 367, 367, 400, 467], 10, [0, 100, 367, 467]),
+    ],
+)
+def test_times_with_gaps_and_twice(estimator, frames, tmp_path, times, rate, taken):
+    film = tmp_path / "film.mkv"
+    with av.open(str(film), "w", format="matroska") as out:
+        stream = out.add_stream("mjpeg", rate=30)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuvj420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, milliseconds in enumerate(times):
+            frame = av.VideoFrame.from_image(frames[1]).reformat(format="yuvj420p")
+            frame.pts, frame.time_base = number, Fraction(1, 1000)
+            for packet in stream.encode(frame):
+                # decoding times only have to rise
+                packet.pts, packet.dts = milliseconds, number - 99
+                out.mux(packet)
+    seen = annotate_video(film, tmp_path / "copy.mp4", estimator, rate=rate)
+    assert [round(1000 * moment.seconds) for moment in seen] == taken
+    assert {sighting.person for moment in seen for sighting in moment.people} == {1, 2}
+
+
 @pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mp4"])
 def test_frames_that_are_stored_in_another_order(frames, tmp_path, suffix):
     film = write_film(tmp_path / f"film{suffix}", frames, bf=3)
@@ -151,7 +177,8 @@ def test_a_film_that_changes_its_size(estimator, frames, tmp_path):
     """The copy shows all of each frame, in the size of the first."""
     film = tmp_path / "film.mjpeg"
     large = frames[0].resize((SIZE[0] * 2, SIZE[1] * 2))
-    film.write_bytes(b"".join(encode(frame, "JPEG") for frame in [frames[0]] * 10 + [large] * 10))
+    flat = large.resize((2000, 2))
+    film.write_bytes(b"".join(encode(frame, "JPEG") for frame in [frames[0]] * 10 + [flat] * 10 + [large] * 10))
     annotate_video(film, tmp_path / "copy.mp4", estimator)
     with av.open(str(tmp_path / "copy.mp4")) as copy:
         first, *_, last = [np.asarray(frame.to_image(), int) for frame in copy.decode(video=0)]
