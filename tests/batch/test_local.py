@@ -200,9 +200,8 @@ def test_a_worker_that_is_killed_between_results(tmp_path, tasks, expected, monk
             for worker in workers_of(os.getpid()):
                 worker.kill()
                 killed.append(worker)
-            psutil.wait_procs(killed, timeout=60)
-            # until the thread of the pool has seen it
-            time.sleep(2)
+            # until the thread of the pool has seen it; to wait for the workers would take their ends away from it
+            time.sleep(3)
 
     predict_files(tasks, tmp_path / "out.jsonl", workers=2, report=kill_all)
     assert killed
