@@ -504,10 +504,16 @@ def _to_boxes(boxes: Iterable[Sequence[float]], size: tuple[int, int]) -> list[B
     return checked
 
 
+def _is_array_of_one(photos: Any) -> bool:
+    """Whether `load_photo` takes an array or a tensor for one photo: ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)``."""
+    axes = getattr(photos, "ndim", None)
+    channels = photos.shape[0 if hasattr(photos, "permute") else 2] if axes == 3 else 0
+    return axes == 2 or channels in (1, 3, 4)
+
+
 def _assert_several(photos: Any) -> None:
     single = isinstance(photos, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image))
-    # an array of several has four axes, or one, of paths
-    if single or hasattr(photos, "read") or getattr(photos, "ndim", None) in (2, 3):
+    if single or hasattr(photos, "read") or _is_array_of_one(photos):
         raise PhotoError(f"Expected a list of photos, got a single {type(photos).__name__}: put it in a list.")
 
 

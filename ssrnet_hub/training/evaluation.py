@@ -25,6 +25,7 @@ from ..utils.metrics import (
     gender_group_metrics,
     gender_metrics,
     group_metrics,
+    large_groups,
     name_range,
     range_group_metrics,
     range_metrics,
@@ -112,8 +113,9 @@ def measure_ages(ages: Sequence[float], labels: Sequence[Label]) -> dict[str, An
 
     Returns:
         The metrics of `measure_errors`; ``groups``, those of `group_metrics` or `range_group_metrics` by ``"age"``
-        (bands), ``"gender"``, and ``"ethnicity"``, where labeled; ``worst_group`` of each of these; ``gap``, the
-        difference in error between the worst and the best group, years. Floats are rounded to four digits.
+        (bands), ``"gender"``, and ``"ethnicity"``, where labeled; ``worst_group`` of each of these
+        with several groups of `SMALLEST_GROUP` faces; ``gap``, the difference in error between the worst and the best
+        of them, years. Floats are rounded to four digits.
     """
 
     def measure(members: list[Optional[str]]) -> dict[str, dict[str, Any]]:
@@ -234,10 +236,10 @@ def _by_group(labels: Sequence[Label], measure: Callable[[list], dict[str, dict[
         "ethnicity": [label.ethnicity for label in labels],
     }
     groups = {what: measure(names) for what, names in members.items() if any(names)}
-    best = {what: name for what, figures in groups.items() if (name := best_group(figures))}
-    # a single group is neither
-    worst = {what: worst_group(groups[what]) or "" for what in best}
-    worst = {what: name for what, name in worst.items() if name != best[what]}
+    # one alone is neither the best nor the worst
+    several = {what: figures for what, figures in groups.items() if len(large_groups(figures)) > 1}
+    worst = {what: worst_group(figures) or "" for what, figures in several.items()}
+    best = {what: best_group(figures) or "" for what, figures in several.items()}
     gap = {what: error_of(groups[what][worst[what]]) - error_of(groups[what][best[what]]) for what in worst}
     return {"groups": groups, "worst_group": worst, "gap": gap}
 

@@ -24,6 +24,7 @@ __all__ = [
     "gender_group_metrics",
     "gender_metrics",
     "group_metrics",
+    "large_groups",
     "name_range",
     "range_group_metrics",
     "range_metrics",
@@ -161,15 +162,16 @@ def worst_group(groups: Mapping[str, Mapping[str, Any]]) -> Optional[str]:
     Returns:
         Name of the group; None if no group has at least `SMALLEST_GROUP` faces.
     """
-    return max(_large(groups), key=lambda group: error_of(groups[group]), default=None)
+    return max(large_groups(groups), key=lambda group: error_of(groups[group]), default=None)
 
 
 def best_group(groups: Mapping[str, Mapping[str, Any]]) -> Optional[str]:
     """Find the group with the smallest MAE or distance, or else the highest accuracy; see `worst_group`."""
-    return min(_large(groups), key=lambda group: error_of(groups[group]), default=None)
+    return min(large_groups(groups), key=lambda group: error_of(groups[group]), default=None)
 
 
-def _large(groups: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def large_groups(groups: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Names of the groups with at least `SMALLEST_GROUP` faces."""
     return [group for group, figures in groups.items() if figures["n"] >= SMALLEST_GROUP]
 
 

@@ -336,6 +336,12 @@ def test_one_photo_is_not_several(estimator, photo, name, kind):
         getattr(estimator, name)(one)
 
 
+def test_a_stack_of_gray_pictures(estimator, photo):
+    gray = np.stack([np.asarray(photo.convert("L"))] * 2)
+    assert len(estimator.crops(gray)) == 2
+    assert [len(faces) for faces in estimator.batch(gray)] == [1, 1]
+
+
 def test_batch_is_as_single_calls(estimator, photo, pair):
     photos = [photo, Image.new("RGB", (50, 60)), pair, encode(photo, "PNG")]
     single = [estimator(p) for p in photos]

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -136,6 +137,9 @@ def test_worst_group_of_ages():
     assert figures["worst_group"] == {"age": "30-39", "gender": "male", "ethnicity": "b"}
     # the one of 85 years is too few to count by age or ethnicity
     assert figures["gap"] == {"age": 2, "gender": 4, "ethnicity": 2}
+    # all alike
+    figures = measure_ages([35] * len(labels), [replace(label, age=30) for label in labels])
+    assert figures["gap"] == {"gender": 0, "ethnicity": 0}
     # one alone is not the worst
     figures = measure_ages([26] * SMALLEST_GROUP, make_labels(*[(25, "female", "a")] * SMALLEST_GROUP))
     assert figures["worst_group"] == figures["gap"] == {}
