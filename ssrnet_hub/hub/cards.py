@@ -83,8 +83,6 @@ _DATA = {
 }
 """Data sets, by the tag of the weights, or by parts of it for several data sets."""
 
-_ONNX = f"onnx/{ONNX_FILES['float32']}"
-
 _OTHERS = {
     "dex_resnet10.dlib": "the age predictor of dlib-models (CC0-1.0). Its training data is not documented and probably "
     "includes FG-NET, so results on FG-NET are optimistic",
@@ -226,7 +224,7 @@ def render_card(weights: Union[str, os.PathLike], repo_id: Optional[str] = None)
             (part.terms for part in _DATA.values() if calibration and part.id == calibration["dataset"]), ""
         ),
         "exports": exports,
-        "onnx": bool(exports) or (not named and Path(weights, _ONNX).is_file()),
+        "onnx": bool(exports) or (not named and Path(weights, "onnx", ONNX_FILES["float32"]).is_file()),
         "by_group": by_group,
         "not_by_group": [what for what in ("age", "gender", "ethnicity") if what not in by_group],
         "smallest_group": SMALLEST_GROUP,
@@ -258,9 +256,7 @@ def _sort_ages(figures: Mapping[str, Any]) -> dict[str, Any]:
     """Figures with their ages in order: as texts, 10 comes before 3."""
     groups = dict(figures.get("groups") or {})
     if "age" in groups:
-        groups["age"] = dict(
-            sorted(groups["age"].items(), key=lambda item: int("".join(re.findall(r"^\d+", item[0])) or 0))
-        )
+        groups["age"] = dict(sorted(groups["age"].items(), key=lambda item: int(re.sub(r"\D.*", "", item[0]) or 0)))
     return {**figures, "groups": groups}
 
 

@@ -208,7 +208,7 @@ def _decode(url: str, max_size: int) -> bytes:
     """The bytes in a ``data:`` URL."""
     kind, _, data = url.partition(",")
     if len(data) // 4 * 3 > max_size:
-        raise _too_large(max_size)
+        raise PhotoError("This file has more than the limit of {limit:,} bytes.", limit=max_size)
     try:
         if kind.endswith(";base64"):
             return base64.b64decode(data, validate=True)
@@ -243,10 +243,6 @@ async def download(url: str, folder: Path, *, max_size: int, max_seconds: float 
                 "This URL is not public, or does not return a file of at most {limit:,} bytes.", limit=max_size
             ) from e
         raise
-
-
-def _too_large(max_size: int) -> PhotoError:
-    return PhotoError("This file has more than the limit of {limit:,} bytes.", limit=max_size)
 
 
 def has_listener() -> bool:

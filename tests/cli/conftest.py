@@ -1,5 +1,6 @@
 """Photos and calls that the tests of the command share."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,18 @@ def folder(tmp_path, photo):
     (tmp_path / "clip.mp4").write_bytes(b"not a picture")
     (tmp_path / "folder.jpg").mkdir()
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chips")
+    with (folder / "labels.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "age", "split"])
+        for age in range(1, 41):
+            Image.new("RGB", (128, 128), (5 * age, 90, 40)).save(folder / f"{age}.png")
+            writer.writerow([f"{age}.png", age, "train" if age <= 31 else "val"])
+    return folder / "labels.csv"
 
 
 @pytest.fixture

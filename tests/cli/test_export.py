@@ -3,7 +3,6 @@
 import sys
 
 import pytest
-from PIL import Image
 
 
 def test_export(run, tmp_path):
@@ -13,16 +12,9 @@ def test_export(run, tmp_path):
     assert out.startswith(f"file {tmp_path / 'onnx' / 'model.onnx'}  precision float32  bytes ")
 
 
-def test_export_with_few_faces(run, tmp_path):
+def test_export_with_few_faces(run, labels, tmp_path):
     """int8 is calibrated on those there are."""
-    chips = tmp_path / "chips"
-    chips.mkdir()
-    rows = ["file,age,split"]
-    for number in range(8):
-        Image.new("RGB", (128, 128), (30 * number, 90, 40)).save(chips / f"{number}.png")
-        rows.append(f"{number}.png,{number},{'train' if number < 5 else 'val'}")
-    (chips / "labels.csv").write_text("\n".join(rows))
-    code, out, err = run("export", "--output", tmp_path, "--labels", chips / "labels.csv")
+    code, out, err = run("export", "--output", tmp_path, "--labels", labels)
     assert code == 0, err
     assert "precision int8" in out and (tmp_path / "onnx" / "model_int8.onnx").is_file()
 

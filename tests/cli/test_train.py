@@ -17,18 +17,6 @@ from ssrnet_hub.training import loop
 QUICK = ("--cpu", "--batch-size", "8", "--set-aside", "0", "--mixed-precision", "no")
 
 
-@pytest.fixture(scope="module")
-def labels(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("chips")
-    with (folder / "labels.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "age", "split"])
-        for age in range(1, 41):
-            Image.new("RGB", (128, 128), (5 * age, 90, 40)).save(folder / f"{age}.png")
-            writer.writerow([f"{age}.png", age, "train" if age <= 31 else "val"])
-    return folder / "labels.csv"
-
-
 @pytest.fixture
 def train(run, labels):
     def train(output, *options):
